@@ -1,0 +1,31 @@
+"""The exceptions that a caller can meet: one small tree under `ValueError`.
+
+    ValueError
+    └── InputError              something that was handed in cannot be used
+        ├── CheckpointError     a file of weights: missing, damaged, unsafe, or of another architecture
+        ├── RunError            a run folder: missing, incomplete, or already there
+        ├── TaskError           a task: unknown, failing, or without data
+        └── EnclosureError      a model or loss that cannot be bounded rigorously
+
+A search that finds nothing raises none of them: failure is a status (`dss.Status`).
+"""
+
+
+class InputError(ValueError):
+    """Something that was handed in cannot be used; the message says got, expected and cure."""
+
+
+class CheckpointError(InputError):
+    """A file of weights is missing, damaged, unsafe or of another architecture."""
+
+
+class RunError(InputError):
+    """A run folder is missing, incomplete, or already there."""
+
+
+class TaskError(InputError):
+    """A task is unknown, fails when it is built, or has no data."""
+
+
+class EnclosureError(InputError):
+    """A model, loss or objective cannot be bounded rigorously; the message names the operation."""

@@ -1,0 +1,95 @@
+"""The one abstraction: a function from a batch of points to a batch of losses, rows independent."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dss.errors import EnclosureError
+
+
+class Objective(ABC):
+    """A loss on parameter space: `(k, p) -> (k,)`, where row i of the result depends on row i alone.
+
+    Gradients are plain autograd of `objective(points).sum()`, valid because rows are independent.
+
+    Attributes:
+        samples: how many data samples one evaluation of one point reads (1 for analytic functions).
+        batch_samples: how many of them one call of `estimate` reads per point.
+        description: what the loss is and on which data, for people.
+    """
+
+    samples: int = 1
+    batch_samples: int = 1
+    description: str = "analytic function"
+
+    @abstractmethod
+    def __call__(self, points: Tensor) -> Tensor:
+        """Exact, deterministic losses `(k,)` in float64 of `points` `(k, p)`; differentiable."""
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        """Losses `(k,)` that gradients may come from: a minibatch drawn with `generator`, or the exact ones."""
+        return self(points)
+
+    @property
+    def exact_estimate(self) -> bool:
+        """Whether `estimate` is the exact loss, so that a training step tells the loss for free."""
+        return type(self).estimate is Objective.estimate
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Rigorous bounds on cells of segments.
+
+        Cell i is {starts[i] + t (ends[i] - starts[i]) : lower[i] <= t <= upper[i]}. With tau in [-1, 1] the
+        place inside it, some function convex in tau lies above the exact loss on the whole cell; its values at
+        tau = -1 and +1 are returned, so that the larger of the two bounds the cell.
+
+        Args:
+            starts, ends: `(k, p)`, the segments' beads.
+            lower, upper: `(k,)` float64, 0 <= lower < upper <= 1.
+
+        Returns:
+            `(k, 2)` float64 bounds.
+
+        Raises:
+            EnclosureError: this objective cannot be enclosed; the message names why.
+        """
+        raise EnclosureError(f"{type(self).__name__} has no enclosure: only a sampled certificate can judge it")
+
+
+@dataclass
+class Tally:
+    """Work done, in samples read: a loss on 1,000 samples counts 1,000."""
+
+    loss_evaluations: int = 0
+    gradient_evaluations: int = 0
+
+
+class Counted(Objective):
+    """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation."""
+
+    def __init__(self, objective: Objective, tally: Tally):
+        self.objective, self.tally = objective, tally
+        self.samples, self.batch_samples = objective.samples, objective.batch_samples
+        self.description = objective.description
+
+    def __call__(self, points: Tensor) -> Tensor:
+        self._count(points, self.samples)
+        return self.objective(points)
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        self._count(points, self.batch_samples)
+        return self.objective.estimate(points, generator)
+
+    @property
+    def exact_estimate(self) -> bool:
+        return self.objective.exact_estimate
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return self.objective.enclose(starts, ends, lower, upper)
+
+    def _count(self, points: Tensor, samples: int) -> None:
+        if points.requires_grad and torch.is_grad_enabled():
+            self.tally.gradient_evaluations += samples * len(points)
+        else:
+            self.tally.loss_evaluations += samples * len(points)
