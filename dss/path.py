@@ -75,8 +75,8 @@ class Path:
 
     def points(self, segments: Tensor, t: Tensor) -> Tensor:
         """Points `(m, p)` at places t in [0, 1] of segments, both `(m,)`; t = 0 and 1 give the beads exactly."""
-        t = t.to(self.beads.dtype)[:, None]
-        return torch.lerp(self.beads[segments], self.beads[segments + 1], t)
+        segments = segments.to(self.beads.device)
+        return torch.lerp(self.beads[segments], self.beads[segments + 1], t.to(self.beads)[:, None])
 
     def insert(self, segments: Tensor, beads: Tensor) -> "Path":
         """A longer path: bead i `(p,)` of `beads` goes into segment `segments[i]`; one per segment, ascending."""

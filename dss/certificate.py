@@ -1,0 +1,136 @@
+"""The one judge of paths: every finder's proposal passes here or it is not connected."""
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from dss.errors import InputError
+from dss.objective import Objective
+from dss.path import Path
+
+# A peak has stopped moving when the loss beside it is lower by less than this share of the segment's range of losses.
+SETTLED = 1e-3
+# Interpolated points held at once.
+POINT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of the loss along a whole path.
+
+    Attributes:
+        threshold: L0.
+        passed: whether nothing above L0 was found (sampled) or can exist (proven).
+        proven: whether `upper` is a rigorous bound for every point of the path; never true of a sampled certificate.
+        upper: the proven bound, or None.
+        max_loss: the largest loss seen.
+        segment, t: where it was seen, t in [0, 1] along the segment.
+        resolution: the largest gap in t between neighbouring looks at a segment.
+        looks: points of the path at which the loss was evaluated.
+        reason: the outcome in words.
+    """
+
+    threshold: float
+    passed: bool
+    proven: bool
+    upper: float | None
+    max_loss: float
+    segment: int
+    t: float
+    resolution: float
+    looks: int
+    reason: str
+
+
+def certify(judge: Objective, path: Path, *, threshold: float, points: int = 20) -> Certificate:
+    """Judge a path by samples: both ends, every bead, every segment, refined where the loss peaks.
+
+    Args:
+        judge: the loss that must stay at or below `threshold`.
+        path: the path.
+        threshold: L0.
+        points: cells of the first grid of every segment.
+
+    Raises:
+        InputError: fewer than two points.
+    """
+    if points < 2:
+        raise InputError(f"at least 2 points per segment are needed to see inside one, got {points}")
+    beads = _finite(judge(path.beads))
+    peaks = sample_segments(judge, path, torch.arange(len(path) - 1), points=points)
+    losses = torch.cat([beads, peaks.losses])
+    segments = torch.cat([torch.arange(len(path)).clamp_max(len(path) - 2), torch.arange(len(path) - 1)])
+    t = torch.cat([torch.zeros(len(path) - 1), torch.ones(1), peaks.t])
+    worst = int(losses.argmax())
+    max_loss, place = losses[worst].item(), (int(segments[worst]), t[worst].item())
+    passed = max_loss <= threshold
+    reason = (
+        f"sampled: no loss above {threshold:g} at {peaks.looks + len(path)} points of the path"
+        if passed
+        else f"the loss is {max_loss:.6g} > {threshold:g} on segment {place[0]} at t = {place[1]:.4f}"
+    )
+    return Certificate(threshold, passed, False, None, max_loss, *place, 1 / points, peaks.looks + len(path), reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """The largest loss seen strictly inside each of m segments: `losses`, `t` (m,) float64; `looks` in all."""
+
+    losses: Tensor
+    t: Tensor
+    looks: int
+
+
+def sample_segments(
+    judge: Objective, path: Path, segments: Tensor, *, points: int, threshold: float = inf, refine: bool = True
+) -> Peaks:
+    """Look inside segments at t = 1/points, ..., (points-1)/points, then ever closer around each peak.
+
+    Args:
+        judge: the loss.
+        path: the path.
+        segments: `(m,)` which segments.
+        points: cells of the first grid.
+        threshold: a segment already seen above it is not refined: it has failed.
+        refine: whether to look closer until the peak stops moving.
+    """
+    t = torch.arange(1, points, dtype=torch.float64) / points
+    losses = _losses(judge, path, segments, t.expand(len(segments), -1))
+    best, index = losses.max(1)
+    peaks = Peaks(best, t[index], losses.numel())
+    spread = (best - losses.min(1).values).clamp_min(torch.finfo(torch.float64).tiny)
+    return _refined(judge, path, segments, peaks, 1 / points, spread, threshold) if refine else peaks
+
+
+def _refined(
+    judge: Objective, path: Path, segments: Tensor, peaks: Peaks, width: float, spread: Tensor, threshold: float
+) -> Peaks:
+    """Two looks on either side of each peak, halving the distance, while the peak moves."""
+    losses, t, looks = peaks.losses.clone(), peaks.t.clone(), peaks.looks
+    moving = torch.nonzero(losses <= threshold)[:, 0]
+    while len(moving) and width > 1e-6:
+        width /= 2
+        near = (t[moving, None] + torch.tensor([-width, width])).clamp(0, 1)
+        found = _losses(judge, path, segments[moving], near)
+        looks += near.numel()
+        best, side = found.max(1)
+        flat = losses[moving] - found.min(1).values <= SETTLED * spread[moving]
+        higher = best > losses[moving]
+        losses[moving[higher]], t[moving[higher]] = best[higher], near[higher, side[higher]]
+        moving = moving[~(flat & ~higher) & (losses[moving] <= threshold)]
+    return Peaks(losses, t, looks)
+
+
+def _losses(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+    """Losses `(m, s)` at places `t` (m, s) of segments `(m,)`, as many at once as bounded memory allows."""
+    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
+    which, places = segments[:, None].expand(t.shape).reshape(-1), t.reshape(-1)
+    parts = zip(which.split(rows), places.split(rows), strict=True)
+    return torch.cat([_finite(judge(path.points(*part))) for part in parts]).view(t.shape)
+
+
+def _finite(losses: Tensor) -> Tensor:
+    """On the CPU in float64; a NaN counts as infinitely bad."""
+    return losses.detach().double().cpu().nan_to_num(nan=inf, posinf=inf)

@@ -1,0 +1,141 @@
+"""From two ends to a certified answer: validate once, drive a finder, certify what it proposes."""
+
+import platform
+import time
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+import torch
+from torch import Tensor
+
+from dss.certificate import Certificate, certify
+from dss.finder import Finder, Problem, Status, Step
+from dss.finders import GreedyString
+from dss.objective import Objective, Tally
+from dss.path import Path
+
+
+@dataclass(frozen=True, eq=False)
+class Connection:
+    """The answer: a path, what is known of it, and what it cost.
+
+    Attributes:
+        path: the string found, or as far as the search came.
+        certificate: `certify`'s word on it; nothing else decides `connected`.
+        status: how the search ended.
+        problem: the question.
+        linear: the certificate of the straight line, for comparison.
+        finder: the finder's name.
+        rounds, steps: of the search.
+        seconds: of this process, search and certificate.
+        tally: evaluations by the search and the certificate, in samples.
+    """
+
+    path: Path
+    certificate: Certificate
+    status: Status
+    problem: Problem
+    linear: Certificate
+    finder: str
+    rounds: int
+    steps: int
+    seconds: float
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the path's certificate passed. False never means "disconnected": a search that fails proves nothing."""
+        return self.certificate.passed
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The key figures as JSON values, under the names that run folders use."""
+        certificate = self.certificate
+        return {
+            "status": "connected" if self.connected else self.status.value,
+            "reason": certificate.reason if self.connected else f"{self.status.sentence}; {certificate.reason}",
+            "connected": self.connected,
+            "proven": certificate.proven,
+            "threshold": self.problem.threshold,
+            "max_loss": certificate.max_loss,
+            "upper_bound": certificate.upper,
+            "normalized_length": self.path.normalized_length,
+            "intermediate_beads": self.path.intermediate_beads,
+            "linear_barrier": self.linear.max_loss,
+            "loss_start": self.problem.loss_start,
+            "loss_end": self.problem.loss_end,
+            "objective": self.problem.objective.description,
+            "judge": self.problem.judge.description,
+            "finder": self.finder,
+            "rounds": self.rounds,
+            "gradient_steps": self.steps,
+            "seed": self.problem.seed,
+            "seconds": self.seconds,
+            **asdict(self.tally),
+            "resolution": certificate.resolution,
+            "versions": versions(),
+        }
+
+
+def connect(
+    objective: Objective,
+    start: Tensor,
+    end: Tensor,
+    *,
+    threshold: float,
+    judge: Objective | None = None,
+    finder: Finder | None = None,
+    seed: int = 0,
+    points: int = 20,
+) -> Connection:
+    """Search for a path between two points along which the judged loss stays at or below a threshold.
+
+    Args:
+        objective: gradients come from it.
+        start, end: points `(p,)`; see `ParameterSpace.flatten`.
+        threshold: L0.
+        judge: the loss that must stay below; the objective itself by default. It needs no gradient.
+        finder: the algorithm; greedy dynamic string sampling by default.
+        seed: of every random choice; the same seed gives the same result.
+        points: cells of the certificate's first grid on every segment.
+
+    Returns:
+        The connection. A search that fails is not an error: `connected` is False, and the partial path is there.
+
+    Raises:
+        InputError: the ends cannot be used, or lie above the threshold.
+    """
+    began = time.monotonic()
+    finder = finder or GreedyString()
+    problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
+    for step in finder.steps(problem):
+        last = step
+    return conclude(problem, finder, last, points=points, began=began)
+
+
+def conclude(problem: Problem, finder: Finder, step: Step, *, points: int = 20, began: float | None = None) -> Connection:
+    """Certify the path of a search's last step.
+
+    Args:
+        began: `time.monotonic()` when the search began, for the seconds reported.
+    """
+    began = time.monotonic() if began is None else began
+    linear = certify(problem.judge, problem.straight, threshold=problem.threshold, points=points)
+    certificate = linear if len(step.path) == 2 else certify(problem.judge, step.path, threshold=problem.threshold, points=points)
+    return Connection(
+        path=step.path,
+        certificate=certificate,
+        status=step.status,
+        problem=problem,
+        linear=linear,
+        finder=finder.name,
+        rounds=step.round,
+        steps=step.steps,
+        seconds=time.monotonic() - began,
+        tally=Tally(**asdict(problem.tally)),
+    )
+
+
+def versions() -> dict[str, str]:
+    """What produced a result."""
+    return {"dss": version("dynamic-string-sampling"), "torch": torch.__version__, "python": platform.python_version()}

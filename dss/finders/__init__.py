@@ -1,0 +1,9 @@
+"""Algorithms that propose paths, one a file."""
+
+from dss.finders.greedy import GreedyString
+from dss.finders.straight import StraightLine
+
+FINDERS = {"greedy": GreedyString, "straight": StraightLine}
+"""Finders by their name on the command line."""
+
+__all__ = ["FINDERS", "GreedyString", "StraightLine"]
