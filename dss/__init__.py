@@ -10,11 +10,12 @@ from dss.losses import error_rate
 from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
 from dss.path import Path
-from dss.potentials import DoubleWell, MuellerBrown, Quadratic, Ring
+from dss.potentials import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.space import ParameterSpace
 
 __all__ = [
     "FINDERS",
+    "BentValley",
     "Certificate",
     "CheckpointError",
     "Connection",

@@ -1,7 +1,7 @@
 """Analytic objectives whose minima, saddles and geodesics are known: where every algorithm is tested first."""
 
 from dataclasses import dataclass, field
-from math import pi
+from math import acos, pi, sin, sqrt
 
 import torch
 from torch import Tensor
@@ -70,9 +70,36 @@ class Ring(Objective):
         return (points.double().norm(dim=-1) - 1).square()
 
     @staticmethod
+    def at(angle: float) -> Tensor:
+        """The minimum `(2,)` at an angle in radians."""
+        angle = torch.tensor(angle, dtype=torch.float64)
+        return torch.stack([angle.cos(), angle.sin()])
+
+    @staticmethod
+    def geodesic_length(threshold: float, *, angle: float = pi) -> float:
+        """The normalized length of the shortest path inside {L <= threshold < 1} between minima `angle` <= pi apart."""
+        inner = 1 - threshold**0.5
+        if angle <= 2 * acos(inner):
+            return 1.0
+        return (sqrt(1 - inner**2) + inner * (angle / 2 - acos(inner))) / sin(angle / 2)
+
+
+class BentValley(Objective):
+    """An L-shaped valley: min(x^2 + relu(-y)^2, y^2 + relu(-x)^2), zero on the two positive half-axes.
+
+    The level set at L0 is all within w = sqrt(L0) of the two arms. Its inner corner is the point (w, w), so
+    between points far out on the arms the geodesic is two straight pieces that meet there.
+    """
+
+    description = "L-shaped valley"
+    minima = ((0.0, 1.0), (1.0, 0.0))
+
+    def __call__(self, points: Tensor) -> Tensor:
+        x, y = points.double().unbind(-1)
+        return torch.minimum(x.square() + (-y).relu().square(), y.square() + (-x).relu().square())
+
+    @staticmethod
     def geodesic_length(threshold: float) -> float:
-        """The normalized length of the shortest path between the two minima inside {L <= threshold < 1}."""
-        inner = torch.tensor(1 - threshold**0.5, dtype=torch.float64)
-        tangents = 2 * (1 - inner**2).sqrt()
-        arc = inner * (pi - 2 * inner.arccos())
-        return ((tangents + arc) / 2).item()
+        """The normalized length of the shortest path between the two minima inside {L <= threshold < 1/4}."""
+        inner = sqrt(threshold)
+        return sqrt(2 * (inner**2 + (1 - inner) ** 2))

@@ -21,7 +21,7 @@ class GreedyString(Finder):
     the other.
 
     Attributes:
-        insertion: a new bead starts at the segment's midpoint or at its interior maximum (algorithm 1, line 4).
+        insertion: a new bead starts at the segment's interior maximum (algorithm 1, line 4), or at its midpoint.
         alpha: a bead's target is alpha times the threshold, for positive thresholds.
         margin: a bead's target is the threshold less this; by default 5 % of the threshold's size. Give at most one
             of alpha and margin.
@@ -31,7 +31,7 @@ class GreedyString(Finder):
         limits: what ends the search.
     """
 
-    insertion: Literal["midpoint", "argmax"] = "midpoint"
+    insertion: Literal["argmax", "midpoint"] = "argmax"
     alpha: float | None = None
     margin: float | None = None
     schedule: Literal["breadth", "depth"] = "breadth"
