@@ -1,0 +1,10 @@
+"""Taylor-model arithmetic on tensors: rigorous bounds on a network's loss along a whole segment.
+
+`enclose` is the door. `rule` is where a new operation is added: one small function, registered under the operation's name.
+"""
+
+from dss.enclosure import arithmetic, attention, entropy, kinked, losses, normal, products, recurrent, shapes, smooth
+from dss.enclosure.cells import bytes_per_cell, enclose, weighted_mean
+from dss.enclosure.value import Enclosure, known_operations, lift, rule
+
+__all__ = ["Enclosure", "bytes_per_cell", "enclose", "known_operations", "lift", "rule", "weighted_mean"]

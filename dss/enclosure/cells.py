@@ -1,0 +1,116 @@
+"""From the ends of segments to bounds on the loss of a model on cells of them."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dss.enclosure.arithmetic import ceiling
+from dss.enclosure.rounding import TINY, UNIT, gamma, raised
+from dss.enclosure.value import Enclosure, lift
+from dss.errors import EnclosureError
+
+Tensors = dict[str, Tensor]
+
+
+def enclose(
+    model: nn.Module,
+    loss: Callable[..., Tensor],
+    start: Tensors,
+    end: Tensors,
+    lower: Tensor,
+    upper: Tensor,
+    inputs: Tensor | tuple[Tensor, ...],
+    target: Tensor,
+    *,
+    buffers: Tensors | None = None,
+) -> Tensor:
+    """Rigorous bounds on the loss along cells of segments in parameter space.
+
+    Cell i is {start[i] + t (end[i] - start[i]) : lower[i] <= t <= upper[i]}. The network is taken over the real
+    numbers, at the stored values of ends, buffers and data. A bound that cannot be had is infinite.
+
+    Args:
+        model: a template, run in eval and never changed.
+        loss: `loss(output, target)`, a scalar.
+        start, end: by parameter name, `(k, *shape)`.
+        lower, upper: `(k,)` float64, 0 <= lower <= upper <= 1.
+        inputs: the data, or the tuple of the model's positional arguments.
+        target: the second argument of `loss`.
+        buffers: values to use instead of the model's own.
+
+    Returns:
+        `(k, 2)` float64: the values at tau = -1 and +1 (the two ends of the cell) of a function convex in tau that lies
+        above the loss on the whole cell. The larger of the two bounds the cell.
+
+    Raises:
+        EnclosureError: an operation has no rule; the message names it and the module that calls it.
+    """
+    inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    stored = dict(model.named_buffers()) | (buffers or {})
+
+    def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor) -> Tensor:
+        parameters = {name: moving(start[name], end[name], lower, upper) for name in start}
+        constants = {name: _constant(value) for name, value in stored.items()}
+        output = functional_call(model, {**parameters, **constants}, tuple(map(_constant, inputs)))
+        return torch.stack(_values(loss(output, target)))
+
+    with _evaluation(model), torch.no_grad():
+        bounds = torch.vmap(bound)(start, end, lower.to(torch.float64), upper.to(torch.float64))
+    return torch.where(bounds.isnan(), torch.inf, bounds)
+
+
+def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:
+    """The points of a segment for t in [lower, upper], with the rounding of center and slope.
+
+    t = m + h tau covers the cell once h is a little too large; center start + m (end - start) and slope h (end - start)
+    then take at most six roundings of numbers no larger than 2 (|start| + |end|).
+    """
+    start, end = start.to(torch.float64), end.to(torch.float64)
+    middle, half = (lower + upper) / 2, (upper - lower) / 2 * (1 + 8 * UNIT) + 4 * UNIT
+    step = end - start
+    size = (start.abs() + end.abs()).amax() if start.numel() else start.new_zeros(())
+    return Enclosure(start + middle * step, half * step, 16 * UNIT * size + TINY)
+
+
+def weighted_mean(bounds: Tensor, weights: Tensor) -> Tensor:
+    """Means over axis 0 of bounds `(b, ...)` with weights `(b,)` > 0, rounded up: bounds again."""
+    shares = (weights.to(torch.float64) / weights.sum().to(torch.float64)).reshape(-1, *[1] * (bounds.dim() - 1))
+    terms = bounds * shares
+    return raised(terms.sum(0), terms.abs().sum(0), gamma(len(bounds)))
+
+
+def bytes_per_cell(model_bytes: int, *, parameters: int) -> int:
+    """A generous estimate of the memory that one cell takes, from the bytes of the activations of one evaluation.
+
+    Center, slope, error and the temporaries of a rule: about twelve float64 arrays for every float32 one.
+    """
+    return 24 * model_bytes + 80 * parameters
+
+
+def _constant(value: Tensor) -> Tensor:
+    """Floating-point data as enclosures that do not move, so that all arithmetic on them is enclosed; others as is."""
+    return lift(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def _values(loss: Tensor) -> tuple[Tensor, Tensor]:
+    if not isinstance(loss, Enclosure) or loss.dim() != 0:
+        kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise EnclosureError(f"the loss must return one number that depends on the parameters, got {kind}")
+    return ceiling(loss)
+
+
+class _evaluation:
+    """Run modules in eval and give every one its own mode back."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+
+    def __enter__(self) -> None:
+        self.modes = [(module, module.training) for module in self.model.modules()]
+        self.model.eval()
+
+    def __exit__(self, *_) -> None:
+        for module, training in self.modes:
+            module.training = training

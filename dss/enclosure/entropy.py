@@ -1,0 +1,122 @@
+"""Cross-entropy and the error rate of a classifier."""
+
+import torch
+from torch import Tensor
+
+from dss.enclosure.losses import reduced, under
+from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
+from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.errors import EnclosureError
+
+
+@rule("cross_entropy")
+def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
+                  label_smoothing=0.0) -> Enclosure:  # fmt: skip
+    """log sum_j exp(z_j - z_y): every other logit up by its error, that of the label down.
+
+    Targets with a share q_k for each class: sum_k q_k log sum_j exp(z_j - z_k), each term at its own worst case.
+    """
+    x = lift(x)
+    x = x.movedim(0 if x.dim() == 1 else 1, -1)
+    if weight is not None and bool((weight < 0).any()):
+        raise EnclosureError("class weights must not be negative: the weighted loss would not be convex")
+    if target.is_floating_point():
+        shares = target.to(torch.float64).movedim(0 if target.dim() == 1 else 1, -1)
+        return reduced(_shared(x, _smoothed(shares, label_smoothing), weight), reduction)
+    counted = target != ignore_index
+    label = torch.where(counted, target, 0)
+    share = counted.to(torch.float64) if weight is None else weight.to(torch.float64)[label] * counted
+    if label_smoothing:
+        labels = torch.nn.functional.one_hot(label, x.shape[-1]).to(torch.float64)
+        losses = _scaled(_shared(x, _smoothed(labels, label_smoothing), weight), counted.to(torch.float64))
+    else:
+        losses = _scaled(_labelled(x, label), share)
+    return reduced(losses, reduction, share)
+
+
+def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
+    return shares * (1 - smoothing) + smoothing / shares.shape[-1]
+
+
+def _scaled(losses: Enclosure, share: Tensor) -> Enclosure:
+    """Losses times constants >= 0, ceilings too."""
+    scaled = settled(losses.center * share, losses.slope * share, losses.error * share)
+    scaled.ceiling = tuple(raised(side * share, (side * share).abs()) for side in losses.ceiling)
+    return scaled
+
+
+def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
+    """The loss of each sample; `x` has its classes last."""
+    index, error = label.unsqueeze(-1), x.error.expand(x.center.shape)
+
+    def entropy(z: Tensor, error: Tensor) -> Tensor:
+        gap = (z + error) - (z - error).gather(-1, index)
+        return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
+
+    slack = _slack(x)
+    ceiling = tuple(raised(entropy(x.center + sign * x.slope, error), slack) for sign in (-1, 1))
+    return under((entropy(x.center, -x.reach.expand(x.center.shape)) - slack).clamp(min=0.0), ceiling)
+
+
+def _slack(x: Enclosure) -> Tensor:
+    """What differences of logits and a sum of exponentials may lose, absolutely."""
+    size = 1 + 2 * (x.magnitude + x.error).amax(-1)
+    return (gamma(x.center.shape[-1]) + ELEMENTWISE) * size
+
+
+def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
+    """The loss of each sample whose target is a share (>= 0) for each class."""
+    if bool((shares < 0).any()):
+        raise EnclosureError("targets of cross-entropy must not be negative: the loss would not be convex")
+    shares = shares if weight is None else shares * weight
+    same = torch.eye(x.center.shape[-1], dtype=torch.bool, device=x.center.device)
+
+    def entropy(z: Tensor, error: Tensor) -> Tensor:
+        gap = (z + error).unsqueeze(-2) - (z - error).unsqueeze(-1)
+        return (torch.logsumexp(gap.masked_fill(same, 0.0), -1) * shares).sum(-1)
+
+    slack = _slack(x) * shares.sum(-1) * (1 + x.center.shape[-1])
+    ceiling = tuple(raised(entropy(x.center + sign * x.slope, x.error), slack) for sign in (-1, 1))
+    return under((entropy(x.center, -x.reach) - slack).clamp(min=0.0), ceiling)
+
+
+class Choice(torch.Tensor):
+    """The index of the largest logit, as far as it is known: it can only be compared with labels."""
+
+    @staticmethod
+    def __new__(cls, logits: Enclosure):
+        self = torch.Tensor._make_wrapper_subclass(cls, logits.center.shape[:-1], dtype=torch.int64)
+        self.logits = logits
+        return self
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func.__name__ in ("eq", "__eq__", "ne", "__ne__"):
+            choice, label = args if isinstance(args[0], Choice) else args[::-1]
+            wrong = _wrong(choice.logits, label)
+            return wrong if func.__name__ in ("ne", "__ne__") else 1 - wrong
+        raise EnclosureError(f"no rule encloses '{func.__name__}' of an argmax; compare it with the labels (== or !=)")
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise EnclosureError(f"no rule encloses '{func}' of an argmax; compare it with the labels (== or !=)")
+
+
+@rule("argmax")
+def argmax(x, dim=None, keepdim: bool = False) -> Choice:
+    """The classifier's answer."""
+    if dim is None or keepdim:
+        raise EnclosureError("argmax is enclosed along one dimension, without keepdim: output.argmax(1)")
+    return Choice(lift(x).movedim(dim, -1))
+
+
+def _wrong(x: Enclosure, label: Tensor) -> Enclosure:
+    """1 where the label is not the largest logit: 0 only if it is proved to be, by a margin on the whole cell."""
+    index, reach = label.unsqueeze(-1), x.reach.expand(x.center.shape)
+    low, high = x.center - reach - _slack(x).unsqueeze(-1), x.center + reach + _slack(x).unsqueeze(-1)
+    others = high.scatter(-1, index, -torch.inf).amax(-1)
+    best = low.scatter(-1, index, -torch.inf).amax(-1)
+    right = low.gather(-1, index).squeeze(-1) > others
+    wrong = high.gather(-1, index).squeeze(-1) < best
+    most, least = (~right).to(torch.float64), wrong.to(torch.float64)
+    return under(least, (most, most))

@@ -1,0 +1,32 @@
+"""What float64 arithmetic may lose, so that every bound holds for real numbers.
+
+The model of arithmetic (Higham, *Accuracy and Stability of Numerical Algorithms*, 2nd ed., 2002, eq. 2.4 and 3.4):
+`fl(a op b) = (a op b)(1 + d) + s` with |d| <= u = 2^-53 and |s| <= `TINY` for underflow, and a sum of n products in any
+order, with or without fused operations, is off by at most gamma_n times the sum of their absolute values.
+Elementary functions (exp, log, tanh, erf, ...) are taken to be off by at most `ULPS` units in the last place.
+"""
+
+from torch import Tensor
+
+UNIT = 2.0**-53
+"""Unit roundoff u of float64."""
+
+TINY = 1e-290
+"""More than all the underflow of a formula with fewer than 1e15 operations, flushed to zero or not."""
+
+ULPS = 8
+"""Assumed error of torch's elementary functions on float64, in units in the last place."""
+
+ELEMENTWISE = 64 * UNIT
+"""Relative error of an elementwise formula of at most 16 operations and 2 elementary functions, with room to spare."""
+
+
+def gamma(terms: int) -> float:
+    """Relative error `n u / (1 - n u)` of a sum of `terms` products in any order, and of four operations after it."""
+    lost = (terms + 8) * UNIT
+    return lost / (1 - lost)
+
+
+def raised(error: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> Tensor:
+    """`error` after rounding: raised by `relative` of itself and of the `magnitude` of what was computed."""
+    return (error + relative * magnitude) * (1 + relative) + TINY

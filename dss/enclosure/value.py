@@ -1,0 +1,169 @@
+"""The value that flows through a network: where each entry is, to first order in the place tau on a cell."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dss.enclosure.rounding import raised
+from dss.errors import EnclosureError
+
+_RULES: dict[str, Callable] = {}
+_PLAIN = {
+    "dim", "size", "numel", "ndimension", "is_floating_point", "is_complex", "__len__", "element_size", "get_device",
+    "is_contiguous", "stride",
+}  # fmt: skip
+_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_nested", "layout", "is_cuda", "is_cpu", "is_mps",
+               "is_sparse", "is_quantized", "is_leaf", "names", "itemsize", "nbytes", "is_meta"}  # fmt: skip
+
+
+class Enclosure(torch.Tensor):
+    """A tensor known to be `center + slope * tau + E`, tau in [-1, 1], |E| <= error, entry by entry.
+
+    It is handed to an unchanged `nn.Module` in place of parameters and data; each operation is answered by the rule
+    registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for every
+    entry, and such a slope is zero (the tensor does not move) unless the center is a scalar itself.
+
+    Attributes:
+        center, slope, error: the components. Infinite or NaN components mean "nothing is known".
+        radius: `(*shape[:m],)` or None: a bound on the Euclidean norm of E over the remaining dimensions.
+        ceiling: None, or two tensors: the values at tau = -1 and +1 of a function convex in tau that lies above the entry.
+    """
+
+    center: Tensor
+    slope: Tensor
+    error: Tensor
+    radius: Tensor | None
+    ceiling: tuple[Tensor, Tensor] | None
+    views: list[int]
+
+    @staticmethod
+    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, *, radius=None, ceiling=None):
+        self = torch.Tensor._make_wrapper_subclass(cls, center.shape, dtype=center.dtype, device=center.device)
+        self.center, self.slope, self.error, self.radius, self.ceiling = center, slope, error, radius, ceiling
+        self.views = [1]
+        return self
+
+    @property
+    def still(self) -> bool:
+        """Whether the tensor does not move with tau."""
+        return self.slope.dim() == 0 < self.center.dim()
+
+    @property
+    def magnitude(self) -> Tensor:
+        """`|center| + |slope|`: the largest absolute value without the error."""
+        return self.center.abs() + self.slope.abs()
+
+    @property
+    def reach(self) -> Tensor:
+        """How far an entry gets from its center: `|slope| + error`."""
+        return self.slope.abs() + self.error
+
+    def become(self, other: "Enclosure") -> "Enclosure":
+        """Change in place, as `relu_` or `+=` do."""
+        if self.views[0] > 1:
+            raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
+                                 "which the enclosure cannot follow; write it out of place")  # fmt: skip
+        for name in ("center", "slope", "error", "radius", "ceiling"):
+            setattr(self, name, getattr(other, name))
+        return self
+
+    def __repr__(self, **_) -> str:
+        return f"Enclosure(shape={tuple(self.center.shape)})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise EnclosureError(_complaint(str(func)))
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        name, kwargs = func.__name__, kwargs or {}
+        if name in _PLAIN or (name == "__get__" and func.__self__.__name__ in _PROPERTIES):
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if name == "__get__":
+            name = func.__self__.__name__
+        return _answer(name, func, args, kwargs)
+
+
+def _answer(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
+    """Apply the rule of the operation `name`; a trailing underscore, `__iadd__` or `inplace=True` changes args[0]."""
+    plain = name.strip("_")
+    in_place = kwargs.pop("inplace", False) or (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
+    handler = _RULES.get(plain[1:] if name in _IN_PLACE else plain)
+    if handler is None:
+        raise EnclosureError(_complaint(name))
+    result = handler(func, *args, **kwargs)
+    if in_place and not isinstance(args[0], Enclosure):
+        raise EnclosureError(f"{_complaint(name)}: it writes into a tensor that holds no enclosure")
+    return args[0].become(result) if in_place else result
+
+
+_IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}
+
+
+def rule(*names: str) -> Callable:
+    """Register a rule, called with the operation's own arguments, under the names of that operation."""
+
+    def register(handler: Callable) -> Callable:
+        for name in names:
+            _RULES[name] = lambda func, *args, **kwargs: handler(*args, **kwargs)
+        return handler
+
+    return register
+
+
+def rule_with_function(*names: str) -> Callable:
+    """Like `rule`, for a rule that also wants the torch function itself as its first argument."""
+
+    def register(handler: Callable) -> Callable:
+        for name in names:
+            _RULES[name] = handler
+        return handler
+
+    return register
+
+
+def known_operations() -> list[str]:
+    """The names of all operations that have a rule."""
+    return sorted(_RULES)
+
+
+def lift(value: Tensor | float) -> Enclosure:
+    """`value` itself, or a constant as an enclosure that neither moves nor errs."""
+    if isinstance(value, Enclosure):
+        return value
+    center = torch.as_tensor(value).to(torch.float64)
+    zero = torch.zeros((), dtype=torch.float64, device=center.device)
+    return Enclosure(center, zero, zero)
+
+
+def settled(center: Tensor, slope: Tensor, error: Tensor, magnitude: Tensor | None = None, **kept) -> Enclosure:
+    """The enclosure computed by an elementwise formula; `magnitude` bounds the terms that were added for its center."""
+    if magnitude is None:
+        magnitude = center.abs() + slope.abs()
+    return Enclosure(center, slope, raised(error, magnitude), **kept)
+
+
+def _complaint(name: str) -> str:
+    """Say which operation has no rule, and in which module it was called."""
+    place = _innermost_module()
+    return f"no rule encloses the operation '{name}'" + (f", called in {place}" if place else "")
+
+
+def _innermost_module() -> str:
+    """The chain of modules being run, read off the stack: no hook is needed and no module is touched."""
+    frame, modules = sys._getframe(), []
+    while frame is not None:
+        module = frame.f_locals.get("self")
+        if isinstance(module, nn.Module) and all(module is not other for other in modules):
+            modules.append(module)
+        frame = frame.f_back
+    if not modules:
+        return ""
+    names = {id(module): name for name, module in modules[-1].named_modules()}
+    path = names.get(id(modules[0]), "")
+    kind = type(modules[0]).__name__
+    return f"module '{path}' ({kind})" if path else f"the forward of {kind}"

@@ -1,0 +1,231 @@
+"""A bound on the loss along a whole path: cells of segments, split where the bound is worst."""
+
+import heapq
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+from dss.errors import InputError
+from dss.objective import Objective
+
+RESOLUTION = 2.0**-40
+"""Cells narrower than this are not split: rounding would dominate."""
+
+MOST_PARTS = 8
+"""A cell is cut into at most this many parts at once."""
+
+
+class Verdict(Enum):
+    """Where a proof stands; the value is the sentence for people."""
+
+    OPEN = "the bound is still being lowered"
+    PROVEN = "the loss is proved to stay at or below the threshold on the whole path"
+    REFUTED = "a point of the path was computed to lie above the threshold"
+    BRACKETED = "the largest loss of the path is known to the tolerance"
+    CELLS = "the limit on cells was reached before a proof"
+    SECONDS = "the limit on seconds was reached before a proof"
+    RESOLUTION = "cells became as narrow as arithmetic allows before a proof"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self is not Verdict.OPEN
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What is known of the largest loss of a path.
+
+    Attributes:
+        upper: proved: no point of the path has a larger loss (infinite until every cell has a finite bound).
+        seen: the largest loss that was computed, in the arithmetic of the beads.
+        segment, t: where it was seen.
+        cells: how many cells were bounded so far.
+        verdict: where the proof stands.
+        stairs: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
+    """
+
+    upper: float
+    seen: float
+    segment: int
+    t: float
+    cells: int
+    verdict: Verdict
+    stairs: Tensor = field(repr=False)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the whole path is proved to stay at or below the threshold."""
+        return self.verdict is Verdict.PROVEN
+
+    @property
+    def width(self) -> float:
+        """`upper - seen`: how well the largest loss is known."""
+        return self.upper - self.seen
+
+
+def prove(
+    objective: Objective,
+    beads: Tensor,
+    *,
+    threshold: float | None = None,
+    tolerance: float | None = None,
+    max_cells: int = 100_000,
+    max_seconds: float | None = None,
+    batch_cells: int = 32,
+) -> Iterator[Bracket]:
+    """Bound the loss on a whole path, better with every bracket; the last one has a finished verdict.
+
+    With a threshold the proof ends when every cell's bound is at or below it, or at the first computed loss above it.
+    With a tolerance it ends when `upper - seen <= tolerance * |seen|`. Give one of the two. A limit never proves.
+
+    Args:
+        objective: bounds cells by `enclose` and computes losses.
+        beads: `(n, p)`, n >= 2, the path's points.
+        max_cells, max_seconds: limits, checked between batches.
+        batch_cells: cells split together; more is faster and less best-first.
+
+    Yields:
+        A bracket per batch.
+
+    Raises:
+        InputError: beads or options that cannot be used.
+        EnclosureError: the objective cannot be enclosed.
+    """
+    _check(beads, threshold, tolerance, max_cells, batch_cells)
+    proof = _Proof(objective, beads, threshold, tolerance)
+    deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    proof.begin()
+    while True:
+        yield (bracket := proof.bracket(max_cells, deadline))
+        if bracket.verdict.finished:
+            return
+        proof.refine(batch_cells)
+
+
+@dataclass(order=True, frozen=True)
+class _Cell:
+    """A part of a segment; the worst bound comes first."""
+
+    key: float
+    segment: int
+    lower: float
+    upper: float
+
+    @property
+    def bound(self) -> float:
+        return -self.key
+
+    @property
+    def middle(self) -> float:
+        return (self.lower + self.upper) / 2
+
+    @property
+    def narrow(self) -> bool:
+        return self.upper - self.lower < RESOLUTION
+
+
+class _Proof:
+    """The cells that cover the path, in a heap, and the largest loss seen."""
+
+    def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
+        self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
+        self.heap: list[_Cell] = []
+        self.cells, self.seen, self.place = 0, -math.inf, (0, 0.0)
+
+    def begin(self) -> None:
+        """Look at the beads; bound every segment as one cell."""
+        last = len(self.beads) - 2
+        self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
+        if not self._refuted:
+            self._bound([(segment, 0.0, 1.0) for segment in range(last + 1)])
+
+    def refine(self, count: int) -> None:
+        """Split the worst cells, those above the goal only, after a look at their middles."""
+        worst = []
+        while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
+            worst.append(heapq.heappop(self.heap))
+        losses = self._look([(cell.segment, cell.middle) for cell in worst])
+        if self._refuted:
+            for cell in worst:
+                heapq.heappush(self.heap, cell)
+            return
+        parts = [part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)]
+        self._bound(parts)
+
+    @property
+    def goal(self) -> float:
+        """Cells at or below need no more work."""
+        return self.threshold if self.tolerance is None else self.seen + self.tolerance * abs(self.seen)
+
+    @property
+    def _refuted(self) -> bool:
+        return self.threshold is not None and self.seen > self.threshold
+
+    def _parts(self, cell: _Cell, loss: float) -> list[tuple[int, float, float]]:
+        """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
+        room, excess = self.goal - loss, cell.bound - loss
+        wanted = math.sqrt(excess / room) if room > 0 and math.isfinite(excess) else MOST_PARTS
+        count = min(max(2, math.ceil(wanted)), MOST_PARTS)
+        cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
+        return [(cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
+
+    def _bound(self, parts: list[tuple[int, float, float]]) -> None:
+        segments, lower, upper = zip(*parts)
+        index = torch.tensor(segments, device=self.beads.device)
+        ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device) for side in (lower, upper))
+        bounds = self.objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
+        bounds = torch.where(bounds.isnan(), math.inf, bounds).tolist()
+        for part, bound in zip(parts, bounds):
+            heapq.heappush(self.heap, _Cell(-bound, *part))
+        self.cells += len(parts)
+
+    def _look(self, places: list[tuple[int, float]]) -> list[float]:
+        """Compute losses; one that is not a number counts as infinite."""
+        index = torch.tensor([segment for segment, _ in places], device=self.beads.device)
+        t = torch.tensor([t for _, t in places], dtype=self.beads.dtype, device=self.beads.device)[:, None]
+        with torch.no_grad():
+            # The lerp that hits both ends exactly.
+            losses = self.objective(torch.lerp(self.beads[index], self.beads[index + 1], t)).double()
+        losses = torch.where(losses.isnan(), math.inf, losses)
+        best = int(losses.argmax())
+        if losses[best] > self.seen:
+            self.seen, self.place = float(losses[best]), places[best]
+        return losses.tolist()
+
+    def bracket(self, max_cells: int, deadline: float) -> Bracket:
+        """The present state."""
+        upper = self.heap[0].bound if self.heap else math.inf
+        rows = sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in self.heap)
+        stairs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+        verdict = self._verdict(upper, max_cells, deadline)
+        return Bracket(upper, self.seen, *self.place, self.cells, verdict, stairs)
+
+    def _verdict(self, upper: float, max_cells: int, deadline: float) -> Verdict:
+        if self._refuted:
+            return Verdict.REFUTED
+        if upper <= self.goal and math.isfinite(upper):
+            return Verdict.PROVEN if self.tolerance is None else Verdict.BRACKETED
+        if self.cells >= max_cells:
+            return Verdict.CELLS
+        if time.monotonic() >= deadline:
+            return Verdict.SECONDS
+        return Verdict.RESOLUTION if self.heap[0].narrow else Verdict.OPEN
+
+
+def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:
+    if beads.dim() != 2 or len(beads) < 2 or not beads.is_floating_point():
+        raise InputError(f"beads must be a floating-point tensor (n, p) with n >= 2, got {tuple(beads.shape)}")
+    if (threshold is None) == (tolerance is None):
+        raise InputError(f"give a threshold or a tolerance, got threshold={threshold}, tolerance={tolerance}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"threshold must be finite, got {threshold}")
+    if tolerance is not None and not (tolerance > 0 and math.isfinite(tolerance)):
+        raise InputError(f"tolerance must be positive and finite, got {tolerance}")
+    if max_cells < 1 or batch_cells < 1:
+        raise InputError(f"max_cells and batch_cells must be at least 1, got {max_cells} and {batch_cells}")
