@@ -68,6 +68,10 @@ class Tally:
     loss_evaluations: int = 0
     gradient_evaluations: int = 0
 
+    def restore(self, other: "Tally") -> None:
+        """Take over the counts of an interrupted search."""
+        self.loss_evaluations, self.gradient_evaluations = other.loss_evaluations, other.gradient_evaluations
+
 
 class Counted(Objective):
     """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation."""

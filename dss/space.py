@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 from itertools import accumulate
 from math import prod
 
@@ -21,7 +22,7 @@ class ParameterSpace:
         names, shapes: one per parameter tensor.
         aliases: other names of tied parameters, to the name that is a coordinate.
         buffers: names that a state dict may hold beside the parameters.
-        dtype, device: of the model the space was read from.
+        dtype, device: of the model that the space was read from; points follow the state dicts instead.
     """
 
     names: tuple[str, ...]
@@ -63,7 +64,7 @@ class ParameterSpace:
         return tuple(accumulate(map(prod, self.shapes), initial=0))
 
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
-        """A point `(p,)` from a state dict, in the dtype and on the device of the space.
+        """A point `(p,)` from a state dict, in its widest dtype (float32 at least), on its device.
 
         Buffers of the architecture are ignored; a tied parameter may come under any or all of its names.
 
@@ -75,10 +76,12 @@ class ParameterSpace:
         problems = self._key_problems(tensors)
         if problems:
             raise InputError("the parameters do not fit the model: " + "; ".join(problems))
-        point = torch.cat([tensors[name].detach().reshape(-1).to(self.device, self.dtype) for name in self.names])
+        kept = [tensors[name].detach() for name in self.names]
+        dtype = reduce(torch.promote_types, (t.dtype for t in kept), torch.float32)
+        point = torch.cat([t.reshape(-1).to(kept[0].device, dtype) for t in kept])
         if not point.isfinite().all():
             bad = [name for name in self.names if not tensors[name].isfinite().all()]
-            raise InputError(f"finite weights are needed in {self.dtype}, got NaN or infinity in {', '.join(bad) or 'the conversion'}")
+            raise InputError(f"finite weights are needed, got NaN or infinity in {', '.join(bad)}")
         return point
 
     def unflatten(self, points: Tensor) -> dict[str, Tensor]:
@@ -124,5 +127,6 @@ class ParameterSpace:
             for name, shape in shapes.items()
             if name in tensors and tuple(tensors[name].shape) != shape
         ]
-        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+        integral = [f"{name} is {t.dtype}" for name, t in tensors.items() if name in shapes and not t.is_floating_point()]
+        kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "not real numbers": integral}
         return [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]

@@ -97,6 +97,12 @@ class NetworkObjective(Objective):
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
 
+    def state(self, point: Tensor) -> Tensors:
+        """A full state dict at a point `(p,)`: parameters under all their names, and the buffers it is judged with."""
+        parameters = self.space.unflatten(point)
+        tied = {alias: parameters[name] for alias, name in self.space.aliases.items()}
+        return parameters | tied | self._point_buffers(point[None], training=False)
+
     def __call__(self, points: Tensor) -> Tensor:
         return _RowLoss.apply(points, self._exact, self._exact_gradient)
 

@@ -1,0 +1,32 @@
+"""The command line: parse, call the public API, print, exit code.
+
+Exit codes: 0 done (`connect`: connected), 1 not connected, 2 bad input, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dss.cli import connect, demo, export, train
+from dss.errors import InputError
+
+COMMANDS = (demo, train, connect, export)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="dss", description="Low-loss paths between trained neural networks: find them, prove them, look at them."
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        command.add(commands)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except InputError as error:
+        print(f"dss: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ndss: interrupted; what was recorded is kept, and connect --resume goes on from there", file=sys.stderr)
+        return 130

@@ -1,0 +1,148 @@
+"""`dss connect`: join two saved models below a threshold, recorded in a run folder that resumes."""
+
+import argparse
+import time
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dss.cli.ends import Ends, load_ends
+from dss.cli.printing import print_outcome
+from dss.connect import conclude
+from dss.descent import Descent
+from dss.errors import InputError
+from dss.finder import Finder, Limits, Problem
+from dss.finders import FINDERS
+from dss.network import NetworkObjective
+from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.tasks import load_task
+
+# Options that only some finders have; None leaves the finder its own default.
+FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
+DESCENT_OPTIONS = ("lr", "bead_steps")
+LIMITS = ("max_rounds", "max_beads", "max_steps", "max_seconds")
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "connect", help="join two saved models below a threshold", description="Exit code 0: connected, 1: not connected, 2: bad input."
+    )
+    parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
+    parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
+    parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
+    parser.add_argument("--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path")
+    parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
+    parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    parser.add_argument("--points", type=int, default=20, help="cells of the first grid on every segment (default: %(default)s)")
+    parser.add_argument(
+        "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
+        help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    _add_search(parser.add_argument_group("search"))
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
+    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    parser.set_defaults(run=run)
+
+
+def _add_search(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--insertion", choices=("midpoint", "argmax"), help="where a new bead starts")
+    group.add_argument("--schedule", choices=("breadth", "depth"), help="beads of a round together, or one after the other")
+    group.add_argument("--alpha", type=float, help="a bead's target is alpha times the threshold")
+    group.add_argument("--margin", type=float, help="a bead's target is the threshold less this")
+    group.add_argument("--lr", type=float, help="Adam's rate for beads (default: 1e-3)")
+    group.add_argument("--bead-steps", type=int, help="steps after which a bead has failed (default: 5000)")
+    group.add_argument("--max-rounds", type=int, help="rounds of the search (default: 40)")
+    group.add_argument("--max-beads", type=int, help="intermediate beads (default: 200)")
+    group.add_argument("--max-steps", type=int, help="gradient steps of all beads together")
+    group.add_argument("--max-seconds", type=float, help="gives up reproducibility")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Search, certify, record; print the outcome."""
+    resuming = options.resume and (options.out / QUESTION).exists()
+    if not resuming:
+        check_free(options.out, overwrite=options.overwrite)
+    finder = make_finder(options)
+    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    objective, judge = ends.task.objectives(buffers=options.buffers)
+    judged = None if judge is objective else judge
+    problem = Problem.of(objective, ends.start, ends.end, threshold=options.threshold, judge=judged, seed=options.seed)
+    question = _question(options, ends, objective)
+    if resuming:
+        recorder, last = RunRecorder.resume(options.out, question)
+    else:
+        recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
+    if not (options.out / SUMMARY).exists():
+        _search(problem, finder, recorder, last, options, objective)
+    return print_outcome(load_run(options.out), as_json=options.json)
+
+
+def make_finder(options: argparse.Namespace) -> Finder:
+    """The finder that the options describe.
+
+    Raises:
+        InputError: an option that this finder does not have.
+    """
+    kind = FINDERS[options.finder]
+    known = {field.name for field in fields(kind)}
+    given = {name: value for name in FINDER_OPTIONS if (value := getattr(options, name)) is not None}
+    descent = {name: value for name in DESCENT_OPTIONS if (value := getattr(options, name)) is not None}
+    foreign = sorted(given.keys() - known) + sorted(descent if "descent" not in known else ())
+    if foreign:
+        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
+        raise InputError(f"the finder {options.finder} has no {flags}; leave it out, or choose another finder")
+    limits = {name.removeprefix("max_"): value for name in LIMITS if (value := getattr(options, name)) is not None}
+    if "points" in known:
+        given["points"] = options.points
+    if descent:
+        given["descent"] = _descent(**descent)
+    return kind(**given, limits=Limits(**limits))
+
+
+def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
+    optimizer = {} if lr is None else {"optimizer": partial(torch.optim.Adam, lr=lr)}
+    return Descent(**optimizer, **({} if bead_steps is None else {"max_steps": bead_steps}))
+
+
+def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
+    """What a run answers: with the same question it may be resumed."""
+    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
+    return {
+        **{name: getattr(options, name) for name in kept},
+        "ends": [str(options.start), str(options.end)],
+        "digests": ends.digests,
+        "parameters": list(objective.space.names),
+    }
+
+
+def _search(
+    problem: Problem,
+    finder: Finder,
+    recorder: RunRecorder,
+    last: Snapshot | None,
+    options: argparse.Namespace,
+    objective: NetworkObjective,
+) -> None:
+    """Drive the search from where it stands, recording every step; then certify and write the outcome."""
+    began, step = time.monotonic(), None
+    if last is not None:
+        began, step = began - last.seconds, last.step
+        problem.tally.restore(last.tally)
+    with tqdm(desc=options.finder, unit=" rounds", delay=2) as bar:
+        for step in finder.steps(problem, resume=step):
+            recorder.record(step, problem.tally, time.monotonic() - began)
+            bar.set_postfix_str(
+                f"{step.path.intermediate_beads} beads, largest loss {step.max_loss:.4g}, threshold {problem.threshold:g}",
+                refresh=False,
+            )
+            bar.update()
+    connection = conclude(problem, finder, step, points=options.points, began=began)
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)

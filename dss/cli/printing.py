@@ -1,0 +1,28 @@
+"""What a finished run says on the terminal."""
+
+import json
+
+from dss.runs import Run
+
+
+def print_outcome(run: Run, *, as_json: bool) -> int:
+    """Print a run's summary; the exit code: 0 connected, 1 not connected."""
+    summary = run.summary
+    print(json.dumps(summary, indent=2) if as_json else _sentences(run))
+    return 0 if summary["connected"] else 1
+
+
+def _sentences(run: Run) -> str:
+    s = run.summary
+    verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
+    lines = [
+        f"{verdict}: {s['reason']}",
+        f"  judged by            {s['judge']}",
+        f"  largest loss         {s['max_loss']:.6g} on the path, {s['linear_barrier']:.6g} on the straight line, "
+        f"{s['loss_start']:.6g} and {s['loss_end']:.6g} at the ends",
+        f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {s['normalized_length']:.4f}",
+        f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
+        f"  run                  {run.folder}",
+    ]
+    report = run.folder / "report.html"
+    return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))

@@ -1,0 +1,70 @@
+"""What the command line needs to know of a model and its data."""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from dss.network import NetworkObjective
+from dss.network.rows import Loss
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A model, its loss and its data.
+
+    Attributes:
+        model: any module; it is never changed.
+        loss: `loss(output, target) -> ()`, a mean over samples; gradients come from it.
+        train: `(inputs, target)` tensors, a `Dataset` or a `DataLoader`.
+        judge: data of the loss that must stay below the threshold; the training data by default.
+        judge_loss: the judge's loss if it differs; it needs no gradient.
+        batch_size: minibatch of the training; None is a loader's own, else the full batch.
+        name: for people and run folders.
+        epochs, learning_rate: how `dss train` trains an end, with Adam.
+    """
+
+    model: nn.Module
+    loss: Loss
+    train: object
+    judge: object | None = None
+    judge_loss: Loss | None = None
+    batch_size: int | None = None
+    name: str = "task"
+    epochs: int = 20
+    learning_rate: float = 1e-3
+
+    def objectives(
+        self, *, buffers: Literal["recalibrate", "frozen"] = "recalibrate"
+    ) -> tuple[NetworkObjective, NetworkObjective]:
+        """The training objective and the judge; one and the same when the task judges by its training loss.
+
+        Raises:
+            InputError: the data or the loss cannot be used.
+        """
+        train = NetworkObjective(
+            self.model,
+            self.loss,
+            self.train,
+            batch_size=self.batch_size,
+            buffers=buffers,
+            description=f"{self.name}, training loss",
+        )
+        if self.judge is None and self.judge_loss is None:
+            return train, train
+        return train, self.judge_of(self.model, buffers).calibrated_by(train)
+
+    def judge_of(self, model: nn.Module, buffers: Literal["recalibrate", "frozen"]) -> NetworkObjective:
+        """The judge of another model of this architecture, with that model's buffers."""
+        loss, data = self.judge_loss or self.loss, self.train if self.judge is None else self.judge
+        return NetworkObjective(model, loss, data, buffers=buffers, description=f"{self.name}, judged loss")
+
+    def judged_loss(self, model: nn.Module) -> float:
+        """The judged loss of a trained model, at its own parameters and buffers."""
+        judge = self.judge_of(model, "frozen")
+        return judge(judge.space.flatten(model.state_dict())[None]).item()
+
+    def fresh_model(self) -> nn.Module:
+        """A copy of the model to train."""
+        return copy.deepcopy(self.model)
