@@ -1,6 +1,7 @@
 """Low-loss paths between trained neural networks: found, pulled tight, proved and shown."""
 
 from dss.certificate import Certificate, certify
+from dss.checkpoints import load_point, save_state
 from dss.connect import Connection, conclude, connect
 from dss.descent import Descent
 from dss.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
@@ -11,7 +12,9 @@ from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
 from dss.path import Path
 from dss.potentials import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
+from dss.runs import Run, RunRecorder, load_run
 from dss.space import ParameterSpace
+from dss.tasks import Task, load_task
 
 __all__ = [
     "FINDERS",
@@ -34,14 +37,21 @@ __all__ = [
     "Problem",
     "Quadratic",
     "Ring",
+    "Run",
     "RunError",
+    "RunRecorder",
     "Status",
     "Step",
     "StraightLine",
     "Tally",
+    "Task",
     "TaskError",
     "certify",
     "conclude",
     "connect",
     "error_rate",
+    "load_point",
+    "load_run",
+    "load_task",
+    "save_state",
 ]

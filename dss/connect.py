@@ -4,15 +4,22 @@ import platform
 import time
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dss.certificate import Certificate, certify
+from dss.errors import InputError
 from dss.finder import Finder, Problem, Status, Step
 from dss.finders import GreedyString
 from dss.objective import Objective, Tally
 from dss.path import Path
+
+
+PROVE = ("auto", "always", "never")
+# The shortest time that an automatic proof gets, however fast the search was.
+PROOF_SECONDS = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +94,7 @@ def connect(
     finder: Finder | None = None,
     seed: int = 0,
     points: int = 20,
+    prove: Literal["auto", "always", "never"] = "auto",
 ) -> Connection:
     """Search for a path between two points along which the judged loss stays at or below a threshold.
 
@@ -98,6 +106,8 @@ def connect(
         finder: the algorithm; greedy dynamic string sampling by default.
         seed: of every random choice; the same seed gives the same result.
         points: cells of the certificate's first grid on every segment.
+        prove: "auto" tries a proof for as long as the search took (ten seconds at least), "always" without a limit
+            of time; a judge that cannot be enclosed is sampled, and the certificate says so.
 
     Returns:
         The connection. A search that fails is not an error: `connected` is False, and the partial path is there.
@@ -110,18 +120,41 @@ def connect(
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
     for step in finder.steps(problem):
         last = step
-    return conclude(problem, finder, last, points=points, began=began)
+    return conclude(problem, finder, last, points=points, prove=prove, began=began)
 
 
-def conclude(problem: Problem, finder: Finder, step: Step, *, points: int = 20, began: float | None = None) -> Connection:
+def conclude(
+    problem: Problem,
+    finder: Finder,
+    step: Step,
+    *,
+    points: int = 20,
+    prove: Literal["auto", "always", "never"] = "auto",
+    began: float | None = None,
+) -> Connection:
     """Certify the path of a search's last step.
 
     Args:
+        points, prove: as for `connect`.
         began: `time.monotonic()` when the search began, for the seconds reported.
+
+    Raises:
+        InputError: an unknown way to prove.
     """
+    if prove not in PROVE:
+        raise InputError(f"prove must be one of {', '.join(PROVE)}, got {prove!r}")
     began = time.monotonic() if began is None else began
+    searched = time.monotonic() - began
     linear = certify(problem.judge, problem.straight, threshold=problem.threshold, points=points)
-    certificate = linear if len(step.path) == 2 else certify(problem.judge, step.path, threshold=problem.threshold, points=points)
+    certificate = certify(
+        problem.judge,
+        step.path,
+        threshold=problem.threshold,
+        points=points,
+        # A search that failed has a point above the threshold: there is nothing to prove.
+        prove=prove != "never" and step.status is Status.FOUND,
+        max_seconds=max(searched, PROOF_SECONDS) if prove == "auto" else None,
+    )
     return Connection(
         path=step.path,
         certificate=certificate,

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
-from dss.connect import conclude
+from dss.connect import PROVE, conclude
 from dss.descent import Descent
 from dss.errors import InputError
 from dss.finder import Finder, Limits, Problem
@@ -42,6 +42,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prove", choices=PROVE, default="auto",
+        help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
     _add_search(parser.add_argument_group("search"))
@@ -114,7 +118,7 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
 
 def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
-    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
+    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "prove", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
     return {
         **{name: getattr(options, name) for name in kept},
         "ends": [str(options.start), str(options.end)],
@@ -144,5 +148,5 @@ def _search(
                 refresh=False,
             )
             bar.update()
-    connection = conclude(problem, finder, step, points=options.points, began=began)
+    connection = conclude(problem, finder, step, points=options.points, prove=options.prove, began=began)
     recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)

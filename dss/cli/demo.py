@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     commands = [
         ["train", "digits", "--seed", "0", "--out", a, "--overwrite"],
         ["train", "digits", "--seed", "1", "--out", b, "--overwrite"],
-        ["connect", a, b, "--task", "digits", "--threshold", THRESHOLD, "--out", folder, "--overwrite"],
+        ["connect", a, b, "--task", "digits", "--threshold", THRESHOLD, "--prove", "always", "--out", folder, "--overwrite"],
     ]
     for command in commands:
         print("$ dss", " ".join(command))

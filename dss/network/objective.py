@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dss.errors import InputError
+from dss.enclosure import bytes_per_cell, enclose, weighted_mean
+from dss.errors import EnclosureError, InputError
 from dss.network import probe, statistics
 from dss.network.data import Samples, as_samples
 from dss.network.rows import Loss, RowLosses, Tensors
@@ -118,6 +119,29 @@ class NetworkObjective(Objective):
             lambda p: self._losses(p, samples, training=True),
             lambda p: self._gradient(p, samples, training=True),
         )
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        if self._norms:
+            raise EnclosureError(
+                "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
+            )
+        fitting = max(1, CHUNK_BYTES // bytes_per_cell(self._bytes, parameters=self.space.size))
+        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
+        return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
+
+    def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Bounds on as many cells as memory holds for one sample, over the data in chunks."""
+        start, end = self.space.unflatten(starts), self.space.unflatten(ends)
+        rows, samples = self._rows, self._data(starts)
+        spare = CHUNK_BYTES // len(starts) - bytes_per_cell(0, parameters=self.space.size)
+        size = max(1, spare // bytes_per_cell(self._bytes, parameters=0))
+        buffers = self._buffers(starts)
+        bounds = [
+            enclose(rows.template, rows.loss, start, end, lower, upper, part.inputs, part.target, buffers=buffers)
+            for part in samples.chunks(size)
+        ]
+        weights = torch.tensor([len(part) for part in samples.chunks(size)], device=starts.device)
+        return weighted_mean(torch.stack(bounds), weights)
 
     def _probe(self, model: nn.Module) -> None:
         """Ask once what the model allows, at its own parameters."""
