@@ -13,6 +13,7 @@ from dss.objective import Objective, Tally
 from dss.path import Path
 from dss.potentials import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.runs import Run, RunRecorder, load_run
+from dss.shorten import Shortened, Shortening, prune, shorten
 from dss.space import ParameterSpace
 from dss.tasks import Task, load_task
 
@@ -40,6 +41,8 @@ __all__ = [
     "Run",
     "RunError",
     "RunRecorder",
+    "Shortened",
+    "Shortening",
     "Status",
     "Step",
     "StraightLine",
@@ -53,5 +56,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "prune",
     "save_state",
+    "shorten",
 ]

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Literal
 
@@ -15,7 +15,7 @@ from dss.finder import Finder, Problem, Status, Step
 from dss.finders import GreedyString
 from dss.objective import Objective, Tally
 from dss.path import Path
-
+from dss.shorten import Shortened, Shortening, shorten_within
 
 PROVE = ("auto", "always", "never")
 # The shortest time that an automatic proof gets, however fast the search was.
@@ -36,6 +36,7 @@ class Connection:
         rounds, steps: of the search.
         seconds: of this process, search and certificate.
         tally: evaluations by the search and the certificate, in samples.
+        shortened: how the path was shortened, if it was.
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Connection:
     steps: int
     seconds: float
     tally: Tally = field(default_factory=Tally)
+    shortened: Shortened | None = None
 
     @property
     def connected(self) -> bool:
@@ -81,6 +83,7 @@ class Connection:
             **asdict(self.tally),
             "resolution": certificate.resolution,
             "versions": versions(),
+            **({} if self.shortened is None else {"shortened": self.shortened.summary}),
         }
 
 
@@ -92,6 +95,7 @@ def connect(
     threshold: float,
     judge: Objective | None = None,
     finder: Finder | None = None,
+    shorten: bool | Shortening = False,
     seed: int = 0,
     points: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
@@ -104,6 +108,7 @@ def connect(
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
         finder: the algorithm; greedy dynamic string sampling by default.
+        shorten: pull the path tight inside its level set before it is certified; True or options (`dss.Shortening`).
         seed: of every random choice; the same seed gives the same result.
         points: cells of the certificate's first grid on every segment.
         prove: "auto" tries a proof for as long as the search took (ten seconds at least), "always" without a limit
@@ -120,7 +125,7 @@ def connect(
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
     for step in finder.steps(problem):
         last = step
-    return conclude(problem, finder, last, points=points, prove=prove, began=began)
+    return conclude(problem, finder, last, shorten=shorten, points=points, prove=prove, began=began)
 
 
 def conclude(
@@ -128,14 +133,15 @@ def conclude(
     finder: Finder,
     step: Step,
     *,
+    shorten: bool | Shortening = False,
     points: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
     began: float | None = None,
 ) -> Connection:
-    """Certify the path of a search's last step.
+    """Shorten if asked, and certify the path of a search's last step.
 
     Args:
-        points, prove: as for `connect`.
+        shorten, points, prove: as for `connect`.
         began: `time.monotonic()` when the search began, for the seconds reported.
 
     Raises:
@@ -144,6 +150,9 @@ def conclude(
     if prove not in PROVE:
         raise InputError(f"prove must be one of {', '.join(PROVE)}, got {prove!r}")
     began = time.monotonic() if began is None else began
+    shortened = _shortened(problem, step, shorten)
+    if shortened is not None:
+        step = replace(step, path=shortened.path)
     searched = time.monotonic() - began
     linear = certify(problem.judge, problem.straight, threshold=problem.threshold, points=points)
     certificate = certify(
@@ -166,7 +175,17 @@ def conclude(
         steps=step.steps,
         seconds=time.monotonic() - began,
         tally=Tally(**asdict(problem.tally)),
+        shortened=shortened,
     )
+
+
+def _shortened(problem: Problem, step: Step, shorten: bool | Shortening) -> Shortened | None:
+    """What shortening makes of the path, if it is asked for and the path passes its certificate."""
+    if shorten is False or step.status is not Status.FOUND:
+        return None
+    if not certify(problem.judge, step.path, threshold=problem.threshold).passed:
+        return None
+    return shorten_within(problem, step.path, Shortening() if shorten is True else shorten)
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from dss.descent import Descent, descend
 from dss.errors import InputError
 from dss.finder import Finder, Limits, Problem, Status, Step
 from dss.path import Path
+from dss.taut import after_insertion
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class GreedyString(Finder):
         )
         status = Status.SEARCHING if trained.reached.all() else Status.STALLED
         path = step.path.insert(chosen, trained.points)
-        return replace(step, path=path, maxima=_split(maxima, chosen), status=status, steps=step.steps + trained.steps)
+        return replace(step, path=path, maxima=after_insertion(maxima, chosen), status=status, steps=step.steps + trained.steps)
 
     def _judged(self, problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
         """Every segment's largest loss, and the place of its next bead."""
@@ -110,12 +111,3 @@ class GreedyString(Finder):
         """As many as the limit on beads leaves room for."""
         limit = self.limits.beads
         return chosen if limit is None else chosen[: limit - step.path.intermediate_beads]
-
-
-def _split(maxima: Tensor, chosen: Tensor) -> Tensor:
-    """Segment maxima after one insertion in each chosen segment: both halves are not judged yet."""
-    counts = torch.ones_like(maxima, dtype=torch.long)
-    counts[chosen] = 2
-    maxima = maxima.clone()
-    maxima[chosen] = torch.nan
-    return maxima.repeat_interleave(counts)
