@@ -5,18 +5,22 @@ import math
 from torch import Tensor
 
 from dss.enclosure.rounding import gamma, raised
-from dss.enclosure.smooth import SQRT, apply, reciprocal
+from dss.enclosure.smooth import apply, power_curve, reciprocal
 from dss.enclosure.value import Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
 
-@rule("add", "radd")
+@rule("add", "__radd__", "__add__")
 def add(x, y, *, alpha=1) -> Enclosure:
     """Centers, slopes and errors add; two convex functions above the terms add to one above the sum."""
     if alpha != 1:
         y = multiply(y, alpha)
+    moves = any(isinstance(z, Enclosure) and z.dim() == 0 for z in (x, y))
     x, y = lift(x), lift(y)
-    added = settled(x.center + y.center, x.slope + y.slope, x.error + y.error, x.magnitude + y.magnitude)
+    center, slope = x.center + y.center, x.slope + y.slope
+    # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
+    slope = slope.expand(center.shape) if moves else slope
+    added = settled(center, slope, x.error + y.error, x.magnitude + y.magnitude)
     added.ceiling = _sum_of_ceilings(x, y)
     return added
 
@@ -35,26 +39,26 @@ def ceiling(x: Enclosure) -> tuple[Tensor, Tensor]:
     return tuple(raised(x.center + sign * x.slope + x.error, x.magnitude) for sign in (-1, 1))
 
 
-@rule("sub", "subtract")
+@rule("sub", "subtract", "__sub__")
 def subtract(x, y, *, alpha=1) -> Enclosure:
     """x + (-y)."""
     return add(x, negative(multiply(y, alpha) if alpha != 1 else y))
 
 
-@rule("rsub")
+@rule("rsub", "__rsub__")
 def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
     """y - x."""
     return subtract(y, x, alpha=alpha)
 
 
-@rule("neg", "negative")
+@rule("neg", "negative", "__neg__")
 def negative(x) -> Enclosure:
     """Exact: the error is symmetric."""
     x = lift(x)
     return Enclosure(-x.center, -x.slope, x.error, radius=x.radius)
 
 
-@rule("mul", "multiply", "rmul")
+@rule("mul", "multiply", "__mul__", "__rmul__")
 def multiply(x, y) -> Enclosure:
     """(c + g tau + E)(c' + g' tau + E') = cc' + (cg' + gc') tau + gg' tau^2 + ..., and tau^2 lies in [0, 1].
 
@@ -81,7 +85,7 @@ def _scaled(x: Enclosure, factor: float) -> Enclosure:
     return scaled
 
 
-@rule("div", "divide", "true_divide", "truediv")
+@rule("div", "divide", "true_divide", "__truediv__", "__div__")
 def divide(x, y, *, rounding_mode=None) -> Enclosure:
     """x times the reciprocal of y; a divisor that may be zero gives an infinite error."""
     if rounding_mode is not None:
@@ -91,7 +95,7 @@ def divide(x, y, *, rounding_mode=None) -> Enclosure:
     return multiply(x, reciprocal(y))
 
 
-@rule("rdiv", "rtruediv")
+@rule("__rdiv__", "__rtruediv__")
 def reversed_divide(x, y) -> Enclosure:
     """y / x."""
     return divide(y, x)
@@ -103,16 +107,16 @@ def square(x) -> Enclosure:
     return multiply(x, x)
 
 
-@rule("pow", "rpow")
+@rule("pow", "__pow__")
 def power(x, exponent) -> Enclosure:
-    """Whole powers by products, halves by the square root, negative ones by the reciprocal."""
-    if isinstance(exponent, (int, float)) and exponent < 0:
+    """Whole powers by products, negative ones by the reciprocal, others of a positive base by Taylor."""
+    if not isinstance(exponent, (int, float)) or not isinstance(x, Enclosure) or exponent == 0:
+        raise EnclosureError(f"no rule encloses a power with exponent {exponent!r}; constants other than 0 have one")
+    if exponent < 0:
         return reciprocal(power(x, -exponent))
-    if exponent == 0.5:
-        return apply(SQRT, x)
-    if not isinstance(exponent, (int, float)) or exponent != int(exponent) or exponent == 0:
-        raise EnclosureError(f"no rule encloses a power of {exponent!r}; whole numbers and +-0.5 have one")
-    result = lift(x)
+    if exponent != int(exponent):
+        return apply(power_curve(exponent), x)
+    result = x
     for _ in range(int(exponent) - 1):
         result = multiply(result, x)
     return result

@@ -58,7 +58,15 @@ def enclose(
 
     with _evaluation(model), torch.no_grad():
         bounds = torch.vmap(bound)(start, end, lower.to(torch.float64), upper.to(torch.float64))
-    return torch.where(bounds.isnan(), torch.inf, bounds)
+    known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
+    known &= _finite([*stored.values(), *inputs, target], rows=False)
+    return torch.where(known[:, None] & ~bounds.isnan(), bounds, torch.inf)
+
+
+def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:
+    """Whether all entries are finite: in each row, or altogether. Saturating functions would hide those that are not."""
+    checks = [x.isfinite() for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
+    return torch.stack([check.flatten(1).all(1) if rows else check.all() for check in checks or [torch.tensor(True)]]).all(0)
 
 
 def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:

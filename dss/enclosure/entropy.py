@@ -34,6 +34,16 @@ def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, 
     return reduced(losses, reduction, share)
 
 
+@rule("nll_loss")
+def nll_loss(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean") -> Enclosure:
+    """-x at the label, weighted: affine."""
+    counted = target != ignore_index
+    label = torch.where(counted, target, 0)
+    share = counted.to(torch.float64) if weight is None else weight.to(torch.float64)[label] * counted
+    at = 0 if x.dim() == 1 else 1
+    return reduced(-x.gather(at, label.unsqueeze(at)).squeeze(at) * share, reduction, share)
+
+
 def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
     return shares * (1 - smoothing) + smoothing / shares.shape[-1]
 

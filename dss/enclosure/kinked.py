@@ -33,7 +33,7 @@ def kink(x, left: float, right: float) -> Enclosure:
     first, last = x.center - x.slope, x.center + x.slope
     above = tuple(torch.maximum(_bent(z + x.error, left, right), _bent(z - x.error, left, right)) for z in (first, last))
     steep = _steepness(above, x.slope, left, right)
-    flat = torch.where(x.center < 0, left, right).to(steep.dtype)
+    flat = torch.where(x.center < 0, torch.full_like(x.center, left), right)
     gap, other = (torch.maximum(*_gaps(above, a, first, last, x.error)) for a in (steep, flat))
     below = torch.where(gap <= other, steep, flat)
     lines = tuple(below * z - below.abs() * x.error for z in (first, last))
@@ -68,7 +68,7 @@ def leaky_relu(x, negative_slope: float = 0.01) -> Enclosure:
     return -kink(x, -float(negative_slope), -1.0)
 
 
-@rule("abs", "absolute")
+@rule("abs", "absolute", "__abs__")
 def absolute(x) -> Enclosure:
     """max(z, -z)."""
     return kink(x, -1.0, 1.0)

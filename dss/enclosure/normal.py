@@ -48,6 +48,17 @@ def group_norm(x, num_groups: int, weight=None, bias=None, eps: float = 1e-5) ->
     return y if bias is None else y + lift(bias).reshape(-1, *[1] * (len(shape) - 2))
 
 
+@rule("local_response_norm")
+def local_response_norm(x, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Enclosure:
+    """x / (k + alpha mean of x^2 over `size` neighbouring channels)^beta; channels beyond the first and last are zero."""
+    around = (0, 0) * (x.dim() - 2) + (size // 2, (size - 1) // 2)
+
+    def near(part: Tensor) -> Tensor:
+        return F.pad(part, around).unfold(1, size, 1).mean(-1)
+
+    return x / (_averaged(x * x, near, size) * alpha + k) ** beta
+
+
 def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
     """d / sqrt(mean(d^2) + eps) with d = x - mean(x), by the rules of its parts.
 

@@ -55,13 +55,13 @@ def linear(x, weight, bias=None) -> Enclosure:
     return product if bias is None else product + bias
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot")
+@rule("matmul", "mm", "bmm", "mv", "dot", "__matmul__")
 def matmul(x, y) -> Enclosure:
     """The product of two matrices, or of batches of them."""
     return bilinear(torch.matmul, x, y, terms=x.shape[-1])
 
 
-@rule("rmatmul")
+@rule("__rmatmul__")
 def reversed_matmul(x, y) -> Enclosure:
     """y x."""
     return matmul(y, x)

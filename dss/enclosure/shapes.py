@@ -28,7 +28,7 @@ def rearranged(function, x: Enclosure) -> Enclosure:
 
 @rule_with_function(
     "flatten", "reshape", "view", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze", "squeeze",
-    "expand", "repeat", "__getitem__", "getitem", "select", "narrow", "movedim", "flip", "roll", "unflatten",
+    "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll", "unflatten",
     "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim", "repeat_interleave",
 )  # fmt: skip
 def rearrange(func, x, *args, **kwargs) -> Enclosure:

@@ -162,6 +162,12 @@ SQRT = Curve(torch.sqrt, lambda x: torch.rsqrt(x) / 2, lambda x: -torch.rsqrt(x)
 RSQRT = Curve(torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True)
 INVERSE = Curve(torch.reciprocal, lambda x: -1 / (x * x), lambda x: 2 / (x * x * x), positive=True)
 
+
+def power_curve(a: float) -> Curve:
+    """x^a for x > 0."""
+    return Curve(lambda x: x**a, lambda x: a * x ** (a - 1), lambda x: a * (a - 1) * x ** (a - 2), positive=True)
+
+
 for _name, _curve in {"sigmoid": SIGMOID, "tanh": TANH, "silu": SILU, "erf": ERF, "log": LOG, "sqrt": SQRT,
                       "rsqrt": RSQRT}.items():  # fmt: skip
     rule(_name)(partial(apply, _curve))

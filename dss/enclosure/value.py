@@ -41,8 +41,10 @@ class Enclosure(torch.Tensor):
 
     @staticmethod
     def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, *, radius=None, ceiling=None):
-        self = torch.Tensor._make_wrapper_subclass(cls, center.shape, dtype=center.dtype, device=center.device)
-        self.center, self.slope, self.error, self.radius, self.ceiling = center, slope, error, radius, ceiling
+        shape = center.shape
+        self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
+        self.center, self.radius, self.ceiling = center, radius, ceiling
+        self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.views = [1]
         return self
 
@@ -89,10 +91,12 @@ class Enclosure(torch.Tensor):
 
 
 def _answer(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
-    """Apply the rule of the operation `name`; a trailing underscore, `__iadd__` or `inplace=True` changes args[0]."""
-    plain = name.strip("_")
-    in_place = kwargs.pop("inplace", False) or (name.endswith("_") and not name.endswith("__")) or name in _IN_PLACE
-    handler = _RULES.get(plain[1:] if name in _IN_PLACE else plain)
+    """Apply the rule of the operation `name`; `relu_`, `+=` or `inplace=True` changes args[0]."""
+    plain = _IN_PLACE.get(name, name)
+    if plain == name and name.endswith("_") and not name.endswith("__"):
+        plain = name[:-1]
+    in_place = kwargs.pop("inplace", False) or plain != name
+    handler = _RULES.get(plain)
     if handler is None:
         raise EnclosureError(_complaint(name))
     result = handler(func, *args, **kwargs)
@@ -101,7 +105,7 @@ def _answer(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     return args[0].become(result) if in_place else result
 
 
-_IN_PLACE = {"__iadd__", "__isub__", "__imul__", "__itruediv__"}
+_IN_PLACE = {"__iadd__": "add", "__isub__": "sub", "__imul__": "mul", "__itruediv__": "div", "__idiv__": "div"}
 
 
 def rule(*names: str) -> Callable:
@@ -135,7 +139,7 @@ def lift(value: Tensor | float) -> Enclosure:
     """`value` itself, or a constant as an enclosure that neither moves nor errs."""
     if isinstance(value, Enclosure):
         return value
-    center = torch.as_tensor(value).to(torch.float64)
+    center = value.to(torch.float64) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64, device=center.device)
     return Enclosure(center, zero, zero)
 

@@ -1,0 +1,312 @@
+"""Whole networks: the computed loss never leaves the bound, on cells from 1e-6 to 1 wide, in float32 and float64."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.func import functional_call
+
+from dss.enclosure import Enclosure, enclose, lift, rule, weighted_mean
+from dss.enclosure.cells import moving
+from dss.errors import EnclosureError
+from models.mlp import MLP
+from models.recurrent import LanguageModel
+from models.resnet import ResNet
+from models.transformer import RowTransformer
+
+IMAGES = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 3, 9, 1, 1, 7])
+WORDS = torch.randint(12, (3, 5), generator=torch.Generator().manual_seed(1))
+NEXT = torch.randint(12, (3, 5), generator=torch.Generator().manual_seed(2))
+ACTIVATIONS = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.GELU, nn.SiLU, nn.Softplus, nn.LeakyReLU)
+
+
+def frozen(model):
+    """A model whose running statistics are not the initial ones."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2.0)
+    return model
+
+
+def encoder():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.1, batch_first=True, norm_first=True)
+    return nn.Sequential(nn.Flatten(2), nn.Unflatten(1, (1, 1)), nn.Flatten(1, 2), nn.Linear(64, 8), layer, nn.Flatten(),
+                         nn.Linear(8, 10))  # fmt: skip
+
+
+ARCHITECTURES = {
+    **{f"mlp {a.__name__}": (lambda a=a: MLP(64, 10, width=9, depth=3, activation=a), IMAGES, LABELS) for a in ACTIVATIONS},
+    "mlp deep": (lambda: MLP(64, 10, width=9, depth=7), IMAGES, LABELS),
+    "conv": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(inplace=True), nn.MaxPool2d(2),
+                                   nn.Conv2d(4, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6, 10)),
+             IMAGES, LABELS),
+    "resnet": (lambda: frozen(ResNet(blocks=1, width=3)), IMAGES, LABELS),
+    "resnet plain": (lambda: ResNet(blocks=1, width=3, norm=False), IMAGES, LABELS),
+    "lstm": (lambda: LanguageModel(12, width=5, layers=2), WORDS, NEXT),
+    "gru": (lambda: LanguageModel(12, width=5, cell=nn.GRU), WORDS, NEXT),
+    "rnn": (lambda: LanguageModel(12, width=5, cell=nn.RNN), WORDS, NEXT),
+    "transformer": (lambda: RowTransformer(width=8, heads=2), IMAGES, LABELS),
+    "encoder": (encoder, IMAGES, LABELS),
+}  # fmt: skip
+
+
+def cells(model, generator, width, count=3):
+    """Random segments near a model's parameters, and cells of them: ends, lower and upper t."""
+    draw = lambda v: torch.randn((count, *v.shape), generator=generator, dtype=v.dtype)  # noqa: E731
+    start = {n: v.detach() * 1.5 + 0.1 * draw(v) for n, v in model.named_parameters()}
+    end = {n: start[n] + 0.2 * draw(v) for n, v in model.named_parameters()}
+    lower = torch.rand(count, generator=generator, dtype=torch.float64) * (1 - width)
+    return start, end, lower, lower + width
+
+
+def exact_loss(model, loss, start, end, t, inputs, target):
+    """The loss in float64 at one point of every segment, `(k,)`."""
+    point = {n: v.double() + t.view(-1, *[1] * (v.dim() - 1)) * (end[n].double() - v.double()) for n, v in start.items()}
+    stored = {n: b.double() if b.is_floating_point() else b for n, b in model.named_buffers()}
+    inputs = inputs.double() if inputs.is_floating_point() else inputs
+    rows = ({n: v[i] for n, v in point.items()} for i in range(len(t)))
+    with torch.no_grad():
+        return torch.stack([loss(functional_call(model, {**row, **stored}, (inputs,)), target).double() for row in rows])
+
+
+def assert_dominated(model, loss, width, seed, inputs, target, dtype):
+    model = model.to(dtype).eval()
+    generator = torch.Generator().manual_seed(seed)
+    start, end, lower, upper = cells(model, generator, width)
+    bounds = enclose(model, loss, start, end, lower, upper, inputs, target)
+    assert bounds.shape == (3, 2) and bounds.isfinite().all()
+    for tau in (-1.0, 1.0, 0.0, *(torch.rand(3, generator=generator) * 2 - 1).tolist()):
+        value = exact_loss(model, loss, start, end, (lower + upper) / 2 + tau * (upper - lower) / 2, inputs, target)
+        line = ((1 - tau) * bounds[:, 0] + (1 + tau) * bounds[:, 1]) / 2
+        assert (value <= line * (1 + 1e-13)).all()
+    return bounds, value
+
+
+@pytest.mark.filterwarnings("ignore:.*nested tensor.*:UserWarning")
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@given(power=st.floats(-6, -1), seed=st.integers(0, 2**31), dtype=st.sampled_from([torch.float32, torch.float64]))
+@settings(max_examples=5, deadline=None)
+def test_no_loss_leaves_the_bound_of_its_cell(name, power, seed, dtype):
+    make, inputs, target = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    width = 10**power
+    bounds, value = assert_dominated(make(), F.cross_entropy, width, seed, inputs, target, dtype)
+    # A bound that is always infinite would pass: it must also close in, like the slope of the loss times the width.
+    assert (bounds.amax(1) - value <= 3000 * width).all()
+
+
+@pytest.mark.parametrize("name", ["mlp ReLU", "mlp GELU", "conv", "gru"])
+def test_whole_segments_are_bounded_too(name):
+    make, inputs, target = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    assert_dominated(make(), F.cross_entropy, 1.0, 3, inputs, target, torch.float64)
+
+
+@pytest.mark.parametrize("name", ["mlp ReLU", "mlp Tanh", "resnet", "lstm", "transformer"])
+def test_the_gap_shrinks_with_the_square_of_the_width(name):
+    make, inputs, target = ARCHITECTURES[name]
+    torch.manual_seed(0)
+    model = make().double().eval()
+    start, end, lower, _ = cells(model, torch.Generator().manual_seed(1), 0.5)
+    gaps = []
+    for width in (1e-3, 1e-4):
+        bounds = enclose(model, F.cross_entropy, start, end, lower, lower + width, inputs, target)
+        gaps.append((bounds.mean(1) - exact_loss(model, F.cross_entropy, start, end, lower + width / 2, inputs, target)).max())
+    assert gaps[1] < gaps[0] / 30
+
+
+def test_zero_width_and_equal_ends_leave_rounding_only():
+    torch.manual_seed(0)
+    model = MLP(64, 10, width=9, depth=3).double()
+    start, _, lower, _ = cells(model, torch.Generator().manual_seed(1), 0.5)
+    bounds = enclose(model, F.cross_entropy, start, start, lower, lower + 0.5, IMAGES, LABELS)
+    exact = exact_loss(model, F.cross_entropy, start, start, lower, IMAGES, LABELS)
+    assert (bounds >= exact[:, None]).all() and (bounds <= exact[:, None] + 1e-11).all()
+
+
+@pytest.mark.parametrize("scale", [0.0, 1e-200, 1e-30, 1e30, 1e200])
+def test_any_scale_of_weights_is_bounded_or_infinite_and_never_nan(scale):
+    torch.manual_seed(0)
+    model = MLP(64, 10, width=9, depth=3).double()
+    start = {n: v.detach().expand(2, *v.shape) * scale for n, v in model.named_parameters()}
+    end = {n: -v for n, v in start.items()}
+    t = torch.tensor([0.2, 0.5], dtype=torch.float64)
+    bounds = enclose(model, F.cross_entropy, start, end, t, t + 0.01, IMAGES, LABELS)
+    loss = exact_loss(model, F.cross_entropy, start, end, t, IMAGES, LABELS)
+    assert not bounds.isnan().any() and (bounds.amax(1) >= loss.nan_to_num(math.inf) * (1 - 1e-13)).all()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["mlp ReLU", "mlp Sigmoid", "conv", "transformer", "lstm"])
+def test_a_weight_that_is_no_number_gives_an_infinite_bound(name, bad):
+    make, inputs, target = ARCHITECTURES[name]
+    model = make().double()
+    start = {n: v.detach().expand(1, *v.shape).clone() for n, v in model.named_parameters()}
+    first = next(iter(start))
+    start[first][...] = bad
+    end = {n: v + 1e-3 for n, v in start.items()}
+    t = torch.zeros(1, dtype=torch.float64)
+    assert enclose(model, F.cross_entropy, start, end, t, t + 1e-3, inputs, target).isposinf().all()
+
+
+def test_data_that_is_no_number_gives_an_infinite_bound():
+    model, images = MLP(64, 10), IMAGES.clone()
+    images[2, 0, 0, 0] = math.nan
+    start = {n: v.detach()[None] for n, v in model.named_parameters()}
+    t = torch.zeros(1, dtype=torch.float64)
+    assert enclose(model, F.cross_entropy, start, start, t, t + 1, images, LABELS).isposinf().all()
+
+
+def test_the_rounding_of_a_dot_product_is_enclosed_against_exact_fractions():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 200, generator=generator, dtype=torch.float64) * 10 ** torch.linspace(-8, 8, 200)
+    w = torch.randn(1, 200, generator=generator, dtype=torch.float64)
+    x[:, 100:] = -x[:, :100] * w[:, :100] / w[:, 100:] * (1 + 1e-15)  # nearly everything cancels
+    result = F.linear(lift(x), lift(w))
+    for row, center, error in zip(x, result.center[:, 0], result.error.expand(50, 1)[:, 0], strict=True):
+        exact = sum(Fraction(a.item()) * Fraction(b.item()) for a, b in zip(row, w[0], strict=True))
+        assert abs(exact - Fraction(center.item())) <= Fraction(error.item())
+
+
+@given(st.integers(0, 2**31), st.floats(0, 1), st.floats(-12, 0))
+@settings(max_examples=30, deadline=None)
+def test_cells_of_weights_contain_the_exact_points(seed, lower, power):
+    generator = torch.Generator().manual_seed(seed)
+    start, end = torch.randn(2, 5, generator=generator, dtype=torch.float64)
+    upper = min(1.0, lower + 10**power)
+    cell = moving(start, end, *torch.tensor([lower, upper], dtype=torch.float64))
+    for t, tau in ((lower, -1), (upper, 1)):
+        for i in range(5):
+            exact = Fraction(start[i].item()) + Fraction(t) * (Fraction(end[i].item()) - Fraction(start[i].item()))
+            line = Fraction(cell.center[i].item()) + tau * Fraction(cell.slope[i].item())
+            # Slopes are a little too steep on purpose: the point is reached inside [-1, 1], within the steepness.
+            assert abs(exact - line) <= Fraction(cell.error.item()) * 2 + abs(Fraction(cell.slope[i].item())) * Fraction(1e-11)
+
+
+def test_weighted_mean_is_rounded_up():
+    bounds = torch.rand(7, 3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = torch.tensor([3, 1, 4, 1, 5, 9, 2])
+    mean = weighted_mean(bounds, weights)
+    for i in range(3):
+        exact = sum(Fraction(b.item()) * int(w) for b, w in zip(bounds[:, i, 0], weights, strict=True)) / 25
+        assert exact <= Fraction(mean[i, 0].item()) <= exact + Fraction(1, 10**12)
+
+
+def test_the_error_rate_counts_what_is_not_proved_right():
+    model = MLP(64, 10, width=9, depth=2).double()
+    rate = lambda output, target: (output.argmax(1) != target).double().mean()  # noqa: E731
+    start = {n: v.detach()[None] for n, v in model.named_parameters()}
+    end = {n: v + torch.randn(v.shape, generator=torch.Generator().manual_seed(0)) for n, v in start.items()}
+    zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    exact = exact_loss(model, rate, start, end, zero, IMAGES, LABELS)
+    near = enclose(model, rate, start, end, zero, one * 1e-9, IMAGES, LABELS)
+    assert torch.allclose(near, exact.expand(1, 2), atol=1e-12)
+    assert (enclose(model, rate, start, end, zero, one, IMAGES, LABELS) >= near - 1e-12).all()
+
+
+class Sorted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(64, 4), nn.Sequential(nn.Softshrink()))
+
+    def forward(self, x):
+        return self.inner(x.flatten(1))
+
+
+def enclosed(model, loss=F.cross_entropy, inputs=IMAGES, target=LABELS):
+    start = {n: v.detach()[None] for n, v in model.named_parameters()}
+    t = torch.zeros(1, dtype=torch.float64)
+    return enclose(model, loss, start, start, t, t + 1, inputs, target)
+
+
+def test_an_operation_without_a_rule_is_named_with_its_module():
+    with pytest.raises(EnclosureError, match=r"'softshrink'.*'inner\.1\.0' \(Softshrink\)"):
+        enclosed(Sorted())
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda o, t: o.sort(1)[0].mean(), "'sort'"),
+        (lambda o, t: F.cross_entropy(o, t, reduction="none"), "one number"),
+        (lambda o, t: torch.zeros(()), "depends on the parameters"),
+        (lambda o, t: F.cross_entropy(o, t, weight=-torch.ones(10)), "negative"),
+        (lambda o, t: float(o.mean()), "'item'|'__float__'"),
+        (lambda o, t: o.mean() if o.mean() > 0 else -o.mean(), "'gt'|'__bool__'"),
+        (lambda o, t: o[:, :2].add_(1).mean(), "in place"),
+        (lambda o, t: (o.argmax(1) + t).mean(), "argmax"),
+        (lambda o, t: torch.zeros(6, 10).add_(o).mean(), "writes into"),
+        (lambda o, t: o.long().double().mean(), "'long'"),
+        (lambda o, t: F.dropout(o, 0.5, training=True).mean(), "random"),
+    ],
+)
+def test_what_cannot_be_enclosed_is_refused(loss, message):
+    with pytest.raises(EnclosureError, match=message):
+        enclosed(MLP(64, 10), loss)
+
+
+def test_batch_statistics_are_refused_with_a_cure():
+    model = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(64, 10))
+    with pytest.raises(EnclosureError, match="freeze"):
+        enclosed(model)
+
+
+def test_the_model_is_left_as_it_was():
+    model = frozen(ResNet(blocks=1, width=2)).train()
+    before = {n: v.clone() for n, v in model.state_dict().items()}
+    enclosed(model)
+    assert all(module.training for module in model.modules())
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+
+
+def test_given_buffers_replace_the_models_own():
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10)).double().eval()
+    start = {n: v.detach()[None] for n, v in model.named_parameters()}
+    t = torch.zeros(1, dtype=torch.float64)
+    buffers = {"0.running_mean": torch.full((1,), 0.7), "0.running_var": torch.full((1,), 3.0)}
+    given_buffers = enclose(model, F.cross_entropy, start, start, t, t + 1, IMAGES, LABELS, buffers=buffers)
+    model[0].running_mean.fill_(0.7), model[0].running_var.fill_(3.0)
+    exact = exact_loss(model, F.cross_entropy, start, start, t, IMAGES, LABELS)
+    assert torch.allclose(given_buffers, exact.expand(1, 2), atol=1e-6) and not torch.allclose(exact, enclosed(
+        nn.Sequential(nn.BatchNorm2d(1), *model[1:])), atol=1e-6)  # fmt: skip
+
+
+def test_tied_weights_and_several_inputs():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(12, 6)
+            self.head = nn.Linear(6, 12, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, words, shift):
+            return self.head(self.embedding(words) + shift).transpose(1, 2)
+
+    model = Tied().double()
+    start = {n: v.detach()[None] for n, v in model.named_parameters()}
+    shift = torch.randn(3, 5, 6, dtype=torch.float64)
+    t = torch.zeros(1, dtype=torch.float64)
+    bound = enclose(model, F.cross_entropy, start, start, t, t + 1, (WORDS, shift), NEXT)
+    assert torch.allclose(bound, F.cross_entropy(model(WORDS, shift), NEXT).detach().expand(1, 2), atol=1e-10)
+
+
+def test_a_rule_of_ones_own_is_one_function():
+    @rule("softshrink")
+    def softshrink(x, lambd=0.5):
+        return F.relu(x - lambd) - F.relu(-x - lambd)
+
+    try:
+        model = Sorted()
+        assert_dominated(model, lambda o, t: o.mean(), 0.1, 0, IMAGES, LABELS, torch.float64)
+    finally:
+        from dss.enclosure import value
+
+        del value._RULES["softshrink"]
+    assert isinstance(lift(1.0), Enclosure)
