@@ -1,0 +1,7 @@
+"""Results as plotly figures, for notebooks and for the page. Nothing here shows or writes anything."""
+
+from dss.figures.loss import loss_along_path
+from dss.figures.string import string_in_space
+from dss.figures.tables import loss_table, string_table
+
+__all__ = ["loss_along_path", "loss_table", "string_in_space", "string_table"]

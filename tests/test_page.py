@@ -1,0 +1,159 @@
+"""The page in a real browser: Debian's chromium, headless, with no network."""
+
+import shutil
+
+import pytest
+import torch
+
+import dss
+from dss.finder import Problem
+from dss.report import write_report
+from dss.runs import RunRecorder, load_run
+
+chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(chromium is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+
+LOCAL = ("file:", "data:", "blob:")
+SOFTWARE_GL = ["--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+
+
+# Counts the colours of the string as plotly renders it to an image: an empty WebGL scene has a handful.
+COLOURS_OF_STRING = """async () => {
+  const image = new Image(), canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+  image.src = await Plotly.toImage("plot-string", { format: "png", width: 400, height: 300 });
+  await image.decode();
+  [canvas.width, canvas.height] = [400, 300];
+  context.drawImage(image, 0, 0);
+  return new Set(new Uint32Array(context.getImageData(0, 0, 400, 300).data.buffer)).size;
+}"""
+
+
+class Height(dss.Objective):
+    """A second metric, positive everywhere."""
+
+    description = "squared distance from the origin, plus one"
+
+    def __call__(self, points):
+        return points.square().sum(1) + 1
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=SOFTWARE_GL)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished search on the Mueller-Brown potential, recorded."""
+    judge, folder = dss.MuellerBrown(), tmp_path_factory.mktemp("run") / "ab"
+    start, end = torch.tensor(judge.minima[:2], dtype=torch.float64)
+    problem, finder = Problem.of(judge, start, end, threshold=-40.5), dss.GreedyString()
+    question = {"task": "none", "threshold": -40.5, "ends": ["a.pt", "b<i>.pt"], "parameters": ["x"], "finder": "greedy"}
+    recorder = RunRecorder.start(folder, question)
+    for step in finder.steps(problem):
+        recorder.record(step, problem.tally, 0.0)
+    recorder.finish(dss.conclude(problem, finder, step), dss.ParameterSpace(("x",), ((2,),)))
+    return load_run(folder)
+
+
+@pytest.fixture(scope="module")
+def report(run):
+    return write_report(run, {"judged loss": dss.MuellerBrown(), "height": Height()})
+
+
+@pytest.fixture(scope="module")
+def opened(browser, report):
+    """The page, opened once, and the list of its errors and of its requests to a network."""
+    complaints = []
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith(LOCAL) else complaints.append(request.url))
+    page.goto(report.as_uri())
+    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    yield page, complaints
+    page.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The page on a laptop's screen; an error on its console or a request to a network fails the test."""
+    page, complaints = opened
+    page.set_viewport_size({"width": 1280, "height": 900})
+    yield page
+    assert complaints == []
+
+
+def test_the_page_is_small_enough_and_says_what_happened(page, report):
+    assert report.stat().st_size < 8e6
+    assert "Connected, as far as samples show" in page.inner_text(".verdict")
+    assert "b<i>.pt" in page.inner_text("h1")
+    assert page.locator("figcaption").count() == page.locator("figure").count() == 2
+
+
+def test_figures_are_drawn_and_not_just_boxes(page):
+    line = page.locator("#plot-loss .scatterlayer path.js-line").nth(2).get_attribute("d")
+    assert line.count("L") > 30
+    colours = page.evaluate(COLOURS_OF_STRING)
+    assert colours > 300
+
+
+def test_the_slider_moves_the_string_by_keyboard(page, run):
+    rounds = [snapshot.path for snapshot in run.history]
+    count = "() => document.getElementById('plot-string')._fullData.at(-2).x.length"
+    assert page.evaluate(count) == len(run.path)
+    slider = page.locator("#tools-string input")
+    slider.press("Home")
+    page.wait_for_function(f"{count[6:]} === {len(rounds[0])}")
+    assert "the straight line" in page.inner_text("#tools-string output")
+    slider.press("ArrowRight")
+    page.wait_for_function(f"{count[6:]} === {len(rounds[1])}")
+
+
+def test_play_runs_to_the_end_and_stops(page, run):
+    button, slider = page.locator("#tools-string button").first, page.locator("#tools-string input")
+    slider.press("End")
+    button.click()
+    assert "pause" in button.inner_text() and slider.input_value() != slider.get_attribute("max")
+    page.wait_for_selector("#tools-string button:has-text('play')", timeout=60_000)
+    assert slider.input_value() == slider.get_attribute("max")
+    assert page.evaluate("document.getElementById('plot-string')._fullData.at(-2).x.length") == len(run.path)
+
+
+def test_metrics_switch_and_log_scale_only_where_all_is_positive(page):
+    log = page.locator("#tools-loss button", has_text="log scale")
+    title = "document.getElementById('plot-loss').layout.yaxis.title.text"
+    assert log.is_disabled() and page.evaluate(title) == "judged loss"
+    page.locator("#tools-loss select").select_option(label="height")
+    page.wait_for_function(f"{title} === 'height'")
+    log.click()
+    page.wait_for_function("document.getElementById('plot-loss')._fullLayout.yaxis.type === 'log'")
+    assert log.get_attribute("aria-pressed") == "true"
+    assert not any("threshold" in (t or "") for t in page.evaluate("document.getElementById('plot-loss').data.map(t => t.name)"))
+
+
+def test_light_and_dark_change_the_ink_of_the_figures(page):
+    ink = "document.getElementById('plot-loss')._fullLayout.font.color"
+    before = page.evaluate(ink)
+    page.locator("#theme").click()
+    page.wait_for_function(f"{ink} !== '{before}'")
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_is_wider_than_the_screen(page, width):
+    page.set_viewport_size({"width": width, "height": 800})
+    page.wait_for_function(f"document.querySelector('#plot-loss .main-svg').clientWidth <= {width}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("text, beginning", [("CSV", b"line,arc,bead,judged loss,height\n"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")])
+def test_figures_can_be_taken_away(page, text, beginning, tmp_path):
+    with page.expect_download() as download:
+        page.locator("#tools-loss button", has_text=text).click()
+    target = tmp_path / "figure"
+    download.value.save_as(target)
+    assert target.read_bytes().startswith(beginning)
