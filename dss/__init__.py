@@ -6,7 +6,7 @@ from dss.connect import Connection, conclude, connect
 from dss.descent import Descent
 from dss.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
 from dss.finder import Finder, Limits, Problem, Status, Step
-from dss.finders import FINDERS, GreedyString, StraightLine
+from dss.finders import FINDERS, GeodesicString, GreedyString, StraightLine
 from dss.losses import error_rate
 from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
@@ -27,6 +27,7 @@ __all__ = [
     "DoubleWell",
     "EnclosureError",
     "Finder",
+    "GeodesicString",
     "GreedyString",
     "InputError",
     "Limits",

@@ -33,6 +33,10 @@ class Places:
         zeros = torch.zeros(len(t), dtype=torch.float64)
         return Places(torch.cat([self.segments, segments]), torch.cat([self.t, t]), torch.cat([self.multipliers, zeros]))
 
+    def take(self, index: Tensor) -> "Places":
+        """The places at `index`."""
+        return Places(self.segments[index], self.t[index], self.multipliers[index])
+
     def carried(self, beads: Tensor, cells: int) -> "Places":
         """A grid over a string with more beads, its forces interpolated from these.
 

@@ -19,6 +19,11 @@ from dss.finder import Problem
 from dss.path import Path
 from dss.places import Places
 
+# Places farther below their aim than this share of the threshold's size are not watched until the next update.
+WATCHED = 0.3
+# A weight beyond this only ruins the conditioning.
+MOST_WEIGHT = 1e6
+
 
 @dataclass(frozen=True)
 class Solver:
@@ -36,14 +41,14 @@ class Solver:
         samples: data that one inner problem reads; objectives with more are subsampled anew at every update.
     """
 
-    iterations: int = 20
+    iterations: int = 12
     updates: int = 12
     weight: float = 10.0
     history: int = 10
     margin: float = 0.004
     tolerance: float = 0.002
     settle: float | None = 1e-3
-    samples: int = 1024
+    samples: int = 512
 
     def __post_init__(self):
         if min(self.iterations, self.updates, self.history, self.samples) < 1:
@@ -54,13 +59,17 @@ class Solver:
 
 @dataclass(frozen=True, eq=False)
 class Pulled:
-    """A string pulled tight: `violation` is the largest one left, `stationarity` the gradient's norm (both relative)."""
+    """A string pulled tight: `violation` is the largest one left, `stationarity` the gradient's norm (both relative).
+
+    `calls` counts gradients of the whole string.
+    """
 
     path: Path
     places: Places
     weight: float
     violation: float
     stationarity: float
+    calls: int
 
 
 def pull(problem: Problem, path: Path, places: Places, *, solver: Solver, weight: float, key: tuple) -> Pulled:
@@ -75,53 +84,58 @@ def pull(problem: Problem, path: Path, places: Places, *, solver: Solver, weight
         key: of the random subsamples.
     """
     string = _String(path, problem.start, problem.end)
-    before = length = float("inf")
+    scale = abs(problem.threshold) or 1.0
+    aim = problem.threshold - solver.margin * scale
+    over = (_judged(problem, string.points(places)) - aim) / scale
+    before, length, calls = float("inf"), string.length(), 0
     for update in range(solver.updates):
-        surrogate = _Surrogate(problem, solver, string.points(places).detach(), (*key, update))
-        string.minimise(surrogate, places, weight, solver)
-        over = surrogate.judged(string.points(places).detach())
+        # What lies far below and is not held costs nothing until the next update.
+        watched = torch.nonzero((over > -WATCHED) | (places.multipliers > 0) | (over == over.max()))[:, 0]
+        few = places.take(watched)
+        surrogate = _Surrogate(problem, solver, string.points(few).detach(), over[watched], scale, (*key, update))
+        lagrangian = _Lagrangian(string, surrogate, few, weight, len(over))
+        calls += lagrangian.minimise(solver)
+        over = (_judged(problem, string.points(places)) - aim) / scale
         worst = over.max().item()
         places = replace(places, multipliers=(places.multipliers + weight * over).relu())
         length, shrunk = string.length(), abs(length - string.length())
         if worst <= solver.tolerance and (solver.settle is None or shrunk <= solver.settle * length):
             break
-        weight = weight if worst < max(before / 2, solver.tolerance) else min(4 * weight, 1e6)
+        weight = weight if worst < max(before / 2, solver.tolerance) else min(4 * weight, MOST_WEIGHT)
         before = worst
-    return Pulled(string.path(), places, weight, worst, string.gradient_norm(surrogate, places, weight))
+    return Pulled(string.path(), places, weight, worst, lagrangian.gradient_norm(), calls)
+
+
+def _judged(problem: Problem, points: Tensor) -> Tensor:
+    """Judged losses `(m,)` in float64, on the CPU, without gradient."""
+    with torch.no_grad():
+        return problem.judge(points.detach()).double().cpu()
 
 
 class _Surrogate:
-    """The judge's violations at places, modelled by the objective's: `J(x_0) + slope (L(x) - L(x_0))`, L subsampled.
+    """The judge's relative violations, modelled by the objective's losses L: `v_0 + slope (L(x) - L(x_0)) / scale`.
 
-    Exact where the objective is the judge and is not subsampled; else exact at the points where the model was made.
+    Exact at the points `x_0` where it was made, and everywhere if the objective is the judge and not subsampled.
     """
 
-    def __init__(self, problem: Problem, solver: Solver, points: Tensor, key: tuple):
-        self.problem, self.key = problem, key
-        self.scale = abs(problem.threshold) or 1.0
-        self.aim = problem.threshold - solver.margin * self.scale
-        objective = problem.objective
-        self.batches = 0 if objective.samples <= solver.samples else ceil(solver.samples / objective.batch_samples)
-        self.offsets, self.slope = torch.zeros(len(points), dtype=torch.float64), 1.0
-        if self.batches or problem.judge is not objective:
-            judged, own = problem.judge(points).double().cpu(), self._losses(points)
-            self.slope = 1.0 if problem.judge is objective else _ratio_of_spreads(judged, own)
-            self.offsets = judged - self.slope * own
+    def __init__(self, problem: Problem, solver: Solver, points: Tensor, over: Tensor, scale: float, key: tuple):
+        self.objective, self.scale, self.over = problem.objective, scale, over
+        whole = self.objective.samples <= solver.samples
+        batches = 0 if whole else ceil(solver.samples / self.objective.batch_samples)
+        # The same generators at every call: one fixed subsample.
+        self.generators = [lambda i=i: problem.generator(*key, i) for i in range(batches)]
+        with torch.no_grad():
+            self.before = self._losses(points)
+        self.slope = 1.0 if problem.judge is self.objective else _ratio_of_spreads(over * scale, self.before)
 
     def __call__(self, points: Tensor) -> Tensor:
         """Relative violations `(m,)` of the aim, float64, negative below; differentiable."""
-        return (self.slope * self._losses(points) + self.offsets - self.aim) / self.scale
-
-    def judged(self, points: Tensor) -> Tensor:
-        """The same by the judge itself, without gradient."""
-        with torch.no_grad():
-            return (self.problem.judge(points).double().cpu() - self.aim) / self.scale
+        return self.over + self.slope * (self._losses(points) - self.before) / self.scale
 
     def _losses(self, points: Tensor) -> Tensor:
-        if not self.batches:
-            return self.problem.objective(points).double().cpu()
-        # The same generators at every call: one fixed subsample.
-        parts = [self.problem.objective.estimate(points, self.problem.generator(*self.key, i)) for i in range(self.batches)]
+        if not self.generators:
+            return self.objective(points).double().cpu()
+        parts = [self.objective.estimate(points, generator()) for generator in self.generators]
         return torch.stack(parts).mean(0).double().cpu()
 
 
@@ -161,29 +175,42 @@ class _String:
         beads, segments = self.beads(), places.segments.to(self.y.device)
         return torch.lerp(beads[segments], beads[segments + 1], places.t.to(beads)[:, None])
 
-    def lagrangian(self, surrogate: _Surrogate, places: Places, weight: float) -> Tensor:
-        """Energy and the augmented Lagrangian's terms, averaged over places."""
-        force = (places.multipliers + weight * surrogate(self.points(places))).relu()
-        return self.y.double().square().sum().cpu() + force.square().mean() / (2 * weight)
 
-    def minimise(self, surrogate: _Surrogate, places: Places, weight: float, solver: Solver) -> None:
+@dataclass(frozen=True, eq=False)
+class _Lagrangian:
+    """Energy and the augmented Lagrangian's terms of some places, averaged over `count` places."""
+
+    string: _String
+    surrogate: _Surrogate
+    places: Places
+    weight: float
+    count: int
+
+    def __call__(self) -> Tensor:
+        violations = self.surrogate(self.string.points(self.places))
+        force = (self.places.multipliers + self.weight * violations).relu()
+        return self.string.y.double().square().sum().cpu() + force.square().sum() / (2 * self.weight * self.count)
+
+    def minimise(self, solver: Solver) -> int:
+        """Descend; the number of gradients it took."""
         optimizer = torch.optim.LBFGS(
-            [self.y], max_iter=solver.iterations, history_size=solver.history, line_search_fn="strong_wolfe",
+            [self.string.y], max_iter=solver.iterations, history_size=solver.history, line_search_fn="strong_wolfe",
             tolerance_grad=1e-6, tolerance_change=1e-9,
         )  # fmt: skip
 
         def closure() -> Tensor:
             optimizer.zero_grad()
-            value = self.lagrangian(surrogate, places, weight)
+            value = self()
             value.backward()
             return value.detach()
 
         optimizer.step(closure)
+        return optimizer.state[self.string.y]["func_evals"]
 
-    def gradient_norm(self, surrogate: _Surrogate, places: Places, weight: float) -> float:
-        """Norm of the Lagrangian's gradient relative to the energy's own: 0 where the string is stationary."""
-        (gradient,) = torch.autograd.grad(self.lagrangian(surrogate, places, weight), self.y)
-        return (gradient.norm() / (2 * self.y.detach().norm()).clamp_min(1e-12)).item()
+    def gradient_norm(self) -> float:
+        """Norm of the gradient relative to the energy's own: 0 where the string is stationary."""
+        (gradient,) = torch.autograd.grad(self(), self.string.y)
+        return (gradient.norm() / (2 * self.string.y.detach().norm()).clamp_min(1e-12)).item()
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +223,8 @@ class Taut:
         maxima: `(n - 1,)` float64, each segment's largest judged loss; NaN before the first round and where a bead
             was inserted since.
         stationarity: norm of the Lagrangian's gradient relative to the energy's.
-        round: of its random subsamples.
+        round: rounds so far.
+        steps: gradient steps of all beads together so far.
     """
 
     path: Path
@@ -205,6 +233,7 @@ class Taut:
     maxima: Tensor
     stationarity: float = float("nan")
     round: int = 0
+    steps: int = 0
 
     @classmethod
     def of(cls, path: Path, *, cells: int, weight: float) -> "Taut":
@@ -240,11 +269,11 @@ def tighten(problem: Problem, taut: Taut, *, solver: Solver, cells: int, points:
     peaks = sample_segments(problem.judge, path, every, points=points, threshold=problem.threshold)
     maxima, failed = peaks.losses, peaks.losses > problem.threshold
     stuck = failed & (places.count(len(every)) >= cells + 2)
+    steps = taut.steps + pulled.calls * path.intermediate_beads
+    taut = Taut(path, places, pulled.weight, maxima, pulled.stationarity, taut.round + 1, steps)
     if insert and stuck.any():
-        taut = Taut(path, places, pulled.weight, maxima, pulled.stationarity, taut.round + 1)
         return taut.insert(every[stuck], peaks.t[stuck], cells)
-    places = places.add(every[failed], peaks.t[failed])
-    return Taut(path, places, pulled.weight, maxima, pulled.stationarity, taut.round + 1)
+    return replace(taut, places=places.add(every[failed], peaks.t[failed]))
 
 
 def after_insertion(maxima: Tensor, segments: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ FINDERS = {
     for insertion in ("argmax", "midpoint")
     for schedule in ("breadth", "depth")
     for margin in (None, 20.0)
+} | {
+    "geodesic": dss.GeodesicString(descent=ADAM, limits=dss.Limits(rounds=15)),
 }
 # Greedy beads come to rest on either side of a sharp ridge: with midpoints, or with a wide margin, the gap between
 # them stops shrinking before the segment across it is low enough.
