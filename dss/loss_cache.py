@@ -23,8 +23,8 @@ class LossCache:
         self.file = FilePath(file)
         try:
             tables = json.loads(self.file.read_text())
-            self.tables = {name: dict(table) for name, table in tables.items()}
-        except (OSError, ValueError, TypeError, AttributeError):
+            self.tables = {name: {key: table[key] for key in ("description", "losses")} for name, table in tables.items()}
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             self.tables = {}
 
     def names(self) -> tuple[str, ...]:

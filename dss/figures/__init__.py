@@ -2,6 +2,7 @@
 
 from dss.figures.loss import loss_along_path
 from dss.figures.string import string_in_space
-from dss.figures.tables import loss_table, string_table
+from dss.figures.tables import loss_table, string_table, terrain_table
+from dss.figures.terrain import terrain_on_plane
 
-__all__ = ["loss_along_path", "loss_table", "string_in_space", "string_table"]
+__all__ = ["loss_along_path", "loss_table", "string_in_space", "string_table", "terrain_on_plane", "terrain_table"]

@@ -73,7 +73,7 @@ def _stairs(profile: PathProfile) -> list[go.Scatter]:
     """The proven bound, a level per cell."""
     if profile.stairs is None:
         return []
-    lower, upper, bound = profile.stairs.T
+    lower, upper, bound = profile.stairs.T.numpy()
     stairs = go.Scatter(
         x=np.stack([lower, upper], 1).ravel(), y=np.repeat(bound, 2), mode="lines", name="proven bound",
         line={"color": PROVEN, "width": 1.8}, hovertemplate="proved to be at most %{y:.5g}<extra></extra>",

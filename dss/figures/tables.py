@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import torch
 
 from dss.profile import PathProfile, StringPicture
+from dss.terrain import Terrain
 
 
 def loss_table(profile: PathProfile) -> str:
@@ -29,6 +30,13 @@ def string_table(picture: StringPicture) -> str:
         points, losses = strand.points[strand.beads].tolist(), strand.losses[strand.beads].tolist()
         rows += [(strand.name, i, *point, loss) for i, (point, loss) in enumerate(zip(points, losses, strict=True))]
     return _written(("string", "bead", "axis 1", "axis 2", "axis 3", "loss"), rows)
+
+
+def terrain_table(terrain: Terrain) -> str:
+    """CSV of a terrain: one row per place of the grid."""
+    places = ((x, y, i, j) for j, y in enumerate(terrain.y.tolist()) for i, x in enumerate(terrain.x.tolist()))
+    losses = terrain.losses.tolist()
+    return _written(("along", "across", "loss"), ((x, y, losses[j][i]) for x, y, i, j in places))
 
 
 def _written(header: Sequence[str], rows: Iterable[Sequence]) -> str:

@@ -5,7 +5,9 @@ from pathlib import Path as FilePath
 
 from torch import Tensor
 
-from dss.figures import loss_along_path, loss_table, string_in_space, string_table
+from dss.errors import InputError
+from dss.figures import loss_along_path, loss_table, string_in_space, string_table, terrain_on_plane, terrain_table
+from dss.figures.style import number
 from dss.files import write_text
 from dss.loss_cache import LossCache, Remembered
 from dss.objective import Objective
@@ -14,6 +16,7 @@ from dss.profile import LOOKS, PathProfile, StringPicture, measure_path, picture
 from dss.report.render import Drawing, Page, render
 from dss.report.words import key_figures, verdict
 from dss.runs import PROFILE, REPORT, Run
+from dss.terrain import Terrain, farthest_bead, survey
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
@@ -26,6 +29,7 @@ def write_report(
     *,
     stairs: Tensor | None = None,
     looks: int = LOOKS,
+    terrain: int = 0,
     out: FilePath | None = None,
 ) -> FilePath:
     """Write the page of a run: one HTML file that opens from disk without a network.
@@ -38,6 +42,8 @@ def write_report(
             run folder holds and says what is missing.
         stairs: `(c, 4)` cells of a proof, as `Certificate.stairs`.
         looks: about how many points of the path are evaluated.
+        terrain: cells per side of the plane through the ends and the bead farthest from their line (8, 16, 32, ...);
+            0 leaves it out.
         out: the file; `report.html` in the run folder by default.
 
     Returns:
@@ -49,13 +55,26 @@ def write_report(
     try:
         profile = measure_path(run.path, remembered, threshold=threshold, stairs=stairs, looks=looks)
         picture = picture_strings(history(run), judge, threshold=threshold, looks=looks)
+        plane = terrain_of(run.path, judge, threshold, terrain) if metrics and terrain else None
     finally:
         # An interrupted page keeps what it has evaluated.
         if metrics:
             cache.save()
     out = run.folder / REPORT if out is None else FilePath(out)
-    write_text(out, render(page_of(run, profile, picture)))
+    write_text(out, render(page_of(run, profile, picture, plane)))
     return out
+
+
+def terrain_of(path: Path, judge: Objective, threshold: float, cells: int) -> Terrain | None:
+    """The plane through the ends and the bead farthest from their line; None for a path that is straight."""
+    try:
+        middle = farthest_bead(path)
+    except InputError:
+        return None
+    corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
+    for terrain in survey(judge, corners, names=names, path=path, threshold=threshold, cells=cells):
+        pass
+    return terrain
 
 
 def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> dict[str, Remembered]:
@@ -81,18 +100,21 @@ def _beads(path: Path) -> str:
     return f"{beads}, normalized length {path.normalized_length:.4f}"
 
 
-def page_of(run: Run, profile: PathProfile, picture: StringPicture) -> Page:
+def page_of(run: Run, profile: PathProfile, picture: StringPicture, terrain: Terrain | None = None) -> Page:
     """What the page of a run says."""
     summary, question = run.summary, run.question
     start, end = (FilePath(file).name for file in question.get("ends", ("A", "B")))
     data = profile.metrics[0].description or f"task {question.get('task', 'unknown')}"
     drawings = [_loss_drawing(profile, data)] if profile.known else []
+    drawings.append(_string_drawing(picture, data))
+    if terrain is not None:
+        drawings.append(terrain_drawing(terrain))
     return Page(
         title=f"{start} → {end}",
         about=f"A path from {start} (A) to {end} (B), two sets of weights of one network. Judged by: {data}.",
         verdict=verdict(summary, profile.threshold),
         figures_of_run=key_figures(summary, question),
-        drawings=[*drawings, _string_drawing(picture, data)],
+        drawings=drawings,
         missing=_missing(profile),
         footer=_footer(summary),
     )
@@ -139,4 +161,26 @@ def _string_drawing(picture: StringPicture, data: str) -> Drawing:
         moments=[(strand.name, strand.note) for strand in picture.strands] if len(picture.strands) > 1 else [],
         csv=string_table(picture),
         kind="space",
+    )
+
+
+def terrain_drawing(terrain: Terrain) -> Drawing:
+    """The drawing of a plane, for the page of a run and for a page of its own."""
+    names = ", ".join(name for name, *_ in terrain.marks)
+    places = f"{len(terrain.x)} × {len(terrain.y)}"
+    boundary = "" if terrain.threshold is None else " The orange line is the boundary of the level set at the threshold."
+    off = ""
+    if terrain.trail is not None:
+        far = number(terrain.trail.distances.max().item(), 3)
+        off = (
+            f" The white path is projected: it leaves the plane by up to {far} times the distance of A and B, "
+            "and the ground under it is not its own loss."
+        )
+    return Drawing(
+        name="terrain",
+        title="The terrain around the path" if terrain.trail is not None else "The terrain between three points",
+        caption=f"Loss ({terrain.description}) on the plane through {names}, at {places} places.{boundary}{off}",
+        variants={"terrain": terrain_on_plane(terrain)},
+        csv=terrain_table(terrain),
+        kind="terrain",
     )

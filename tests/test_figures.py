@@ -1,0 +1,117 @@
+"""Figures and the data behind them, against naive loops and closed forms."""
+
+import csv
+import io
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dss
+from dss.figures import loss_along_path, loss_table, string_in_space, string_table
+from dss.figures.style import LossColours, number, round_numbers
+from dss.profile import Metric, PathProfile, measure_path, picture_strings
+
+BENT = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, 0.8], [1.0, 0.0]], dtype=torch.float64))
+
+
+@pytest.fixture
+def profile():
+    stairs = torch.tensor([[1, 0.0, 1.0, 1.7], [0, 0.5, 1.0, 1.9], [0, 0.0, 0.5, 0.9]], dtype=torch.float64)
+    metrics = {"judged loss": dss.DoubleWell(), "ring": dss.Ring()}
+    return measure_path(BENT, metrics, threshold=1.5, stairs=stairs, looks=24)
+
+
+def test_a_profile_is_the_loss_at_the_places_it_names(profile):
+    for arc, loss in zip(profile.arc.tolist(), profile.metrics[0].path.tolist(), strict=True):
+        x = 2 * arc - 1
+        point = torch.tensor([[x, 0.8 * (1 - abs(x))]], dtype=torch.float64)
+        assert loss == pytest.approx(dss.DoubleWell()(point).item())
+    for t, loss in zip(profile.straight_arc.tolist(), profile.metrics[0].straight.tolist(), strict=True):
+        assert loss == pytest.approx(((2 * t - 1) ** 2 - 1) ** 2)
+    assert profile.arc[profile.beads].tolist() == [0, 0.5, 1] and profile.arc.diff().min() > 0
+
+
+def test_stairs_stand_where_their_cells_are(profile):
+    torch.testing.assert_close(profile.stairs, torch.tensor([[0, 0.25, 0.9], [0.25, 0.5, 1.9], [0.5, 1, 1.7]], dtype=torch.float64))
+    drawn = {trace.name: trace for trace in loss_along_path(profile).data}["proven bound"]
+    assert list(drawn.x) == [0, 0.25, 0.25, 0.5, 0.5, 1] and list(drawn.y) == [0.9, 0.9, 1.9, 1.9, 1.7, 1.7]
+
+
+def test_threshold_and_proof_belong_to_the_judge_alone(profile):
+    names = lambda figure: [trace.name for trace in figure.data]  # noqa: E731
+    assert "threshold L₀ = 1.5" in names(loss_along_path(profile)) and "proven bound" in names(loss_along_path(profile))
+    assert names(loss_along_path(profile, metric="ring")) == ["straight line", "path", "beads"]
+    assert loss_along_path(profile, metric="ring", log=True).layout.yaxis.type == "log"
+
+
+def test_a_bead_above_the_threshold_is_red_and_no_other():
+    profile = PathProfile(
+        torch.tensor([0.0, 0.5, 1.0]), torch.arange(3), torch.tensor([0.0, 1.0]),
+        (Metric("loss", "", torch.tensor([0.1, 0.5, 0.3]), torch.tensor([0.1, 0.3])),), 0.4,
+    )  # fmt: skip
+    colours = {trace.name: trace for trace in loss_along_path(profile).data}["beads"].marker.color
+    assert colours[1] != colours[0] == colours[2]
+
+
+def test_the_table_of_a_profile_repeats_its_numbers(profile):
+    rows = list(csv.DictReader(io.StringIO(loss_table(profile))))
+    path = [row for row in rows if row["line"] == "path"]
+    assert [float(row["ring"]) for row in path] == profile.metrics[1].path.tolist()
+    assert [i for i, row in enumerate(path) if row["bead"] == "1"] == profile.beads.tolist()
+    assert len(rows) == len(profile.arc) + len(profile.straight_arc)
+
+
+def test_strings_in_space_keep_their_distances_and_losses():
+    straight = dss.Path.straight(BENT.beads[0], BENT.beads[-1])
+    picture = picture_strings([("round 0", "", straight), ("the path", "", BENT)], dss.DoubleWell(), threshold=1.5, looks=16)
+    last = picture.strands[-1]
+    beads = last.points[last.beads]
+    torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(BENT.beads, BENT.beads))
+    torch.testing.assert_close(last.losses[last.beads], dss.DoubleWell()(BENT.beads))
+    figure = string_in_space(picture)
+    assert len(figure.frames) == 2 and [len(f.data[4].x) for f in figure.frames] == [2, 3]
+    assert figure.layout.scene.xaxis.title.text.startswith("axis 1 · ")
+    rows = list(csv.DictReader(io.StringIO(string_table(picture))))
+    assert [float(row["loss"]) for row in rows] == pytest.approx([0, 0, 0, 1.64, 0])
+
+
+def test_shadows_lie_on_the_walls_of_the_box():
+    picture = picture_strings([("the path", "", BENT)], dss.DoubleWell(), threshold=1.5)
+    figure = string_in_space(picture)
+    for trace, letter in zip(figure.data[:3], "xyz", strict=True):
+        assert np.ptp(trace[letter]) == 0 and trace[letter][0] == figure.layout.scene[f"{letter}axis"].range[0]
+    assert not figure.frames and not figure.layout.sliders
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=2, max_size=30), st.floats(1e-6, 1e6))
+def test_colours_of_positive_losses_are_logarithms_and_ticks_lie_inside(losses, threshold):
+    losses = torch.tensor(losses, dtype=torch.float64)
+    colours = LossColours.of(losses, threshold)
+    low, high = colours.limits()
+    places, texts = colours.ticks()
+    assert colours.log and low < high and len(places) == len(texts)
+    assert all(low <= place <= high for place in places)
+    assert np.allclose(colours.values(losses), np.log10(losses.numpy()), atol=1e-6)
+
+
+def test_losses_of_both_signs_get_linear_colours():
+    colours = LossColours.of(torch.tensor([-3.0, 0.0, 2.0]), 1.0)
+    assert not colours.log and colours.limits() == (-3, 2)
+    assert colours.values(torch.tensor([-3.0, float("inf")])).tolist() == [-3, 2]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))
+def test_round_numbers_are_few_and_inside(low, width):
+    marks = round_numbers(low, low + width, False)
+    assert 1 <= len(marks) <= 7 and all(low - 1e-9 * abs(low) - 1e-9 <= m <= low + width * (1 + 1e-9) + 1e-9 for m in marks)
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [(0.4, "0.4"), (-40.66433, "−40.66"), (12345.6, "12,350"), (0.00012345, "0.0001234"), (float("inf"), "∞"), (float("nan"), "unknown")],
+)
+def test_numbers_are_written_as_people_write_them(value, text):
+    assert number(value) == text
