@@ -7,9 +7,12 @@ from dss.enclosure import Enclosure
 F64 = torch.float64
 
 
-def random_enclosure(shape, generator, *, width=0.1, scale=1.0, error=0.1, kind="random", low=None):
-    """An enclosure of width `width` (slope) and `error * width`; `low` makes every value at least that times scale."""
-    draw = lambda: torch.randn(shape, generator=generator, dtype=F64)  # noqa: E731
+def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, kind="random", low=None):
+    """An enclosure of width `width` (slope) and `error * width`; `low` makes every value at least that times scale.
+
+    With powers of two for width, scale and error, every number has so few bits that the points below are exact.
+    """
+    draw = lambda: (torch.randn(shape, generator=generator, dtype=F64) * 2**10).round() / 2**10  # noqa: E731
     center = {"random": draw(), "zeros": draw() * 0, "ties": draw() * 0 + 1, "signs": draw().sign()}[kind]
     slope, spread = width * draw(), error * width * draw().abs()
     if low is not None:
@@ -20,10 +23,10 @@ def random_enclosure(shape, generator, *, width=0.1, scale=1.0, error=0.1, kind=
 def points_inside(enclosures, generator, count=24):
     """`count` tuples (tau, values): the ends, the center and random places, errors at random and at their extremes."""
     for i in range(count):
-        tau = [-1.0, 1.0, 0.0][i] if i < 3 else float(torch.rand((), generator=generator) * 2 - 1)
+        tau = [-1.0, 1.0, 0.0][i] if i < 3 else float(torch.randint(-128, 129, (), generator=generator)) / 128
         values = []
         for x in enclosures:
-            part = torch.rand(x.center.shape, generator=generator, dtype=F64) * 2 - 1
+            part = torch.randint(-128, 129, x.center.shape, generator=generator).to(F64) / 128
             part = part.sign() if i % 2 else part
             values.append(x.center + tau * x.slope + part * x.error)
         yield tau, values

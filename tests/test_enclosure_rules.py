@@ -89,10 +89,10 @@ LOSSES = {
 }  # fmt: skip
 
 CELLS = dict(
-    seed=st.integers(0, 2**31), width=st.floats(-6, 0).map(lambda power: 10**power), error=st.sampled_from([0.0, 0.1, 2.0]),
+    seed=st.integers(0, 2**31), width=st.integers(-20, 0).map(lambda power: 2.0**power), error=st.sampled_from([0.0, 2**-3, 2.0]),
     kind=st.sampled_from(["random", "zeros", "ties", "signs"]),
 )  # fmt: skip
-SCALES = st.sampled_from([1e-30, 1e-3, 1.0, 5.0, 40.0, 1e4])
+SCALES = st.sampled_from([2.0**-100, 2.0**-10, 1.0, 4.0, 32.0, 2.0**13])
 
 
 def check(function, shapes, seed, **options):
@@ -115,14 +115,14 @@ def test_no_point_leaves_a_rule_of_one_tensor(name, seed, scale, **options):
 
 
 @pytest.mark.parametrize("name", POSITIVE)
-@given(**CELLS, scale=st.sampled_from([1e-6, 1.0, 1e4]))
+@given(**CELLS, scale=st.sampled_from([2.0**-20, 1.0, 2.0**13]))
 @settings(max_examples=20, deadline=None)
 def test_no_point_leaves_a_rule_for_positive_numbers(name, seed, scale, **options):
-    check(POSITIVE[name], [MATRIX], seed, scale=scale, low=0.05, **options)
+    check(POSITIVE[name], [MATRIX], seed, scale=scale, low=2**-4, **options)
 
 
 @pytest.mark.parametrize("name", IMAGES)
-@given(**CELLS, scale=st.sampled_from([1e-3, 1.0, 5.0]))
+@given(**CELLS, scale=st.sampled_from([2.0**-10, 1.0, 4.0]))
 @settings(max_examples=20, deadline=None)
 def test_no_point_leaves_a_rule_of_images(name, seed, scale, **options):
     if not (name == "group_norm" and options["kind"] != "random"):
@@ -130,7 +130,7 @@ def test_no_point_leaves_a_rule_of_images(name, seed, scale, **options):
 
 
 @pytest.mark.parametrize("name", BINARY)
-@given(**CELLS, scale=SCALES.filter(lambda scale: scale <= 5))
+@given(**CELLS, scale=SCALES.filter(lambda scale: scale <= 4))
 @settings(max_examples=20, deadline=None)
 def test_no_point_leaves_a_rule_of_two_moving_tensors(name, seed, scale, **options):
     function, *shapes = BINARY[name]
@@ -146,7 +146,7 @@ def test_no_loss_rises_above_its_ceiling(name, seed, scale, **options):
 
 
 @pytest.mark.parametrize("mask", [None, MASK, torch.where(MASK, 0.5, -math.inf).to(F64), "causal"])
-@given(**CELLS, scale=st.sampled_from([0.1, 1.0, 10.0]))
+@given(**CELLS, scale=st.sampled_from([2.0**-3, 1.0, 8.0]))
 @settings(max_examples=20, deadline=None)
 def test_no_point_leaves_attention(mask, seed, scale, **options):
     def function(q, k, v):

@@ -4,7 +4,7 @@ import math
 
 from torch import Tensor
 
-from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.rounding import gamma, largest, raised
 from dss.enclosure.smooth import apply, power_curve, reciprocal
 from dss.enclosure.value import Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
@@ -20,7 +20,7 @@ def add(x, y, *, alpha=1) -> Enclosure:
     center, slope = x.center + y.center, x.slope + y.slope
     # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
     slope = slope.expand(center.shape) if moves else slope
-    added = settled(center, slope, x.error + y.error, x.magnitude + y.magnitude)
+    added = settled(center, slope, x.error + y.error)
     added.ceiling = _sum_of_ceilings(x, y)
     return added
 
@@ -73,7 +73,8 @@ def multiply(x, y) -> Enclosure:
     bend, large, other = x.slope * y.slope / 2, x.magnitude, y.magnitude
     error = large * y.error + x.error * (other + y.error) + bend.abs()
     slope = x.center * y.slope + x.slope * y.center
-    return settled(x.center * y.center + bend, slope, error, large * other)
+    size = (largest(x.center) + largest(x.slope)) * (largest(y.center) + largest(y.slope))
+    return settled(x.center * y.center + bend, slope, error, size)
 
 
 def _scaled(x: Enclosure, factor: float) -> Enclosure:

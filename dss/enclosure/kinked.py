@@ -11,47 +11,43 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dss.enclosure.rounding import largest
 from dss.enclosure.value import Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
-
-
-def between(above: tuple[Tensor, Tensor], below: tuple[Tensor, Tensor], magnitude: Tensor) -> Enclosure:
-    """What lies between two lines, each given by its values at tau = -1 and +1."""
-    center = (above[0] + above[1] + below[0] + below[1]) / 4
-    slope = (above[1] - above[0] + below[1] - below[0]) / 4
-    error = torch.maximum(above[0] - below[0], above[1] - below[1]) / 2
-    return settled(center, slope, error, magnitude)
 
 
 def kink(x, left: float, right: float) -> Enclosure:
     """f(z) = left z for z < 0 and right z for z > 0, left <= right.
 
-    Above: the chord of max(f(z + e), f(z - e)). Below: f(z) >= a z for every a in [left, right]; taken are the slope of
-    the chord, best for small errors, and the slope on the side of the center, best for large ones.
+    Above: the chord m + h tau of max(f(z + e), f(z - e)). Below: a (z - sign(a) e) for any a in [left, right]; taken are
+    the chord's slope, best for small errors, and the slope on the side of the center, best for large ones. The two lines
+    are at most m - a c + |a| e + |h - a g| apart.
     """
     x = lift(x)
-    first, last = x.center - x.slope, x.center + x.slope
-    above = tuple(torch.maximum(_bent(z + x.error, left, right), _bent(z - x.error, left, right)) for z in (first, last))
-    steep = _steepness(above, x.slope, left, right)
+    ends = [x.center - x.slope, x.center + x.slope]
+    first, last = (_highest(z, x.error, left, right) for z in ends)
+    middle, half = (first + last) / 2, (last - first) / 2
+    steep = torch.where(x.slope == 0, right, half / x.slope).clamp(left, right)
     flat = torch.where(x.center < 0, torch.full_like(x.center, left), right)
-    gap, other = (torch.maximum(*_gaps(above, a, first, last, x.error)) for a in (steep, flat))
-    below = torch.where(gap <= other, steep, flat)
-    lines = tuple(below * z - below.abs() * x.error for z in (first, last))
-    return between(above, lines, (x.magnitude + x.error) * (1 + max(abs(left), abs(right))))
+    gaps = [middle - _line(a, x) + (half - a * x.slope).abs() for a in (steep, flat)]
+    a = torch.where(gaps[0] <= gaps[1], steep, flat)
+    size = (largest(x.center) + largest(x.slope) + largest(x.error)) * (1 + max(abs(left), abs(right)))
+    return settled((middle + _line(a, x)) / 2, (half + a * x.slope) / 2, torch.minimum(*gaps) / 2, size)
+
+
+def _highest(z: Tensor, error: Tensor, left: float, right: float) -> Tensor:
+    """The largest value of f within `error` of z."""
+    top = _bent(z + error, left, right)
+    return top if left >= 0 else torch.maximum(top, _bent(z - error, left, right))
 
 
 def _bent(z: Tensor, left: float, right: float) -> Tensor:
-    return torch.maximum(left * z, right * z)
+    return z.clamp(min=0.0) if (left, right) == (0.0, 1.0) else torch.maximum(left * z, right * z)
 
 
-def _steepness(above: tuple[Tensor, Tensor], slope: Tensor, left: float, right: float) -> Tensor:
-    """The chord's slope against the argument's, kept in [left, right]; any number there would be sound."""
-    ratio = (above[1] - above[0]) / (2 * slope)
-    return torch.where(slope == 0, right, ratio).clamp(left, right)
-
-
-def _gaps(above: tuple[Tensor, Tensor], a: Tensor, first: Tensor, last: Tensor, error: Tensor) -> tuple[Tensor, Tensor]:
-    return above[0] - a * first + a.abs() * error, above[1] - a * last + a.abs() * error
+def _line(a: Tensor, x: Enclosure) -> Tensor:
+    """The constant of the line a (z - sign(a) e)."""
+    return a * x.center - a.abs() * x.error
 
 
 @rule("relu")
@@ -111,10 +107,13 @@ def _winners(x: Enclosure, pool, pick) -> Enclosure:
 
     Above: the chord of the maximum of c + e + g tau. Below: the line of the winner, less its error.
     """
-    above = tuple(pool(x.center + sign * x.slope + x.error) for sign in (-1, 1))
+    above = [pool(x.center + sign * x.slope + x.error) for sign in (-1, 1)]
     center, slope, error = (pick(part.expand(x.center.shape)) for part in (x.center, x.slope, x.error))
-    below = tuple(center + sign * slope - error for sign in (-1, 1))
-    return between(above, below, pool(x.magnitude + x.error))
+    below = [center + sign * slope - error for sign in (-1, 1)]
+    middle = (above[0] + above[1] + below[0] + below[1]) / 4
+    tilt = (above[1] - above[0] + below[1] - below[0]) / 4
+    gap = torch.maximum(above[0] - below[0], above[1] - below[1]) / 2
+    return settled(middle, tilt, gap, largest(center) + largest(slope) + largest(x.error) + largest(above[1]))
 
 
 @rule("amax")

@@ -7,29 +7,29 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.rounding import ELEMENTWISE, gamma, largest, raised
 from dss.enclosure.value import Enclosure, lift, rule
 from dss.errors import EnclosureError
 
 
-def bilinear(function: Callable[[Tensor, Tensor], Tensor], x, y, *, terms: int) -> Enclosure:
-    """f(x, y), where every entry of f is a sum of at most `terms` products of an entry of x and an entry of y.
+def bilinear(function: Callable[[Tensor, Tensor], Tensor], x, y, bias=0.0, *, terms: int) -> Enclosure:
+    """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
 
     (c + g tau + E)(c' + g' tau + E'): the center is f(c, c') + f(g, g') / 2 because tau^2 lies in [0, 1], the slope
     f(g, c') + f(c, g'), the error |f(g, g')| / 2 + f(e, |c'| + |g'|) + f(|c| + |g| + e, e'), as f sums products.
     """
-    x, y = lift(x), lift(y)
-    center, slope = function(x.center, y.center), x.center.new_zeros(())
-    error = _spread(function, x, y, terms)
+    x, y, bias = lift(x), lift(y), lift(bias)
+    center, slope = function(x.center, y.center) + bias.center, bias.slope
+    error = _spread(function, x, y, terms) + bias.error
     if not x.still:
         slope = slope + function(x.slope, y.center)
     if not y.still:
         slope = slope + function(x.center, y.slope)
     if not (x.still or y.still):
-        bend = function(x.slope, y.slope) / 2
-        center, error = center + bend, error + bend.abs()
-    error = raised(error, x.center.new_zeros(()), gamma(terms))
-    return Enclosure(center, slope, raised(error, center.abs() + slope.abs()))
+        bend = function(x.slope, y.slope)
+        center, error = torch.add(center, bend, alpha=0.5), torch.add(error, bend.abs(), alpha=0.5)
+    size = largest(center) + largest(slope) + largest(bias.center)
+    return Enclosure(center, slope, raised(error, size, gamma(terms) + ELEMENTWISE))
 
 
 def _spread(function: Callable, x: Enclosure, y: Enclosure, terms: int) -> Tensor:
@@ -37,22 +37,21 @@ def _spread(function: Callable, x: Enclosure, y: Enclosure, terms: int) -> Tenso
 
     An error that is one number for a whole tensor (rounding of the weights) is bounded by the largest entry it meets.
     """
-    large, other, lost = x.magnitude, y.magnitude, gamma(terms)
+    most, other, lost = (largest(x.center) + largest(x.slope), largest(y.center) + largest(y.slope), gamma(terms))
     if x.error.dim() == 0 and y.error.dim() == 0:
-        return terms * (x.error * other.amax() + (large.amax() + x.error) * (y.error + lost * other.amax()))
+        return terms * (x.error * other + (most + x.error) * (y.error + lost * other))
     if x.error.dim() == 0:
-        return function(large + x.error, y.error + lost * other) + terms * x.error * other.amax()
-    spread = function(x.error + lost * large, other)
+        return function(x.magnitude + x.error, y.error + lost * y.magnitude) + terms * x.error * other
+    spread = function(torch.add(x.error, x.magnitude, alpha=lost), y.magnitude)
     if y.error.dim() == 0:
-        return spread + terms * y.error * (large + x.error).amax()
-    return spread + function(large + x.error, y.error)
+        return spread + terms * y.error * (most + largest(x.error))
+    return spread + function(x.magnitude + x.error, y.error)
 
 
 @rule("linear")
 def linear(x, weight, bias=None) -> Enclosure:
     """x W^T + b."""
-    product = bilinear(F.linear, x, weight, terms=weight.shape[-1])
-    return product if bias is None else product + bias
+    return bilinear(F.linear, x, weight, 0.0 if bias is None else bias, terms=weight.shape[-1])
 
 
 @rule("matmul", "mm", "bmm", "mv", "dot", "__matmul__")
@@ -125,8 +124,8 @@ def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=
     def function(a: Tensor, b: Tensor) -> Tensor:
         return _Convolution.apply(a, b, dims, options)
 
-    product = bilinear(function, x, weight, terms=math.prod(weight.shape[1:]))
-    return product if bias is None else product + lift(bias).reshape(-1, *[1] * dims)
+    bias = 0.0 if bias is None else lift(bias).reshape(-1, *[1] * dims)
+    return bilinear(function, x, weight, bias, terms=math.prod(weight.shape[1:]))
 
 
 @rule("conv1d")

@@ -6,6 +6,9 @@ order, with or without fused operations, is off by at most gamma_n times the sum
 Elementary functions (exp, log, tanh, erf, ...) are taken to be off by at most `ULPS` units in the last place.
 """
 
+import math
+
+import torch
 from torch import Tensor
 
 UNIT = 2.0**-53
@@ -29,4 +32,10 @@ def gamma(terms: int) -> float:
 
 def raised(error: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> Tensor:
     """`error` after rounding: raised by `relative` of itself and of the `magnitude` of what was computed."""
-    return (error + relative * magnitude) * (1 + relative) + TINY
+    lost = (relative * (1 + relative)) * magnitude + TINY
+    return torch.add(lost, error, alpha=1 + 2 * relative)
+
+
+def largest(part: Tensor) -> Tensor:
+    """The largest absolute value as one number; NaN if there is one."""
+    return torch.linalg.vector_norm(part, math.inf) if part.numel() else part.new_zeros(())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dss.enclosure.rounding import raised
+from dss.enclosure.rounding import largest, raised
 from dss.errors import EnclosureError
 
 _RULES: dict[str, Callable] = {}
@@ -147,7 +147,7 @@ def lift(value: Tensor | float) -> Enclosure:
 def settled(center: Tensor, slope: Tensor, error: Tensor, magnitude: Tensor | None = None, **kept) -> Enclosure:
     """The enclosure computed by an elementwise formula; `magnitude` bounds the terms that were added for its center."""
     if magnitude is None:
-        magnitude = center.abs() + slope.abs()
+        magnitude = largest(center) + largest(slope)
     return Enclosure(center, slope, raised(error, magnitude), **kept)
 
 
