@@ -1,6 +1,6 @@
 """What a page shows of a run: losses along its path, and its strings seen along principal axes. Plain small data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -80,28 +80,28 @@ def measure_path(
         stairs: `(c, 4)` the cells of a proof (segment, lower t, upper t, bound), if there is one.
         looks: about how many places along the path, spread evenly over its segments.
     """
-    cells = cells_for(path, looks)
-    segments, t = grid(path, cells)
+    segments, t, beads = grid(cells_for(path, looks))
     line = Path.straight(path.beads[0], path.beads[-1])
-    line_segments, line_t = grid(line, cells_for(line, looks // 4))
+    line_segments, line_t, _ = grid(cells_for(line, looks // 4))
     measured = tuple(
         Metric(name, judge.description, along(judge, path, segments, t), along(judge, line, line_segments, line_t))
         for name, judge in metrics.items()
     )
-    beads = torch.arange(len(path)) * cells
     return PathProfile(_arcs(path, segments, t), beads, line_t, measured, threshold, _by_arc(path, stairs))
 
 
-def cells_for(path: Path, looks: int) -> int:
-    """Cells per segment, a multiple of four, for about `looks` places along the path."""
-    return 4 * max(1, round(looks / (4 * (len(path) - 1))))
+def cells_for(path: Path, looks: int) -> Tensor:
+    """Cells `(n - 1,)` of each segment by its share of the length, multiples of four, about `looks` in all."""
+    lengths = path.segment_lengths().cpu()
+    return 4 * (looks / 4 * lengths / lengths.sum()).round().clamp_min(1).long()
 
 
-def grid(path: Path, cells: int) -> tuple[Tensor, Tensor]:
-    """Segments `(m,)` and places t `(m,)` at every bead and at equal steps between them."""
-    segments = torch.arange(len(path) - 1).repeat_interleave(cells)
-    t = (torch.arange(cells, dtype=torch.float64) / cells).repeat(len(path) - 1)
-    return torch.cat([segments, segments[-1:]]), torch.cat([t, torch.ones(1, dtype=torch.float64)])
+def grid(cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Segments `(m,)` and places t `(m,)` at every bead and at equal steps between them, and which are beads `(n,)`."""
+    beads = torch.cat([cells.new_zeros(1), cells.cumsum(0)])
+    segments = torch.arange(len(cells)).repeat_interleave(cells)
+    t = (torch.arange(len(segments)) - beads[segments]).double() / cells[segments]
+    return torch.cat([segments, segments[-1:]]), torch.cat([t, torch.ones(1, dtype=torch.float64)]), beads
 
 
 def along(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
@@ -158,31 +158,57 @@ class StringPicture:
     threshold: float
 
 
-def picture_strings(
-    strings: Sequence[tuple[str, str, Path]],
+def picture_string(
+    path: Path,
     judge: Objective,
     *,
     threshold: float,
+    history: Iterable[tuple[str, str, Path]] = (),
     looks: int = LOOKS,
-    fit: Path | None = None,
 ) -> StringPicture:
-    """See strings along the principal axes of one of them (the appendix D of Freeman & Bruna 2017).
+    """See a string, and how it grew, along its three principal axes (Freeman & Bruna 2017, appendix D).
 
     Args:
-        strings: `(name, note, path)` of each; the last one is looked at most closely.
-        judge: the loss that colours them; wrap it in `dss.loss_cache.Remembered` where strings share segments.
+        path: the string as it ended.
+        judge: the loss that colours it; wrap it in `dss.loss_cache.Remembered`, for strings of a history share segments.
         threshold: L0.
-        looks: about how many places along the last string; earlier ones have four cells a segment.
-        fit: the path whose beads give the axes; the last string by default.
+        history: `(name, note, path)` of earlier strings, taken one at a time.
+        looks: about how many places along the path; earlier strings have four cells a segment.
     """
-    last = strings[-1][2]
-    view = Projection.principal((fit or last).beads)
-    strands = []
-    for name, note, path in strings:
-        cells = cells_for(path, looks) if path is last else HISTORY_CELLS
-        segments, t = grid(path, cells)
-        losses = along(judge, path, segments, t)
-        beads = view.project(path.beads)
-        points = torch.lerp(beads[segments], beads[segments + 1], t[:, None])
-        strands.append(Strand(name, note, points, losses, torch.arange(len(path)) * cells))
+    view = Projection.principal(path.beads)
+    earlier = [
+        _strand(name, note, string, judge, view, torch.full((len(string) - 1,), HISTORY_CELLS)) for name, note, string in history
+    ]
+    last = _strand("the path", describe(path), path, judge, view, cells_for(path, looks))
+    return StringPicture((*earlier, last), view.explained, threshold)
+
+
+def picture_strings(
+    paths: Mapping[str, Path], judge: Objective, *, threshold: float, looks: int = LOOKS
+) -> StringPicture:
+    """See several strings along the three principal axes of all their beads together.
+
+    Args:
+        paths: by name.
+        judge: the loss.
+        threshold: L0.
+        looks: about how many places along each.
+    """
+    view = Projection.principal(torch.cat([path.beads for path in paths.values()]))
+    strands = (_strand(name, describe(path), path, judge, view, cells_for(path, looks)) for name, path in paths.items())
     return StringPicture(tuple(strands), view.explained, threshold)
+
+
+def describe(path: Path) -> str:
+    """A string in a few words."""
+    count = path.intermediate_beads
+    beads = "no bead between the ends" if count == 0 else "1 intermediate bead" if count == 1 else f"{count} intermediate beads"
+    return f"{beads}, normalized length {path.normalized_length:.4f}"
+
+
+def _strand(name: str, note: str, path: Path, judge: Objective, view: Projection, cells: Tensor) -> Strand:
+    """A string on the axes of a view; segments are straight there, so only beads need projecting."""
+    segments, t, beads = grid(cells)
+    corners = view.project(path.beads)
+    points = torch.lerp(corners[segments], corners[segments + 1], t[:, None])
+    return Strand(name, note, points, along(judge, path, segments, t), beads)

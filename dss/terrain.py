@@ -9,6 +9,7 @@ from torch import Tensor
 from dss.errors import InputError
 from dss.objective import Objective
 from dss.path import Path
+from dss.profile import grid
 from dss.projection import Projection
 
 # Points on the plane held at once.
@@ -108,13 +109,10 @@ def survey(
 
 def _trail(plane: Projection, path: Path, unit: float) -> Trail:
     """Beads, and a few places between them: a segment is straight on the plane, but its distance from it is not."""
-    cells = 8
-    segments = torch.arange(len(path) - 1).repeat_interleave(cells)
-    t = (torch.arange(cells, dtype=torch.float64) / cells).repeat(len(path) - 1)
-    segments, t = torch.cat([segments, segments[-1:]]), torch.cat([t, torch.ones(1, dtype=torch.float64)])
+    segments, t, beads = grid(torch.full((len(path) - 1,), 8))
     seen = [(plane.project(points), plane.distances(points)) for points in _points(path, segments, t)]
     points, distances = (torch.cat(parts) / unit for parts in zip(*seen, strict=True))
-    return Trail(points, torch.arange(len(path)) * cells, distances)
+    return Trail(points, beads, distances)
 
 
 def _points(path: Path, segments: Tensor, t: Tensor) -> Iterator[Tensor]:
@@ -126,7 +124,7 @@ def _points(path: Path, segments: Tensor, t: Tensor) -> Iterator[Tensor]:
 def _extent(points: Tensor) -> tuple[Tensor, Tensor]:
     """Lower and upper corner `(2,)` around points, with air; never much longer than wide."""
     low, high = points.min(0).values, points.max(0).values
-    spread = torch.maximum(high - low, 0.4 * (high - low).max())
+    spread = torch.maximum(high - low, 0.6 * (high - low).max())
     middle = (low + high) / 2
     return middle - spread * (0.5 + AIR), middle + spread * (0.5 + AIR)
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dss
-from dss.figures import loss_along_path, loss_table, string_in_space, string_table
+from dss.figures import losses_compared, loss_along_path, loss_table, string_in_space, string_table, strings_compared, terrain_on_plane, terrain_table
 from dss.figures.style import LossColours, number, round_numbers
-from dss.profile import Metric, PathProfile, measure_path, picture_strings
+from dss.profile import Metric, PathProfile, measure_path, picture_string, picture_strings
+from dss.terrain import farthest_bead, survey
 
 BENT = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, 0.8], [1.0, 0.0]], dtype=torch.float64))
 
@@ -66,7 +67,7 @@ def test_the_table_of_a_profile_repeats_its_numbers(profile):
 
 def test_strings_in_space_keep_their_distances_and_losses():
     straight = dss.Path.straight(BENT.beads[0], BENT.beads[-1])
-    picture = picture_strings([("round 0", "", straight), ("the path", "", BENT)], dss.DoubleWell(), threshold=1.5, looks=16)
+    picture = picture_string(BENT, dss.DoubleWell(), threshold=1.5, history=[("round 0", "", straight)], looks=16)
     last = picture.strands[-1]
     beads = last.points[last.beads]
     torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(BENT.beads, BENT.beads))
@@ -79,7 +80,7 @@ def test_strings_in_space_keep_their_distances_and_losses():
 
 
 def test_shadows_lie_on_the_walls_of_the_box():
-    picture = picture_strings([("the path", "", BENT)], dss.DoubleWell(), threshold=1.5)
+    picture = picture_string(BENT, dss.DoubleWell(), threshold=1.5)
     figure = string_in_space(picture)
     for trace, letter in zip(figure.data[:3], "xyz", strict=True):
         assert np.ptp(trace[letter]) == 0 and trace[letter][0] == figure.layout.scene[f"{letter}axis"].range[0]
@@ -115,3 +116,79 @@ def test_round_numbers_are_few_and_inside(low, width):
 )
 def test_numbers_are_written_as_people_write_them(value, text):
     assert number(value) == text
+
+
+def test_compared_strings_share_their_axes_and_keep_their_distances():
+    other = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, -1.2], [1.0, 0.0]], dtype=torch.float64))
+    picture = picture_strings({"up": BENT, "down": other}, dss.DoubleWell(), threshold=1.5)
+    beads = torch.cat([strand.points[strand.beads] for strand in picture.strands])
+    torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(*[torch.cat([BENT.beads, other.beads])] * 2))
+    named = [trace.name for trace in strings_compared(picture).data if trace.showlegend is None]
+    assert named == ["up", "down"]
+    profiles = {name: measure_path(path, {"loss": dss.DoubleWell()}, threshold=1.5) for name, path in [("up", BENT), ("down", other)]}
+    drawn = {trace.name: trace for trace in losses_compared(profiles).data}
+    assert list(drawn["down"].y) == profiles["down"].metrics[0].path.tolist()
+
+
+def shifted(point):
+    """A plane in five dimensions that holds the double well's."""
+    return torch.nn.functional.pad(torch.as_tensor(point, dtype=torch.float64), (0, 3)) + 2.0
+
+
+class LiftedWell(dss.Objective):
+    """The double well of the first two coordinates, shifted; counts what it is asked."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def __call__(self, points):
+        self.looks += len(points)
+        return dss.DoubleWell()(points[:, :2] - 2)
+
+
+def test_a_terrain_is_the_loss_at_its_coordinates_and_refining_repeats_no_look():
+    judge, corners = LiftedWell(), [shifted(p) for p in ([-1.0, 0.0], [1.0, 0.0], [0.0, 1.0])]
+    grids = list(survey(judge, corners, threshold=0.5, cells=32))
+    assert [len(g.x) for g in grids] == [9, 17, 33] and judge.looks == 33 * 33
+    last = grids[-1]
+    for i, j in [(0, 0), (5, 20), (32, 31)]:
+        x, y = 2 * last.x[i].item() - 1, 2 * last.y[j].item()
+        assert last.losses[j, i].item() == pytest.approx((x * x - 1) ** 2 + y * y)
+    torch.testing.assert_close(grids[0].losses, last.losses[::4, ::4])
+    assert [mark[0] for mark in last.marks] == ["A", "B", "C"]
+    assert last.marks[1][1:] == pytest.approx((1, 0)) and last.marks[2][1:] == pytest.approx((0.5, 0.5))
+
+
+def test_the_boundary_of_the_level_set_is_drawn_where_the_loss_is_the_threshold():
+    corners = [shifted(p) for p in ([-1.0, 0.0], [1.0, 0.0], [0.0, 1.0])]
+    *_, terrain = survey(LiftedWell(), corners, threshold=0.5)
+    boundary = {trace.name: trace for trace in terrain_on_plane(terrain).data}["level set, L₀ = 0.5"]
+    scale = LossColours.of(terrain.losses.flatten(), 0.5)
+    assert boundary.contours.start == boundary.contours.end == scale.values(torch.tensor([0.5], dtype=torch.float64))[0]
+    *_, below = survey(LiftedWell(), corners, threshold=-1.0, cells=8)
+    assert all("level set" not in (trace.name or "") for trace in terrain_on_plane(below).data)
+    rows = list(csv.DictReader(io.StringIO(terrain_table(below))))
+    assert len(rows) == 81 and float(rows[-1]["loss"]) == below.losses[-1, -1].item()
+
+
+def test_the_trail_says_how_far_the_path_is_from_the_plane():
+    beads = torch.stack([shifted(p) for p in ([-1.0, 0.0], [-0.5, 0.6], [0.5, 0.9], [1.0, 0.0])])
+    beads[1, 4] += 0.8
+    path = dss.Path(beads)
+    corners = [beads[0], beads[-1], beads[farthest_bead(dss.Path(beads[[0, 2, 3]])) + 1]]
+    *_, terrain = survey(LiftedWell(), corners, path=path, cells=8)
+    at_beads = terrain.trail.distances[terrain.trail.beads]
+    assert at_beads.tolist() == pytest.approx([0, 0.4, 0, 0], abs=1e-9)
+    assert terrain.trail.distances.max() == at_beads.max()
+
+
+def test_the_farthest_bead_is_the_farthest_and_a_straight_path_has_none():
+    assert farthest_bead(dss.Path(torch.tensor([[0.0, 0.0], [0.9, 0.1], [0.2, -0.4], [1.0, 0.0]]))) == 2
+    with pytest.raises(dss.InputError, match="no plane"):
+        farthest_bead(dss.Path(torch.tensor([[0.0, 0.0], [0.5, 0.5], [1.0, 1.0]])))
+
+
+@pytest.mark.parametrize("cells", [0, 7, 12])
+def test_a_grid_that_cannot_be_nested_is_refused(cells):
+    with pytest.raises(dss.InputError, match="8, 16, 32"):
+        next(survey(LiftedWell(), [shifted(p) for p in ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])], cells=cells))

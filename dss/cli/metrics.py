@@ -38,15 +38,20 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, NetworkObjective]:
         errors = replace(task, judge_loss=error_rate).judge_of(task.model, buffers).calibrated_by(training)
         errors.description = f"{task.name}, error rate on the judge's data"
         found[ERRORS] = errors
-    size = run.path.beads.shape[1]
-    return {name: m for name, m in found.items() if name == JUDGE or every or m.samples * size <= CHEAP}
+    return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
+
+
+def is_cheap(run: Run, metric: Objective) -> bool:
+    """Whether one look at a metric is so cheap that hundreds need not be asked for."""
+    return metric.samples * run.path.beads.shape[1] <= CHEAP
 
 
 class Watched(Objective):
     """`objective` with a bar that counts the points it evaluates."""
 
     def __init__(self, objective: Objective, bar: tqdm):
-        self.objective, self.bar, self.description = objective, bar, objective.description
+        self.objective, self.bar = objective, bar
+        self.description, self.samples = objective.description, objective.samples
 
     def __call__(self, points: Tensor) -> Tensor:
         losses = []

@@ -1,8 +1,18 @@
 """Results as plotly figures, for notebooks and for the page. Nothing here shows or writes anything."""
 
+from dss.figures.comparison import losses_compared, strings_compared
 from dss.figures.loss import loss_along_path
 from dss.figures.string import string_in_space
 from dss.figures.tables import loss_table, string_table, terrain_table
 from dss.figures.terrain import terrain_on_plane
 
-__all__ = ["loss_along_path", "loss_table", "string_in_space", "string_table", "terrain_on_plane", "terrain_table"]
+__all__ = [
+    "loss_along_path",
+    "loss_table",
+    "losses_compared",
+    "string_in_space",
+    "string_table",
+    "strings_compared",
+    "terrain_on_plane",
+    "terrain_table",
+]

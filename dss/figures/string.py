@@ -19,13 +19,13 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
     """
     strands = picture.strands
     colours = LossColours.of(torch.cat([strand.losses for strand in strands]), picture.threshold)
-    box = _box(torch.cat([strand.points for strand in strands]))
+    box = box_of(torch.cat([strand.points for strand in strands]))
     figure = go.Figure(_traces(strands[shown], box, colours))
     if len(strands) > 1:
         figure.frames = [go.Frame(data=_traces(strand, box, colours), name=str(i)) for i, strand in enumerate(strands)]
     figure.update_layout(
         layout(
-            scene=_scene(box, picture.explained.tolist()),
+            scene=scene_of(box, picture.explained.tolist()),
             coloraxis=colours.axis(),
             margin={"l": 0, "r": 0, "t": 8, "b": 70},
             showlegend=False,
@@ -36,7 +36,7 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
     return figure
 
 
-def _box(points: Tensor) -> np.ndarray:
+def box_of(points: Tensor) -> np.ndarray:
     """Lower and upper corner `(2, 3)` with air around the strings; the low sides are walls for shadows."""
     low, high = points.min(0).values, points.max(0).values
     air = torch.maximum(0.12 * (high - low), 0.05 * (high - low).max())
@@ -85,7 +85,7 @@ def _ends(points: np.ndarray) -> go.Scatter3d:
     )  # fmt: skip
 
 
-def _scene(box: np.ndarray, explained: list[float]) -> dict:
+def scene_of(box: np.ndarray, explained: list[float]) -> dict:
     """A cube whatever the spread of the axes; each says its share of the variance."""
     axes = {
         f"{letter}axis": {

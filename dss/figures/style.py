@@ -87,7 +87,7 @@ class LossColours:
         marks = [v for v in round_numbers(self.low, self.high, self.log) if low <= to_axis(v) <= high]
         inside = (self.threshold > 0 or not self.log) and low <= to_axis(self.threshold) <= high
         if inside:
-            marks = [v for v in marks if abs(to_axis(v) - to_axis(self.threshold)) > 0.14 * (high - low)]
+            marks = [v for v in marks if abs(to_axis(v) - to_axis(self.threshold)) > 0.24 * (high - low)]
         places, texts = [to_axis(v) for v in marks], [number(v, 3) for v in marks]
         if inside:
             places, texts = [*places, to_axis(self.threshold)], [*texts, f"<b>L₀ {number(self.threshold, 3)}</b>"]

@@ -23,14 +23,14 @@ def terrain_on_plane(terrain: Terrain) -> go.Figure:
     if terrain.threshold is not None and _crosses(terrain):
         traces.append(_boundary(terrain, colours))
     figure = go.Figure([*traces, *_trail(terrain), _marks(terrain)])
-    bar = colours.axis(y=-0.16)
+    bar = colours.axis(y=-0.2, len=1.0)
     equal = {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"}
     figure.update_layout(
         layout(
             coloraxis=bar,
             xaxis=axis("along A → B, in units of their distance", showgrid=False, constrain="domain"),
             yaxis=axis("across", showgrid=False, **equal),
-            margin={"l": 58, "r": 16, "t": 30, "b": 130},
+            margin={"l": 58, "r": 16, "t": 30, "b": 110},
         )
     )
     return figure
@@ -70,14 +70,14 @@ def _trail(terrain: Terrain) -> list[go.Scatter]:
     off = [number(distance, 3) for distance in trail.distances.tolist()]
     rim = go.Scatter(x=x, y=y, mode="lines", line={"color": "#111111", "width": 5.5}, hoverinfo="skip", showlegend=False)
     line = go.Scatter(
-        x=x, y=y, mode="lines", line={"color": "#FFFFFF", "width": 3}, text=off, name="path",
+        x=x, y=y, mode="lines", line={"color": "#FFFFFF", "width": 3}, text=off, name="path", showlegend=False,
         hovertemplate="path, %{text} off the plane<extra></extra>",
     )  # fmt: skip
     beads = trail.beads.numpy()
     marker = {"color": "#FFFFFF", "size": 8, "line": {"color": "#111111", "width": 1.5}}
     dots = go.Scatter(
         x=x[beads], y=y[beads], mode="markers", marker=marker, text=[off[i] for i in beads], customdata=np.arange(len(beads)),
-        hovertemplate="bead %{customdata}, %{text} off the plane<extra></extra>", name="beads",
+        hovertemplate="bead %{customdata}, %{text} off the plane<extra></extra>", name="path with its beads",
     )  # fmt: skip
     return [rim, line, dots]
 

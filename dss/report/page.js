@@ -34,17 +34,22 @@ class Figure {
 
   layout() {
     const layout = structuredClone(this.shown.figure.layout);
+    // The reader's zoom and camera outlive a redraw of the same figure.
+    layout.uirevision = this.shown.name + this.log;
     layout.font = { ...layout.font, color: css("--ink") };
     if (this.log && this.shown.log) layout.yaxis.type = "log";
     if (layout.scene && this.plot.clientWidth < 600) {
       const eye = layout.scene.camera.eye;
-      for (const side of Object.keys(eye)) eye[side] *= 1.3;
+      for (const side of Object.keys(eye)) eye[side] *= 1.45;
     }
     for (const name of ["xaxis", "yaxis", "zaxis"]) if (layout.scene) layout.scene[name].gridcolor = css("--rule");
     return layout;
   }
 
-  draw() { return Plotly.react(this.plot, this.shown.figure.data, this.layout(), options); }
+  draw() {
+    for (const trace of this.shown.figure.data) if (trace.name === "shadow") trace.line.color = css("--shadow");
+    return Plotly.react(this.plot, this.shown.figure.data, this.layout(), options);
+  }
 
   addControls() {
     if (this.entry.variants.length > 1) this.addVariants();

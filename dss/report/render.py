@@ -42,7 +42,7 @@ class Page:
 
     Attributes:
         title, about: the heading, and a line under it.
-        verdict: a word for the colour, and the sentence.
+        verdict: a word for the colour, and the sentence; or None.
         figures_of_run: `(name, value, explanation)`.
         drawings: the figures.
         table: a header and rows, or None.
@@ -52,7 +52,7 @@ class Page:
 
     title: str
     about: str
-    verdict: tuple[str, str]
+    verdict: tuple[str, str] | None = None
     figures_of_run: Sequence[tuple[str, str, str]] = ()
     drawings: Sequence[Drawing] = ()
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
@@ -104,6 +104,8 @@ def _plain(figure: go.Figure) -> dict:
 
 
 def _verdict(page: Page) -> str:
+    if page.verdict is None:
+        return ""
     word, sentence = page.verdict
     return f'<section class="verdict {escape(word)}" role="status"><p>{escape(sentence)}</p></section>'
 

@@ -1,0 +1,58 @@
+"""`dss compare`: every finder between the same two models, one table and one picture."""
+
+import argparse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dss.cli import connect
+from dss.cli.metrics import JUDGE, metrics_of, watched
+from dss.finders import FINDERS
+from dss.report import write_comparison
+from dss.report.compare import COLUMNS, row
+from dss.runs import load_run
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser("compare", help="run several finders between the same ends; a table and their paths overlaid")
+    parser.add_argument("start", metavar="A", help="weights of one end")
+    parser.add_argument("end", metavar="B", help="weights of the other end")
+    parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
+    parser.add_argument("--threshold", required=True, help="L0: the loss that must not be exceeded anywhere on a path")
+    parser.add_argument("--out", type=Path, required=True, help="a folder: one run folder per finder, and compare.html")
+    parser.add_argument("--finders", nargs="+", choices=FINDERS, default=list(FINDERS), help="which (default: all)")
+    parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """One run a finder, resumed where it stands already; then the page. Exit code 0 if any of them connected."""
+    # One word, because argparse takes a negative number in a word of its own for an option.
+    shared = [options.start, options.end, "--task", options.task, f"--threshold={options.threshold}", f"--seed={options.seed}"]
+    parser = argparse.ArgumentParser(prog="dss")
+    connect.add(parser.add_subparsers())
+    runs = {}
+    for finder in dict.fromkeys(options.finders):
+        folder = options.out / finder
+        print(f"{finder}:")
+        arguments = parser.parse_args(["connect", *shared, "--finder", finder, "--out", str(folder), "--resume"])
+        arguments.run(arguments)
+        runs[finder] = load_run(folder)
+    page = _write(runs, options.out / "compare.html")
+    print(_table([row(name, found.summary) for name, found in runs.items()]))
+    print(page.resolve().as_uri())
+    return 0 if any(found.summary["connected"] for found in runs.values()) else 1
+
+
+def _write(runs: dict, out: Path) -> Path:
+    judge = metrics_of(next(iter(runs.values())))[JUDGE]
+    with tqdm(desc="losses", unit=" points", delay=2) as bar:
+        return write_comparison(runs, watched({JUDGE: judge}, bar)[JUDGE], out)
+
+
+def _table(rows: list[list[str]]) -> str:
+    """Columns of equal width, without the outcome in words."""
+    lines = [list(COLUMNS[:-1]), *(cells[:-1] for cells in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
