@@ -1,12 +1,22 @@
 """Low-loss paths between trained neural networks: found, pulled tight, proved and shown."""
 
+from dss.barrier import Barrier, barrier
 from dss.certificate import Certificate, certify
 from dss.checkpoints import load_point, save_state
 from dss.connect import Connection, conclude, connect
 from dss.descent import Descent
 from dss.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
 from dss.finder import Finder, Limits, Problem, Status, Step
-from dss.finders import FINDERS, GeodesicString, GreedyString, StraightLine
+from dss.finders import (
+    FINDERS,
+    BezierCurve,
+    ConstrainedString,
+    ElasticBand,
+    GeodesicString,
+    GreedyString,
+    PolygonalChain,
+    StraightLine,
+)
 from dss.losses import error_rate
 from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
@@ -19,12 +29,16 @@ from dss.tasks import Task, load_task
 
 __all__ = [
     "FINDERS",
+    "Barrier",
     "BentValley",
+    "BezierCurve",
     "Certificate",
     "CheckpointError",
     "Connection",
+    "ConstrainedString",
     "Descent",
     "DoubleWell",
+    "ElasticBand",
     "EnclosureError",
     "Finder",
     "GeodesicString",
@@ -36,6 +50,7 @@ __all__ = [
     "Objective",
     "ParameterSpace",
     "Path",
+    "PolygonalChain",
     "Problem",
     "Quadratic",
     "Ring",
@@ -50,6 +65,7 @@ __all__ = [
     "Tally",
     "Task",
     "TaskError",
+    "barrier",
     "certify",
     "conclude",
     "connect",

@@ -7,23 +7,31 @@ import torch
 
 import dss
 
-ADAM = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02))
+ADAM = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=1000)
 
 # Every way to run a finder on the analytic landscapes. A new finder joins the whole file with one line.
 FINDERS = {
     f"greedy-{insertion}-{schedule}-{margin}": dss.GreedyString(
-        insertion=insertion, schedule=schedule, margin=margin, descent=ADAM, limits=dss.Limits(rounds=15)
+        insertion=insertion, schedule=schedule, margin=margin, descent=ADAM, limits=dss.Limits(rounds=12)
     )
     for insertion in ("argmax", "midpoint")
     for schedule in ("breadth", "depth")
     for margin in (None, 20.0)
 } | {
     "geodesic": dss.GeodesicString(descent=ADAM, limits=dss.Limits(rounds=15)),
+    # On a hyperplane near the saddle no bead gets far below it: the margin must be smaller than the room there is.
+    "constrained": dss.ConstrainedString(margin=0.05, descent=ADAM, limits=dss.Limits(rounds=12)),
+    "constrained-penalty": dss.ConstrainedString(form="penalty", descent=ADAM, limits=dss.Limits(rounds=12)),
+    "constrained-falling": dss.ConstrainedString(levels=4, margin=0.05, descent=ADAM, limits=dss.Limits(rounds=12)),
+    "band": dss.ElasticBand(descent=ADAM, limits=dss.Limits(rounds=12)),
+    "band-climbing": dss.ElasticBand(climb=True, descent=ADAM, limits=dss.Limits(rounds=12)),
+    "curve": dss.BezierCurve(bends=2, places=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
+    "chain": dss.PolygonalChain(bends=5, places=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
 }
 # Greedy beads come to rest on either side of a sharp ridge: with midpoints, or with a wide margin, the gap between
-# them stops shrinking before the segment across it is low enough.
-RESTS_BESIDE_A_RIDGE = {name for name in FINDERS if name.startswith("greedy-midpoint") or name.endswith("-20.0")}
-CROSSES_A_RIDGE = sorted(FINDERS.keys() - RESTS_BESIDE_A_RIDGE)
+# them stops shrinking before the segment across it is low enough. Curves lower the mean along them, not the maximum.
+STAYS_OFF_A_RIDGE = {name for name in FINDERS if name.startswith(("greedy-midpoint", "curve", "chain")) or name.endswith("-20.0")}
+CROSSES_A_RIDGE = sorted(FINDERS.keys() - STAYS_OFF_A_RIDGE)
 
 
 def ends(potential):
@@ -116,7 +124,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_other_ones(name):
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_a_search_resumes_from_any_step_to_the_same_bits(name):
-    finder = replace(FINDERS[name], limits=dss.Limits(rounds=4))
+    finder = replace(FINDERS[name], limits=dss.Limits(rounds=3))
     steps = list(finder.steps(noisy(0)))
     for step in steps[:-1]:
         assert same(last(finder, noisy(0), step), steps[-1])

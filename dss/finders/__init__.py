@@ -1,10 +1,30 @@
 """Algorithms that propose paths, one a file."""
 
+from dss.finders.band import ElasticBand
+from dss.finders.constrained import ConstrainedString
+from dss.finders.curve import BezierCurve, PolygonalChain
 from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
 from dss.finders.straight import StraightLine
 
-FINDERS = {"greedy": GreedyString, "geodesic": GeodesicString, "straight": StraightLine}
+FINDERS = {
+    "greedy": GreedyString,
+    "constrained": ConstrainedString,
+    "geodesic": GeodesicString,
+    "band": ElasticBand,
+    "curve": BezierCurve,
+    "chain": PolygonalChain,
+    "straight": StraightLine,
+}
 """Finders by their name on the command line."""
 
-__all__ = ["FINDERS", "GeodesicString", "GreedyString", "StraightLine"]
+__all__ = [
+    "FINDERS",
+    "BezierCurve",
+    "ConstrainedString",
+    "ElasticBand",
+    "GeodesicString",
+    "GreedyString",
+    "PolygonalChain",
+    "StraightLine",
+]

@@ -1,0 +1,167 @@
+"""Constrained dynamic string sampling (Freeman & Bruna 2017, appendix A): beads that move across the string only."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dss.certificate import sample_segments
+from dss.descent import Descended, Descent, Projection, descend
+from dss.errors import InputError
+from dss.finder import Finder, Limits, Problem, Status, Step
+from dss.finders.greedy import GreedyString
+from dss.objective import Objective
+from dss.path import Path
+from dss.taut import after_insertion
+
+
+@dataclass(frozen=True)
+class ConstrainedString(Finder):
+    """Every bead stays on, or near, the hyperplane halfway between its neighbours and across the line that joins them.
+
+    With the neighbours a and b the hyperplane goes through m = (a + b)/2 across n = (a - b)/|a - b|; the paper prints
+    a - b for the midpoint, a slip. In the falling form all beads train side by side while a level falls from the
+    straight line's largest loss to the threshold, and a bead is inserted wherever a segment exceeds the level; each
+    round takes the hyperplanes from the neighbours' places at its start.
+
+    Attributes:
+        form: "projection" puts every step back onto the hyperplane; "penalty" adds the paper's two terms,
+            `zeta (|a - x| + |b - x|) + kappa |cos angle(n, x - m)|`, to the loss.
+        zeta, kappa: weights of the penalty form.
+        levels: rounds in which the level falls to the threshold, by equal steps; 0 is the paper's recursion, in which
+            only new beads train, straight to their target.
+        alpha: a bead's target is alpha times the level, for positive thresholds.
+        margin: a bead's target is the level less this; by default 5 % of the threshold's size. Give at most one.
+        points: cells of the grid on which a segment is tested.
+        descent: how beads are trained.
+        limits: what ends the search.
+    """
+
+    form: Literal["projection", "penalty"] = "projection"
+    zeta: float = 0.01
+    kappa: float = 0.1
+    levels: int = 0
+    alpha: float | None = None
+    margin: float | None = None
+    points: int = 20
+    descent: Descent = field(default_factory=Descent)
+    limits: Limits = Limits()
+
+    def __post_init__(self):
+        if self.form not in ("projection", "penalty"):
+            raise InputError(f"form is 'projection' or 'penalty', got {self.form!r}")
+        if min(self.zeta, self.kappa, self.levels) < 0:
+            raise InputError(f"zeta, kappa and levels are not negative, got {self.zeta}, {self.kappa} and {self.levels}")
+        self._greedy()
+
+    def advance(self, problem: Problem, step: Step) -> Step:
+        """Judge, insert where the level is exceeded, train."""
+        unknown = torch.nonzero(step.maxima.isnan())[:, 0]
+        maxima = step.maxima.clone()
+        if len(unknown):
+            peaks = sample_segments(problem.judge, step.path, unknown, points=self.points, threshold=problem.threshold)
+            maxima[unknown] = peaks.losses
+        if (maxima <= problem.threshold).all():
+            return replace(step, maxima=maxima, status=Status.FOUND)
+        level, memory = self._level(problem, step, maxima)
+        failed = torch.nonzero(maxima > level)[:, 0][: self._room(step.path)]
+        path = step.path.insert(failed, step.path.points(failed, torch.full((len(failed),), 0.5)))
+        added = failed + 1 + torch.arange(len(failed))
+        rows = torch.arange(1, len(path) - 1) if self.levels else added
+        trained = self._trained(problem, path, rows, self._greedy().target(level), step.round)
+        path = path.replace(rows, trained.points)
+        maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64) if self.levels else after_insertion(maxima, failed)
+        status = Status.SEARCHING if trained.reached.all() else Status.STALLED
+        return replace(step, path=path, maxima=maxima, status=status, steps=step.steps + trained.steps, memory=memory)
+
+    def _greedy(self) -> GreedyString:
+        """Shares the rule for targets, and the checks of alpha and margin."""
+        return GreedyString(alpha=self.alpha, margin=self.margin)
+
+    def _room(self, path: Path) -> int:
+        """How many beads the limit leaves room for."""
+        return len(path) if self.limits.beads is None else self.limits.beads - path.intermediate_beads
+
+    def _level(self, problem: Problem, step: Step, maxima: Tensor) -> tuple[float, dict]:
+        """The level of this round; the straight line's peak is remembered from the first."""
+        if not self.levels:
+            return problem.threshold, step.memory
+        top = step.memory.get("top", maxima.max().item())
+        fallen = min(1.0, (step.round + 1) / self.levels)
+        return top + (problem.threshold - top) * fallen, {"top": top}
+
+    def _trained(self, problem: Problem, path: Path, rows: Tensor, target: float, round: int) -> Descended:
+        """Beads at `rows` of the path, trained across the string."""
+        before, after, beads = path.beads[rows - 1], path.beads[rows + 1], path.beads[rows]
+        generator = problem.generator("constrained", round)
+        if self.form == "penalty":
+            parts = [
+                self._descend(problem, Neighboured(problem.objective, a, b, self.zeta, self.kappa), x[None], target, generator)
+                for a, b, x in zip(before, after, beads, strict=True)
+            ]
+            return Descended(
+                torch.cat([part.points for part in parts]),
+                torch.cat([part.losses for part in parts]),
+                torch.cat([part.reached for part in parts]),
+                sum(part.steps for part in parts),
+            )
+        middle, normal = hyperplanes(before, after)
+
+        def project(points: Tensor, which: Tensor) -> Tensor:
+            return onto(points, middle[which], normal[which])
+
+        start = onto(beads, middle, normal)
+        return self._descend(problem, problem.objective, start, target, generator, project)
+
+    def _descend(
+        self,
+        problem: Problem,
+        objective: Objective,
+        points: Tensor,
+        target: float,
+        generator: torch.Generator,
+        project: Projection | None = None,
+    ) -> Descended:
+        options = self.descent
+        return descend(objective, problem.judge, points, target, options=options, generator=generator, project=project)
+
+
+def hyperplanes(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Points and unit normals `(k, p)` of the hyperplanes halfway between a and b, `(k, p)` both."""
+    normal = a - b
+    return (a + b) / 2, normal / normal.norm(dim=1, keepdim=True).clamp_min(torch.finfo(a.dtype).tiny)
+
+
+def onto(points: Tensor, middle: Tensor, normal: Tensor) -> Tensor:
+    """The nearest points of hyperplanes, all `(k, p)`."""
+    return points - ((points - middle) * normal).sum(1, keepdim=True) * normal
+
+
+class Neighboured(Objective):
+    """A loss with the paper's penalties for a bead between neighbours a and b `(p,)` (appendix A)."""
+
+    def __init__(self, objective: Objective, a: Tensor, b: Tensor, zeta: float, kappa: float):
+        self.objective, self.a, self.b, self.zeta, self.kappa = objective, a, b, zeta, kappa
+        self.samples, self.batch_samples = objective.samples, objective.batch_samples
+        middle, normal = hyperplanes(a[None], b[None])
+        self.middle, self.normal = middle[0], normal[0]
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.objective(points) + self.penalty(points)
+
+    @property
+    def exact_estimate(self) -> bool:
+        return self.objective.exact_estimate
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        return self.objective.estimate(points, generator) + self.penalty(points)
+
+    def penalty(self, points: Tensor) -> Tensor:
+        """Penalties `(k,)`; the angle at the middle itself counts as right, with no gradient."""
+        away = points - self.middle
+        distance = away.norm(dim=1)
+        inside = distance > 1e-9 * (self.a - self.b).norm()
+        cosine = (away @ self.normal) / torch.where(inside, distance, 1.0)
+        stretch = (points - self.a).norm(dim=1) + (points - self.b).norm(dim=1)
+        return (self.zeta * stretch + self.kappa * torch.where(inside, cosine.abs(), 0.0)).double()
