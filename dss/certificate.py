@@ -1,5 +1,6 @@
 """The one judge of paths: every finder's proposal passes here or it is not connected."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -57,6 +58,7 @@ def certify(
     prove: bool = False,
     max_cells: int = 100_000,
     max_seconds: float | None = None,
+    watch: Callable[[Bracket], object] | None = None,
 ) -> Certificate:
     """Judge a path: by a proof where one is asked for and can be had, else by samples, and say which.
 
@@ -68,6 +70,7 @@ def certify(
         prove: try a rigorous bound first. A judge that cannot be enclosed, or a limit, leaves the samples; the reason
             says so.
         max_cells, max_seconds: limits of the proof.
+        watch: shown every bracket of the proof, for progress.
 
     Raises:
         InputError: fewer than two points.
@@ -78,7 +81,8 @@ def certify(
         return _sampled(judge, path, threshold, points)
     try:
         for bracket in prove_path(judge, path.beads, threshold=threshold, max_cells=max_cells, max_seconds=max_seconds):
-            pass
+            if watch is not None:
+                watch(bracket)
     except EnclosureError as error:
         return _with_reason(_sampled(judge, path, threshold, points), f"no proof: {error}")
     if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):

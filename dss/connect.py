@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Literal
@@ -15,6 +16,7 @@ from dss.finder import Finder, Problem, Status, Step
 from dss.finders import GreedyString
 from dss.objective import Objective, Tally
 from dss.path import Path
+from dss.proof import Bracket
 from dss.shorten import Shortened, Shortening, shorten_within
 
 PROVE = ("auto", "always", "never")
@@ -137,12 +139,14 @@ def conclude(
     points: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
     began: float | None = None,
+    watch: Callable[[Bracket], object] | None = None,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
     Args:
         shorten, points, prove: as for `connect`.
         began: `time.monotonic()` when the search began, for the seconds reported.
+        watch: shown every bracket of the proof, for progress.
 
     Raises:
         InputError: an unknown way to prove.
@@ -163,6 +167,7 @@ def conclude(
         # A search that failed has a point above the threshold: there is nothing to prove.
         prove=prove != "never" and step.status is Status.FOUND,
         max_seconds=max(searched, PROOF_SECONDS) if prove == "auto" else None,
+        watch=watch,
     )
     return Connection(
         path=step.path,

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from dss.certificate import Certificate
 from dss.connect import Connection
 from dss.errors import RunError
 from dss.files import write_atomically, write_text
@@ -28,7 +29,8 @@ from dss.space import ParameterSpace
 
 FORMAT = 1
 QUESTION, BUFFERS, STEPS, SNAPSHOTS = "run.json", "buffers.safetensors", "steps.jsonl", "snapshots"
-PATH, SUMMARY, REPORT, PROFILE = "path.safetensors", "summary.json", "report.html", "profile.json"
+PATH, STAIRS, SUMMARY = "path.safetensors", "stairs.safetensors", "summary.json"
+REPORT, PROFILE = "report.html", "profile.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,8 +151,33 @@ class RunRecorder:
         """Write the path and, last of all, the summary: a folder with a summary is complete."""
         beads = {name: value.cpu().contiguous() for name, value in space.unflatten(connection.path.beads).items()}
         write_atomically(self.folder / PATH, lambda file: save_file(beads, file))
-        figures = {key: _number(v) if isinstance(v, float) else v for key, v in (connection.summary | extra).items()}
-        write_text(self.folder / SUMMARY, _json(figures))
+        _write_outcome(self.folder, connection.certificate, connection.summary | extra)
+
+
+def record_certificate(folder: str | FilePath, certificate: Certificate) -> None:
+    """Let a later certificate of a run's path, at the run's own threshold, take the place of the first."""
+    folder = FilePath(folder)
+    status = {} if certificate.passed else {"status": "refuted"}
+    figures = {
+        "connected": certificate.passed,
+        "proven": certificate.proven,
+        "upper_bound": certificate.upper,
+        "max_loss": certificate.max_loss,
+        "resolution": certificate.resolution,
+        "reason": certificate.reason,
+    }
+    _write_outcome(folder, certificate, _read_json(folder / SUMMARY) | status | figures)
+
+
+def _write_outcome(folder: FilePath, certificate: Certificate, summary: dict) -> None:
+    """The cells of a proof, then the summary that speaks of them."""
+    if certificate.stairs is None:
+        (folder / STAIRS).unlink(missing_ok=True)
+    else:
+        stairs = {"stairs": certificate.stairs.contiguous()}
+        write_atomically(folder / STAIRS, lambda file: save_file(stairs, file))
+    figures = {key: _number(value) if isinstance(value, float) else value for key, value in summary.items()}
+    write_text(folder / SUMMARY, _json(figures))
 
 
 def check_free(folder: FilePath, *, overwrite: bool) -> None:
@@ -267,7 +294,7 @@ def _read_json(file: FilePath) -> dict:
 
 def _clear(folder: FilePath) -> None:
     """Remove an earlier run and nothing else."""
-    for name in (QUESTION, BUFFERS, STEPS, PATH, SUMMARY, REPORT, PROFILE):
+    for name in (QUESTION, BUFFERS, STEPS, PATH, STAIRS, SUMMARY, REPORT, PROFILE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
 

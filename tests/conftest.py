@@ -1,9 +1,12 @@
 """What several test files share: a tiny task in a file, and two trained ends of it."""
 
+import os
 from pathlib import Path
 
+# The nets of the tests are tiny: a second thread only waits for the first.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
-import torch
 
 TINY_TASK = '''
 import torch
@@ -31,7 +34,6 @@ def tiny(tmp_path_factory) -> Path:
     """A folder with `task.py` and two trained ends, `a.pt` and `b.safetensors`."""
     from dss.cli import main
 
-    torch.set_num_threads(2)
     folder = tmp_path_factory.mktemp("tiny")
     (folder / "task.py").write_text(TINY_TASK)
     for seed, name in enumerate(("a.pt", "b.safetensors")):

@@ -7,10 +7,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from dss.cli import connect, demo, export, train
+from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
 from dss.errors import InputError
 
-COMMANDS = (demo, train, connect, export)
+COMMANDS = (demo, train, connect, certify, shorten, show, compare, plane, figure, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,6 +11,8 @@ from tqdm import tqdm
 
 from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
+from dss.cli.progress import proof_bar
+from dss.cli.show import write_page
 from dss.connect import PROVE, conclude
 from dss.descent import Descent
 from dss.errors import InputError
@@ -48,6 +50,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
     _add_search(parser.add_argument_group("search"))
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
@@ -86,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
         _search(problem, finder, recorder, last, options, objective)
+        write_page(load_run(options.out))
     return print_outcome(load_run(options.out), as_json=options.json)
 
 
@@ -118,7 +122,7 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
 
 def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
-    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "prove", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
+    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "prove", "shorten", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
     return {
         **{name: getattr(options, name) for name in kept},
         "ends": [str(options.start), str(options.end)],
@@ -148,5 +152,8 @@ def _search(
                 refresh=False,
             )
             bar.update()
-    connection = conclude(problem, finder, step, points=options.points, prove=options.prove, began=began)
+    with proof_bar() as watch:
+        connection = conclude(
+            problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began, watch=watch
+        )
     recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)

@@ -1,18 +1,30 @@
-"""Rebuild the objectives of a recorded run."""
-
-from pathlib import Path
+"""Rebuild what judged a recorded run."""
 
 from dss.cli.ends import with_buffers
+from dss.finder import Problem
 from dss.network import NetworkObjective
+from dss.path import Path
 from dss.runs import Run
-from dss.tasks import load_task
+from dss.tasks import Task, load_task
 
 
-def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:
-    """The training objective and the judge that a run used, its model's buffers included.
+def task_of(run: Run) -> Task:
+    """The task of a run, with the buffers that the run judged with.
 
     Raises:
         TaskError: the task cannot be built any more.
     """
-    task = load_task(run.question["task"])
-    return with_buffers(task, run.buffers).objectives(buffers=run.question["buffers"])
+    return with_buffers(load_task(run.question["task"]), run.buffers)
+
+
+def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:
+    """The training objective and the judge that a run used."""
+    return task_of(run).objectives(buffers=run.question["buffers"])
+
+
+def problem_of(run: Run, path: Path) -> tuple[Problem, NetworkObjective]:
+    """The question that a run answered, and its training objective."""
+    objective, judge = objectives_of(run)
+    judged, question = None if judge is objective else judge, run.question
+    ends = path.beads[0], path.beads[-1]
+    return Problem.of(objective, *ends, threshold=question["threshold"], judge=judged, seed=question["seed"]), objective

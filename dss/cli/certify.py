@@ -1,0 +1,90 @@
+"""`dss certify`: prove or bracket the loss along a path found earlier, by this program or any other."""
+
+import argparse
+import json
+from pathlib import Path as FilePath
+
+from dss.certificate import Certificate, certify
+from dss.cli.judges import objectives_of
+from dss.cli.progress import proof_bar
+from dss.errors import InputError, RunError
+from dss.network import NetworkObjective
+from dss.path import Path
+from dss.proof import Bracket, prove
+from dss.runs import load_path, load_run, record_certificate
+from dss.tasks import load_task
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "certify", help="prove or bracket the loss along a path found earlier",
+        description="Exit code 0: the loss stays at or below the threshold (or was bracketed), 1: it does not, or a limit was hit.",
+    )  # fmt: skip
+    parser.add_argument(
+        "run_or_path", type=FilePath, metavar="RUN", help="a run folder, or any .safetensors with one entry (n_beads, *shape) a parameter"
+    )
+    parser.add_argument("--task", help="of a path file; a run folder knows its own")
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument("--threshold", type=float, help="L0 to prove (default: the run's own; its folder then records the outcome)")
+    goal.add_argument("--tolerance", type=float, help="bracket the largest loss to this share of it instead, such as 1e-3")
+    parser.add_argument("--max-cells", type=int, default=100_000, help="limit of the proof (default: %(default)s)")
+    parser.add_argument("--max-seconds", type=float, help="limit of the proof")
+    parser.add_argument("--points", type=int, default=20, help="cells of the sampled grid, where there is no proof (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Bracket for a tolerance, else certify at a threshold."""
+    path, judge, threshold = _subject(options)
+    if options.tolerance is not None:
+        return _bracket(options, path, judge)
+    chosen = threshold if options.threshold is None else options.threshold
+    if chosen is None:
+        raise InputError("a path file has no threshold of its own; give --threshold or --tolerance")
+    with proof_bar() as watch:
+        certificate = certify(
+            judge, path, threshold=chosen, points=options.points, prove=True,
+            max_cells=options.max_cells, max_seconds=options.max_seconds, watch=watch,
+        )  # fmt: skip
+    if chosen == threshold:
+        record_certificate(options.run_or_path, certificate)
+    print(_json(certificate) if options.json else f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
+    return 0 if certificate.passed else 1
+
+
+def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float | None]:
+    """The path, what judges it, and a finished run's own threshold."""
+    if options.run_or_path.is_file():
+        if options.task is None:
+            raise InputError("a path file needs --task: it does not say which model and data judge it")
+        _, judge = load_task(options.task).objectives(buffers="frozen")
+        return load_path(options.run_or_path, judge.space), judge, None
+    if options.task is not None:
+        raise InputError("a run folder knows its own task; leave --task out")
+    found = load_run(options.run_or_path)
+    if found.summary is None:
+        raise RunError(f"{options.run_or_path} holds a run that has not ended; finish it with dss connect --resume")
+    return found.path, objectives_of(found)[1], found.question["threshold"]
+
+
+def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:
+    """Close in on the largest loss from both sides."""
+    limits = {"max_cells": options.max_cells, "max_seconds": options.max_seconds}
+    with proof_bar() as watch:
+        for bracket in prove(judge, path.beads, tolerance=options.tolerance, **limits):
+            watch(bracket)
+    words = (
+        f"{bracket.verdict.value}: at least {bracket.seen:.9g} (segment {bracket.segment}, t = {bracket.t:.6f}), "
+        f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"
+    )
+    print(_json(bracket) if options.json else words)
+    return 0 if bracket.verdict is bracket.verdict.BRACKETED else 1
+
+
+def _json(outcome: Certificate | Bracket) -> str:
+    figures = {name: value for name, value in vars(outcome).items() if name != "stairs"}
+    if isinstance(outcome, Bracket):
+        figures["verdict"] = outcome.verdict.value
+    return json.dumps(figures, indent=2)

@@ -1,0 +1,65 @@
+"""`dss shorten`: pull the path of a run tight inside its level set."""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import torch
+
+from dss.cli.judges import problem_of
+from dss.cli.printing import print_outcome
+from dss.cli.progress import proof_bar
+from dss.cli.show import write_page
+from dss.connect import PROVE, conclude
+from dss.errors import RunError
+from dss.finder import Status, Step
+from dss.finders import FINDERS
+from dss.path import Path
+from dss.runs import RunRecorder, check_free, load_run
+from dss.shorten import Shortening
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser("shorten", help="pull the path of a run tight inside its level set")
+    parser.add_argument("folder", type=FilePath, metavar="RUN", help="a run folder whose path is connected")
+    parser.add_argument("--out", type=FilePath, help="the new run folder (default: RUN-short beside it)")
+    parser.add_argument("--starts", type=int, default=1, help="the path itself and bent copies of it; the shortest result is kept")
+    parser.add_argument("--prove", choices=PROVE, default="auto", help="as for dss connect (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
+    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """A new run folder with the shortened path; the old one stays as it is."""
+    folder = options.out or options.folder.with_name(options.folder.resolve().name + "-short")
+    check_free(folder, overwrite=options.overwrite)
+    found = load_run(options.folder)
+    if found.summary is None or not found.summary["connected"]:
+        raise RunError(f"{options.folder} holds no connected path; only a path below its threshold can be shortened")
+    problem, objective = problem_of(found, found.path)
+    *_, last = found.history
+    began = time.monotonic()
+    with proof_bar() as watch:
+        connection = conclude(
+            problem, FINDERS[found.question["finder"]](), _found(last.step, found.path),
+            shorten=Shortening(n_starts=options.starts), points=found.question["points"],
+            prove=options.prove, began=began, watch=watch,
+        )  # fmt: skip
+    question = {key: value for key, value in found.question.items() if key != "format"}
+    recorder = RunRecorder.start(
+        folder, question | {"shortened_from": str(options.folder)}, buffers=found.buffers, overwrite=options.overwrite
+    )
+    for path in (found.path, connection.path):
+        recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
+    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers)
+    write_page(load_run(folder))
+    return print_outcome(load_run(folder), as_json=options.json)
+
+
+def _found(step: Step, path: Path) -> Step:
+    """The search's last step with this path, whose segments were not judged one by one."""
+    maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64)
+    return replace(step, path=path, maxima=maxima, status=Status.FOUND)
