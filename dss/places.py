@@ -33,6 +33,11 @@ class Places:
         zeros = torch.zeros(len(t), dtype=torch.float64)
         return Places(torch.cat([self.segments, segments]), torch.cat([self.t, t]), torch.cat([self.multipliers, zeros]))
 
+    def near(self, t: Tensor, distance: float = 0.02) -> Tensor:
+        """Whether segment i has a place within `distance` of `t[i]`, `(n,)` bool."""
+        gaps = (self.t - t[self.segments]).abs()
+        return torch.bincount(self.segments, weights=(gaps <= distance).double(), minlength=len(t)) > 0
+
     def take(self, index: Tensor) -> "Places":
         """The places at `index`."""
         return Places(self.segments[index], self.t[index], self.multipliers[index])

@@ -41,13 +41,13 @@ class Solver:
         samples: data that one inner problem reads; objectives with more are subsampled anew at every update.
     """
 
-    iterations: int = 12
+    iterations: int = 25
     updates: int = 12
     weight: float = 10.0
     history: int = 10
     margin: float = 0.004
     tolerance: float = 0.002
-    settle: float | None = 1e-3
+    settle: float | None = 5e-4
     samples: int = 512
 
     def __post_init__(self):
@@ -252,7 +252,8 @@ class Taut:
 def tighten(problem: Problem, taut: Taut, *, solver: Solver, cells: int, points: int, insert: bool, key: tuple) -> Taut:
     """Pull once, judge every segment, and hold the string where it failed.
 
-    A segment that fails gets a place at its peak; if it has two such places already, a bead instead (`insert`).
+    A segment that fails gets a place at its peak; if it has two such places already, or has failed beside one in the
+    third round, a bead instead (`insert`).
 
     Args:
         problem: objective, judge and threshold.
@@ -268,12 +269,14 @@ def tighten(problem: Problem, taut: Taut, *, solver: Solver, cells: int, points:
     every = torch.arange(len(path) - 1)
     peaks = _peaks(problem, path, points)
     maxima, failed = peaks.losses, peaks.losses > problem.threshold
-    stuck = failed & (places.count(len(every)) >= cells + 2)
+    near = places.near(peaks.t)
+    stuck = failed & ((places.count(len(every)) >= cells + 2) | (near & (taut.round >= 2)))
     steps = taut.steps + pulled.calls * path.intermediate_beads
     taut = Taut(path, places, pulled.weight, maxima, pulled.stationarity, taut.round + 1, steps)
     if insert and stuck.any():
         return taut.insert(every[stuck], peaks.t[stuck], cells)
-    return replace(taut, places=places.add(every[failed], peaks.t[failed]))
+    new = failed & ~near
+    return replace(taut, places=places.add(every[new], peaks.t[new]))
 
 
 def _peaks(problem: Problem, path: Path, points: int) -> Peaks:

@@ -172,6 +172,12 @@ def test_forces_are_carried_to_the_same_places_of_a_denser_string():
     assert denser.multipliers.tolist() == [0.0, 1.0, 3.0, 5.0, 3.5, 2.0, 0.0]
 
 
+def test_a_place_is_near_only_on_its_own_segment():
+    places = Places.grid(3, 2)
+    assert places.near(torch.tensor([0.51, 0.3, 0.49], dtype=FLOAT)).tolist() == [True, False, True]
+    assert places.near(torch.tensor([0.01, 0.01, 0.2], dtype=FLOAT)).tolist() == [False, True, False]
+
+
 def test_places_survive_json():
     places = Places.grid(3, 3).add(torch.tensor([1]), torch.tensor([0.123], dtype=FLOAT))
     again = Places.from_json(places.as_json())

@@ -38,7 +38,7 @@ class GeodesicString(Finder):
     cells: int = 2
     patience: int = 4
     points: int = 20
-    solver: Solver = field(default_factory=lambda: Solver(settle=None, updates=6, samples=256))
+    solver: Solver = field(default_factory=lambda: Solver(iterations=20, updates=6, settle=None, samples=256))
     descent: Descent = field(default_factory=Descent)
     limits: Limits = Limits()
 

@@ -1,0 +1,136 @@
+"""Every finder on the same ends at the same threshold, under the same certificate.
+
+    python benchmarks/rivals.py digits:0.5 digits:0.35 quadratics:0.0025 cubics:0.05 --seeds 3 --out rivals.jsonl
+
+For each task and threshold it trains ends, runs every finder in one process, and prints a table of medians: seconds of
+processor time to the path, samples read in gradients and losses, intermediate beads, normalized length, and what
+shortening makes of it. A row counts only if its path passes its certificate; "found" says how many did.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path as File
+from statistics import median
+
+import torch
+
+import dss
+from dss.shorten import Shortening, shorten_within
+from dss.tasks import BUILTIN, train
+
+RATES = {"digits": 2e-3, "quadratics": 1e-2, "cubics": 1e-2, "fashion": 5e-4}
+MINUTES = 3.0
+# Epochs between two looks at an end: it stops training at a share of the threshold.
+LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1}
+COLUMNS = ("found", "seconds", "gradients", "losses", "beads", "length", "shortened", "shorten seconds")
+
+
+def finders(rate: float, seconds: float) -> dict[str, dss.Finder]:
+    """The rivals, all with Adam at the rate the ends were trained with, and as long as each other to succeed."""
+    descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=rate), max_steps=2000)
+    limits = dss.Limits(rounds=200, seconds=seconds)
+    return {
+        "greedy": dss.GreedyString(descent=descent, limits=limits),
+        "greedy, midpoint": dss.GreedyString(insertion="midpoint", descent=descent, limits=limits),
+        "geodesic": dss.GeodesicString(descent=descent, limits=limits),
+        "constrained": dss.ConstrainedString(descent=descent, limits=limits),
+        "constrained, falling": dss.ConstrainedString(levels=5, descent=descent, limits=limits),
+        "band (AutoNEB)": dss.ElasticBand(descent=descent, limits=limits),
+        "Bezier curve": dss.BezierCurve(descent=descent, limits=limits),
+        "polygonal chain": dss.PolygonalChain(descent=descent, limits=limits),
+    }
+
+
+def end(name: str, seed: int, stop: float) -> torch.Tensor:
+    """A trained end: the first network, from this seed on, that gets down to `stop`."""
+    while True:
+        torch.manual_seed(seed)
+        task = BUILTIN[name]()
+        for epoch in train(task, seed=seed):
+            if epoch.number % LOOK[name] == 0 and task.judged_loss(epoch.model) <= stop:
+                return dss.ParameterSpace.of(task.model).flatten(epoch.model.state_dict())
+        seed += 1000
+
+
+def measure(name: str, threshold: float, seed: int, options: argparse.Namespace) -> list[dict]:
+    """One pair of ends, every finder; one row each."""
+    objective, judge = BUILTIN[name]().objectives()
+    stop = options.ends * threshold
+    start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
+    rows = []
+    for label, finder in finders(RATES[name], 60 * options.minutes).items():
+        if options.only and label not in options.only:
+            continue
+        problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
+        began = time.process_time()
+        for step in finder.steps(problem):
+            last = step
+        seconds = time.process_time() - began
+        row = {"task": name, "threshold": threshold, "seed": seed, "finder": label, "seconds": seconds}
+        row |= {"gradients": problem.tally.gradient_evaluations, "losses": problem.tally.loss_evaluations}
+        row |= {"status": last.status.value, "found": dss.certify(judge, last.path, threshold=threshold).passed}
+        row |= {"beads": last.path.intermediate_beads, "length": last.path.normalized_length}
+        rows.append(row | shortened(problem, last.path, options) if row["found"] else row)
+        print(json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def shortened(problem: dss.Problem, path: dss.Path, options: argparse.Namespace) -> dict:
+    """What shortening makes of a path that passes."""
+    if options.no_shorten:
+        return {}
+    began = time.process_time()
+    result = shorten_within(problem, path, Shortening(doublings=options.doublings))
+    seconds = time.process_time() - began
+    return {"shortened": result.path.normalized_length, "shorten seconds": seconds, "change": result.change}
+
+
+def table(rows: list[dict]) -> str:
+    """Medians over the pairs that were connected, in Markdown."""
+    lines = []
+    for task, threshold in dict.fromkeys((row["task"], row["threshold"]) for row in rows):
+        lines += [f"\n### {task}, L0 = {threshold:g}\n", "| finder | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+        here = [row for row in rows if (row["task"], row["threshold"]) == (task, threshold)]
+        for label in dict.fromkeys(row["finder"] for row in here):
+            mine = [row for row in here if row["finder"] == label]
+            lines.append(f"| {label} | " + " | ".join(cell(mine, column) for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def cell(rows: list[dict], column: str) -> str:
+    found = [row for row in rows if row["found"]]
+    if column == "found":
+        return f"{len(found)}/{len(rows)}"
+    values = [row[column] for row in found if column in row]
+    if not values:
+        return "-"
+    middle = median(values)
+    return f"{middle / 1e3:.0f}k" if column in ("gradients", "losses") else f"{middle:.3f}" if "ened" in column or column == "length" else f"{middle:.1f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="+", metavar="TASK:THRESHOLD")
+    parser.add_argument("--seeds", type=int, default=3, help="pairs of ends (default: %(default)s)")
+    parser.add_argument("--ends", type=float, default=0.6, help="ends train to this share of the threshold (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="of one search, at most (default: %(default)s)")
+    parser.add_argument("--doublings", type=int, default=1, help="of the beads while shortening (default: %(default)s)")
+    parser.add_argument("--no-shorten", action="store_true", help="only search")
+    parser.add_argument("--only", nargs="*", help="labels of finders")
+    parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
+    parser.add_argument("--out", type=File, required=True, help="rows as JSON lines, appended")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = []
+    for case in options.cases:
+        name, _, threshold = case.partition(":")
+        for seed in range(options.seeds):
+            rows += measure(name, float(threshold), seed, options)
+    with options.out.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
