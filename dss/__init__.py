@@ -28,7 +28,6 @@ from dss.space import ParameterSpace
 from dss.tasks import Task, load_task
 
 __all__ = [
-    "FINDERS",
     "Barrier",
     "BentValley",
     "BezierCurve",
@@ -40,6 +39,7 @@ __all__ = [
     "DoubleWell",
     "ElasticBand",
     "EnclosureError",
+    "FINDERS",
     "Finder",
     "GeodesicString",
     "GreedyString",

@@ -1,0 +1,6 @@
+"""Names of the files in a run folder."""
+
+FORMAT = 1
+QUESTION, BUFFERS, STEPS, SNAPSHOTS = "run.json", "buffers.safetensors", "steps.jsonl", "snapshots"
+PATH, STAIRS, SUMMARY = "path.safetensors", "stairs.safetensors", "summary.json"
+REPORT, PROFILE = "report.html", "profile.json"
