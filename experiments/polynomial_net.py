@@ -26,18 +26,7 @@ class PolynomialObjective(Objective):
         self.space = ParameterSpace.of(PolynomialNet(bias=bias, bounded=bounded).to(x.dtype))
 
     def __call__(self, points: Tensor) -> Tensor:
-        return torch.cat([self._losses(part) for part in points.split(ROWS_AT_ONCE)]).double()
-
-    def _losses(self, points: Tensor) -> Tensor:
-        parameters = self.space.unflatten(points)
-        h = self.x.expand(len(points), 1, -1)
-        for layer in range(3):
-            h = parameters[f"layers.{layer}.weight"] @ h
-            if (bias := parameters.get(f"layers.{layer}.bias")) is not None:
-                h = h + bias[..., None]
-            if layer < 2 or self.bounded:
-                h = h.sigmoid()
-        return (h[:, 0] - self.y).abs().mean(1)
+        return torch.cat([_Errors.apply(part, self) for part in points.split(ROWS_AT_ONCE)]).double()
 
     def network_objective(self) -> NetworkObjective:
         """The same loss as a `NetworkObjective`, which proofs can enclose."""
@@ -46,6 +35,46 @@ class PolynomialObjective(Objective):
         return NetworkObjective(
             net, torch.nn.functional.l1_loss, (self.x[:, None], self.y[:, None]), description=self.description
         )
+
+
+class _Errors(torch.autograd.Function):
+    """Mean absolute errors with the gradient written out, and computed beside them: autograd's own bookkeeping costs more."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, of: PolynomialObjective) -> Tensor:
+        layers = [of.space.unflatten(points).get(f"layers.{i}.{kind}") for i in range(3) for kind in ("weight", "bias")]
+        inputs = [of.x.expand(len(points), 1, -1)]
+        for layer in range(3):
+            z = layers[2 * layer] @ inputs[-1]
+            if layers[2 * layer + 1] is not None:
+                z += layers[2 * layer + 1][..., None]
+            inputs.append(z.sigmoid_() if layer < 2 or of.bounded else z)
+        errors = inputs.pop()[:, 0]
+        slope = errors * (1 - errors) if of.bounded else None
+        errors = errors - of.y
+        if ctx.needs_input_grad[0]:
+            upstream = errors.sign() / of.samples
+            ctx.save_for_backward(_gradient(layers, inputs, (upstream if slope is None else upstream * slope)[:, None]))
+        return errors.abs_().mean(1)
+
+    @staticmethod
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0] * cotangent[:, None].to(ctx.saved_tensors[0]), None
+
+
+def _gradient(layers: list[Tensor | None], inputs: list[Tensor], upstream: Tensor) -> Tensor:
+    """Gradients `(k, p)` from `upstream` `(k, 1, n)`, the loss's derivative by the last layer's sums; layers backwards."""
+    parts: list[Tensor] = []
+    for layer in (2, 1, 0):
+        weight, bias = layers[2 * layer : 2 * layer + 2]
+        if bias is not None:
+            parts.append(upstream.sum(2))
+        parts.append((upstream @ inputs[layer].transpose(1, 2)).flatten(1))
+        if layer:
+            upstream = weight.transpose(1, 2) @ upstream
+            upstream *= inputs[layer]
+            upstream *= 1 - inputs[layer]
+    return torch.cat(parts[::-1], 1)
 
 
 def midpoint_samples(function: Callable[[Tensor], Tensor], n: int) -> tuple[Tensor, Tensor]:
@@ -81,18 +110,19 @@ def train_ends(
     """
     if max_steps < 1:
         raise InputError(f"max_steps must be at least 1, got {max_steps}")
-    rows = points.clone().requires_grad_()
+    rows, levels = points.clone().requires_grad_(), torch.tensor(thresholds, dtype=torch.float64)
     optimizer = torch.optim.Adam([rows], lr=1e-3)
-    ends = {level: (points.clone(), torch.zeros(len(points), dtype=torch.bool)) for level in thresholds}
+    found = points.repeat(len(levels), 1, 1)
+    arrived = torch.zeros(len(levels), len(points), dtype=torch.bool)
     for _ in range(max_steps):
         optimizer.zero_grad()
         losses = objective(rows)
-        for level, (found, arrived) in ends.items():
-            new = (losses.detach() <= level) & ~arrived
-            if new.any():
-                found[new], arrived[new] = rows.detach()[new], True
-        if all(arrived.all() for _, arrived in ends.values()):
-            break
+        new = (losses.detach() <= levels[:, None]) & ~arrived
+        if new.any():
+            found[new] = rows.detach().expand_as(found)[new]
+            arrived |= new
+            if arrived.all():
+                break
         losses.sum().backward()
         optimizer.step()
-    return ends
+    return {level: (found[i], arrived[i]) for i, level in enumerate(thresholds)}

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 
 import dss
+from experiments.measurement import STRINGS, Measurement, pieces
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
-from experiments.protocol import PaperString, paper_beads
-from experiments.results import Record, Results, work
+from experiments.protocol import PaperString
+from experiments.results import Results, work
 
-SHORTENED = "shortened"
 PROOF_SECONDS = 60.0
-STRINGS = Path(__file__).parent / "runs"  # strings found, for pictures and for shortening; not part of the results
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,26 @@ class Study:
         return objective(train, ", training"), objective(test, ", test")
 
     def pieces(self) -> list[tuple[str, float]]:
-        """The work, the costly low thresholds first, so that the estimate of the time left is no underestimate."""
-        names = [name for v in self.variants for name in ((v, SHORTENED) if v == "strict" else (v,))]
-        every = [(name, level) for name in names for level in self.variant_thresholds.get(name, self.thresholds)]
-        return sorted(every, key=lambda piece: piece[1])
+        """The work of all variants."""
+        return pieces({v: self.variant_thresholds.get(v, self.thresholds) for v in self.variants})
+
+    def finders(self) -> dict[str, PaperString]:
+        """The protocol of each variant."""
+        descent = dss.Descent(max_steps=self.steps, check_every=15)
+        return {
+            name: PaperString(alpha=alpha, multiplier=multiplier, points=self.points, descent=descent)
+            for name, (alpha, multiplier) in self.variants.items()
+        }
 
 
-class Measurement:
-    """The ends of a study, trained when first needed, and what is measured between them."""
+class PolynomialMeasurement(Measurement):
+    """The ends of a study, all on one training run, and proofs of what is found between them."""
 
     def __init__(self, study: Study):
+        super().__init__(study.name, study.finders())
         self.study = study
         self.objective, self.judge = study.objectives()
+        self.space = self.objective.space
         self._network = self.judge.network_objective()
         self._ends: dict[float, tuple[Tensor, Tensor]] = {}
 
@@ -104,72 +111,9 @@ class Measurement:
             if both
         ]
 
-    def __call__(self, variant: str, level: float) -> list[Record]:
-        """One record per pair of ends."""
-        problems = self.problems(level)
-        if variant == SHORTENED:
-            return [self.shortened(*pair) for pair in zip(problems, self.strict_paths(level, problems), strict=True)]
-        finder = self.finder(variant)
-        steps = finder.search_together(problems)
-        self._keep(variant, level, [step.path for step in steps])
-        return [self.record(problem, step, finder.multiplier) for problem, step in zip(problems, steps, strict=True)]
-
-    def finder(self, variant: str) -> PaperString:
-        """The protocol of a variant."""
-        alpha, multiplier = self.study.variants[variant]
-        descent = dss.Descent(max_steps=self.study.steps, check_every=15)
-        return PaperString(alpha=alpha, multiplier=multiplier, points=self.study.points, descent=descent)
-
-    def record(self, problem: dss.Problem, step: dss.Step, multiplier: float) -> Record:
-        """What is known of one string. A strict string is connected by its certificate, the paper's by its own test."""
-        proof = {}
-        if multiplier == 1:
-            certificate = self.prove(problem, step.path)
-            proof = {"proven": certificate.proven}
-        else:
-            certificate = dss.certify(problem.judge, step.path, threshold=problem.threshold)
-        connected = certificate.passed if multiplier == 1 else step.status is dss.Status.FOUND
-        shape = self.shape(step.path)
-        return {"connected": connected, "status": step.status.value, **shape, "max_loss": certificate.max_loss, **proof}
-
-    def shortened(self, problem: dss.Problem, path: dss.Path) -> Record:
-        """A strict string pulled tight; what did not pass cannot be."""
-        if not dss.certify(problem.judge, path, threshold=problem.threshold).passed:
-            return {"connected": False}
-        found = dss.shorten(problem.objective, path, threshold=problem.threshold, judge=problem.judge)
-        certificate = self.prove(problem, found.path)
-        return {
-            "connected": certificate.passed,
-            **self.shape(found.path),
-            "max_loss": certificate.max_loss,
-            "proven": certificate.proven,
-            "converged": found.converged,
-            "change": found.change,
-        }
-
-    def shape(self, path: dss.Path) -> Record:
-        """Beads as the paper counts them; lengths over the weights alone, as in the paper, and over everything."""
-        space = self.objective.space
-        weights = path.normalized_length_over(space.coordinates(space.weights))
-        return {"beads": paper_beads(path), "length": weights, "length_all": path.normalized_length}
-
     def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
         """A proof through the network that the judge stands for; sampled if it takes too long."""
         return dss.certify(self._network, path, threshold=problem.threshold, prove=True, max_seconds=PROOF_SECONDS)
-
-    def strict_paths(self, level: float, problems: list[dss.Problem]) -> list[dss.Path]:
-        """The strict strings, from disk if they are there."""
-        file = self._file("strict", level)
-        if not file.exists():
-            self._keep("strict", level, [step.path for step in self.finder("strict").search_together(problems)])
-        return [dss.Path(beads) for beads in torch.load(file, weights_only=True)]
-
-    def _keep(self, variant: str, level: float, paths: list[dss.Path]) -> None:
-        STRINGS.mkdir(exist_ok=True)
-        torch.save([path.beads for path in paths], self._file(variant, level))
-
-    def _file(self, variant: str, level: float) -> Path:
-        return STRINGS / f"{self.study.name}-{variant}-{level!r}.pt"
 
 
 def main(study: Study, quick: Study, results: Path) -> None:
@@ -189,5 +133,5 @@ def main(study: Study, quick: Study, results: Path) -> None:
 def run(study: Study, out: Path) -> Results:
     """All pieces of a study that `out` does not hold yet."""
     results = Results(out, study.settings)
-    work(results, study.pieces(), Measurement(study), label=study.name)
+    work(results, study.pieces(), PolynomialMeasurement(study), label=study.name)
     return results

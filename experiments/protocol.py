@@ -15,7 +15,7 @@ from torch import Tensor
 from dss import Descent, Finder, InputError, Limits, Path, Problem, Status, Step
 from dss.descent import descend
 
-POINTS_AT_ONCE = 4096
+POINT_BYTES = 64 * 2**20  # interpolated points held at once
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,12 @@ class PaperString(Finder):
         return torch.nonzero(step.maxima > self.multiplier * level)[:, 0]
 
     def _tested(self, shared: Problem, steps: list[Step]) -> list[Step]:
-        """Judge the segments that are not judged yet, all strings in one go."""
+        """Judge the segments that are not judged yet."""
         t = torch.arange(self.points, dtype=torch.float64) / self.points
-        which = [torch.nonzero(step.maxima.isnan())[:, 0] for step in steps]
-        points = (step.path.points(s.repeat_interleave(len(t)), t.repeat(len(s))) for step, s in zip(steps, which, strict=True))
-        losses = _judged(shared, torch.cat(list(points))).view(-1, len(t))
         tested = []
-        for step, segments, values in zip(steps, which, losses.split([len(s) for s in which]), strict=True):
-            maxima = step.maxima.clone()
+        for step in steps:
+            segments, maxima = torch.nonzero(step.maxima.isnan())[:, 0], step.maxima.clone()
+            values = _sampled(shared, step.path, segments, t)
             maxima[segments] = values.max(1).values
             memory = {"places": self._next_places(step, segments, values, t)}
             passed = not (maxima > self.multiplier * shared.threshold).any()
@@ -117,9 +115,12 @@ def _grown(step: Step, chosen: Tensor, beads: Tensor, reached: Tensor) -> Step:
     return replace(step, path=step.path.insert(chosen, beads), maxima=maxima, status=status)
 
 
-def _judged(shared: Problem, points: Tensor) -> Tensor:
+def _sampled(shared: Problem, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+    """Judged losses `(m, k)` at places t `(k,)` of segments `(m,)`."""
+    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
+    parts = zip(segments.repeat_interleave(len(t)).split(rows), t.repeat(len(segments)).split(rows), strict=True)
     with torch.no_grad():
-        return torch.cat([shared.judge(part).double().cpu() for part in points.split(POINTS_AT_ONCE)])
+        return torch.cat([shared.judge(path.points(*part)).double().cpu() for part in parts]).view(-1, len(t))
 
 
 def paper_beads(path: Path) -> int:

@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss
 
 import dss
 from dss.theory import hidden_orientation
-from experiments import counterexample, cubics, polynomials, quadratics, two_gaussians
+from experiments import counterexample, cubics, measurement, polynomials, quadratics, two_gaussians
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString, paper_beads
 from experiments.results import Results, connected, mean_and_error, work
@@ -25,7 +25,7 @@ BOWL_ENDS = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], dtype=torch.float64
 
 @pytest.fixture(autouse=True)
 def strings_elsewhere(tmp_path, monkeypatch):
-    monkeypatch.setattr(polynomials, "STRINGS", tmp_path / "runs")
+    monkeypatch.setattr(measurement, "STRINGS", tmp_path / "runs")
 
 
 class Watched(dss.Objective):
@@ -230,7 +230,7 @@ def test_alignment_undoes_the_swap():
 def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monkeypatch):
     monkeypatch.setattr(dss, "FINDERS", {name: dss.FINDERS[name] for name in ("greedy", "straight")})
     monkeypatch.setattr(counterexample, "BEAD_STEPS", 200)
-    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), seconds=1.0, rounds=2).records
+    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=400, rounds=2).records
     for name in ("finder greedy", "finder straight"):
         (found,) = records[name].values()
         assert [r["connected"] for r in found] == [True, False]

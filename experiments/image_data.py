@@ -1,0 +1,153 @@
+"""Images for the experiments: the paper's data where it is at hand, else other real data under its own name."""
+
+import gzip
+import pickle
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from dss import TaskError
+from dss.tasks import data as tasks
+from experiments.networks import Data, Pair
+
+MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+CROP = 24
+
+
+def mnist(folder: Path | None) -> Data:
+    """MNIST from its four idx files in `folder`, else from OpenML, else Fashion-MNIST; 55,000 and 10,000 images.
+
+    Raises:
+        TaskError: none of them is to be had, or a file is damaged.
+    """
+    if folder is not None:
+        x, y, x_test, y_test = (_idx(folder / name) for name in MNIST_FILES)
+        return Data("MNIST", (x[:55_000, None] / 255, y[:55_000].long()), (x_test[:, None] / 255, y_test.long()))
+    fetched = _fetch("mnist_784")
+    if fetched is not None:
+        x, y = fetched[0].reshape(-1, 1, 28, 28), fetched[1]
+        return Data("MNIST", (x[:55_000], y[:55_000]), (x[60_000:], y[60_000:]))
+    train, test = tasks.fashion()
+    return Data("Fashion-MNIST", _first(train, 55_000), test)
+
+
+def cifar10(folder: Path | None) -> Data:
+    """CIFAR-10 from its python batches in `folder`, else from OpenML, else patches of photos; centre crops of 24x24.
+
+    Raises:
+        TaskError: a file is missing or damaged.
+    """
+    if folder is not None:
+        train = _joined([_batch(folder / f"data_batch_{i}") for i in range(1, 6)])
+        return _cropped("CIFAR-10", train, _batch(folder / "test_batch"))
+    fetched = _fetch("CIFAR_10")
+    if fetched is not None:
+        x, y = fetched[0].reshape(-1, 3, 32, 32), fetched[1]
+        return _cropped("CIFAR-10", (x[:50_000], y[:50_000]), (x[50_000:], y[50_000:]))
+    return photo_patches(20_000, 2_560)
+
+
+def photo_patches(train: int, judge: int, seed: int = 0) -> Data:
+    """24x24 patches of scikit-learn's two photos; ten classes, the fifths of each photo's width.
+
+    Training patches come from the upper 80 % of a photo, judging ones from the rest.
+
+    Raises:
+        TaskError: Pillow, which reads the photos, is not installed.
+    """
+    from sklearn.datasets import load_sample_images
+
+    try:
+        photos = [torch.from_numpy(photo / 255.0).float().permute(2, 0, 1) for photo in load_sample_images().images]
+    except ImportError as error:
+        raise TaskError("CIFAR-10 is not at hand, and photos need Pillow: give --data FOLDER, or pip install pillow") from error
+    generator = torch.Generator().manual_seed(seed)
+    halves = [_patches(photos, count, part, generator) for count, part in ((train, (0.0, 0.8)), (judge, (0.8, 1.0)))]
+    mean, deviation = halves[0][0].mean(), halves[0][0].std()
+    return Data("photo patches, china and flower", *(((x - mean) / deviation, y) for x, y in halves))
+
+
+def small_images(train: int, judge: int, *, channels: int = 1, size: int = 28) -> Data:
+    """scikit-learn's digits, enlarged, equal in all channels: for quick runs, always at hand."""
+    parts = [(interpolate(x, (size, size), mode="bilinear").expand(-1, channels, -1, -1), y) for x, y in tasks.digits()]
+    return Data("digits, enlarged", _first(parts[0], train), _first(parts[1], judge))
+
+
+def _patches(photos: list[Tensor], count: int, part: tuple[float, float], generator: torch.Generator) -> Pair:
+    classes = torch.randint(5 * len(photos), (count,), generator=generator)
+    images = []
+    for label in classes.tolist():
+        photo, fifth = photos[label // 5], label % 5
+        _, height, width = photo.shape
+        top = _between(int(part[0] * height), int(part[1] * height) - CROP, generator)
+        left = _between(fifth * width // 5, (fifth + 1) * width // 5 - CROP, generator)
+        images.append(photo[:, top : top + CROP, left : left + CROP])
+    return torch.stack(images), classes
+
+
+def _between(low: int, high: int, generator: torch.Generator) -> int:
+    return int(torch.randint(low, high + 1, (), generator=generator))
+
+
+def _cropped(name: str, train: Pair, test: Pair) -> Data:
+    """Centre crops, each image normalised to mean 0 and deviation 1, as the paper's script did."""
+
+    def prepared(pair: Pair) -> Pair:
+        x = pair[0][:, :, 4 : 4 + CROP, 4 : 4 + CROP]
+        return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1 / x[0].numel() ** 0.5), pair[1]
+
+    return Data(name, prepared(train), prepared(_first(test, 2_560)))
+
+
+def _idx(path: Path) -> Tensor:
+    """An array in the idx format of the MNIST files, gzipped: two zero bytes, a type, the rank, big-endian sizes."""
+    try:
+        content = gzip.decompress(path.read_bytes())
+        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
+        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape).copy())
+    except (OSError, EOFError, IndexError, ValueError) as error:
+        raise TaskError(f"{path} is not a readable idx file of MNIST: {error}") from error
+
+
+def _batch(path: Path) -> Pair:
+    """One of CIFAR-10's python batches."""
+    try:
+        with path.open("rb") as file:
+            content = _PlainArrays(file, encoding="bytes").load()
+        pixels = np.asarray(content[b"data"], dtype=np.float32).reshape(-1, 3, 32, 32) / 255
+        return torch.from_numpy(pixels), torch.tensor(content[b"labels"])
+    except (OSError, KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
+        raise TaskError(f"{path} is not a python batch of CIFAR-10: {error}") from error
+
+
+class _PlainArrays(pickle.Unpickler):
+    """Unpickles numpy arrays and nothing that could run code."""
+
+    def find_class(self, module: str, name: str) -> object:
+        allowed = {"_reconstruct", "ndarray", "dtype"}
+        if module.split(".")[0] == "numpy" and name in allowed:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a batch of images")
+
+
+def _fetch(name: str) -> tuple[Tensor, Tensor] | None:
+    """A data set of OpenML as pixels `(n, d)` in [0, 1] and labels, or None without a network."""
+    from sklearn.datasets import fetch_openml
+
+    try:
+        found = fetch_openml(name, version=1, as_frame=False, parser="liac-arff")
+    except OSError:
+        return None
+    pixels = torch.from_numpy(found.data.astype(np.float32) / 255)
+    return pixels, torch.from_numpy(found.target.astype(np.int64))
+
+
+def _joined(pairs: list[Pair]) -> Pair:
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+def _first(pair: Pair, count: int) -> Pair:
+    return pair[0][:count], pair[1][:count]

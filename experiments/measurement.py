@@ -1,0 +1,109 @@
+"""What every figure of the paper measures between pairs of ends: the protocol's string, the strict one, the shortened one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+import dss
+from experiments.protocol import PaperString, paper_beads
+from experiments.results import Record
+
+STRICT, SHORTENED = "strict", "shortened"
+STRINGS = Path(__file__).parent / "runs"  # strings found, for pictures and for shortening; not part of the results
+
+
+def pieces(thresholds: Mapping[str, Sequence[float]]) -> list[tuple[str, float]]:
+    """The work, per variant and threshold; what is strict is shortened too.
+
+    High thresholds come first: they cost little, so the estimate of the time left grows towards the low ones.
+    """
+    every = [(name, level) for variant, levels in thresholds.items() for level in levels for name in _names(variant)]
+    order = {name: i for i, name in enumerate(dict.fromkeys(name for name, _ in every))}
+    return sorted(every, key=lambda piece: (-piece[1], order[piece[0]]))
+
+
+def _names(variant: str) -> tuple[str, ...]:
+    return (STRICT, SHORTENED) if variant == STRICT else (variant,)
+
+
+class Measurement(ABC):
+    """Searches and shortens between the pairs of ends that a subclass provides.
+
+    Attributes:
+        name: of the experiment, for the files of strings.
+        finders: the protocol of each variant.
+        space: tells weights from biases.
+    """
+
+    space: dss.ParameterSpace
+
+    def __init__(self, name: str, finders: Mapping[str, PaperString]):
+        self.name, self.finders = name, finders
+
+    @abstractmethod
+    def problems(self, level: float) -> list[dss.Problem]:
+        """The pairs of ends at a threshold; they share objective and judge."""
+
+    @abstractmethod
+    def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
+        """The best certificate that can be had of a strict path."""
+
+    def search(self, finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
+        """Where the searches ended; side by side unless a subclass cannot afford it."""
+        return finder.search_together(problems)
+
+    def __call__(self, variant: str, level: float) -> list[Record]:
+        """One record per pair of ends."""
+        problems = self.problems(level)
+        if variant == SHORTENED:
+            return [self.shortened(*pair) for pair in zip(problems, self.strict_paths(level, problems), strict=True)]
+        finder = self.finders[variant]
+        steps = self.search(finder, problems)
+        self._keep(variant, level, [step.path for step in steps])
+        return [self.record(problem, step, finder.multiplier) for problem, step in zip(problems, steps, strict=True)]
+
+    def record(self, problem: dss.Problem, step: dss.Step, multiplier: float) -> Record:
+        """What is known of one string. A strict string is connected by its certificate, the paper's by its own test."""
+        if multiplier == 1:
+            certificate = self.prove(problem, step.path)
+            outcome: Record = {"connected": certificate.passed, "proven": certificate.proven}
+        else:
+            certificate = dss.certify(problem.judge, step.path, threshold=problem.threshold)
+            outcome = {"connected": step.status is dss.Status.FOUND}
+        return {**outcome, "status": step.status.value, **self.shape(step.path), "max_loss": certificate.max_loss}
+
+    def shortened(self, problem: dss.Problem, path: dss.Path) -> Record:
+        """A strict string pulled tight; what did not pass cannot be."""
+        if not dss.certify(problem.judge, path, threshold=problem.threshold).passed:
+            return {"connected": False}
+        found = dss.shorten(problem.objective, path, threshold=problem.threshold, judge=problem.judge)
+        certificate = self.prove(problem, found.path)
+        return {
+            "connected": certificate.passed,
+            "proven": certificate.proven,
+            **self.shape(found.path),
+            "max_loss": certificate.max_loss,
+            "converged": found.converged,
+            "change": found.change,
+        }
+
+    def shape(self, path: dss.Path) -> Record:
+        """Beads as the paper counts them; lengths over the weights alone, as in the paper, and over everything."""
+        weights = path.normalized_length_over(self.space.coordinates(self.space.weights))
+        return {"beads": paper_beads(path), "length": weights, "length_all": path.normalized_length}
+
+    def strict_paths(self, level: float, problems: list[dss.Problem]) -> list[dss.Path]:
+        """The strict strings, from disk if they are there."""
+        file = self._file(STRICT, level)
+        if not file.exists():
+            self._keep(STRICT, level, [step.path for step in self.search(self.finders[STRICT], problems)])
+        return [dss.Path(beads) for beads in torch.load(file, weights_only=True)]
+
+    def _keep(self, variant: str, level: float, paths: list[dss.Path]) -> None:
+        STRINGS.mkdir(exist_ok=True)
+        torch.save([path.beads for path in paths], self._file(variant, level))
+
+    def _file(self, variant: str, level: float) -> Path:
+        return STRINGS / f"{self.name}-{variant}-{level!r}.pt"

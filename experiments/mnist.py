@@ -1,0 +1,35 @@
+"""MNIST (Freeman & Bruna 2017, section 4.2 and table 1, figure 3): `python -m experiments.mnist`.
+
+Differences from the paper's script: no dropout while training (an objective is one fixed function), and the softmax is
+applied once.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch.nn.functional import cross_entropy
+
+import dss
+from dss.tasks.nets import PaperMNISTNet
+from experiments.image_data import mnist, small_images
+from experiments.networks import Study, main
+
+THRESHOLDS = (0.04, 0.02, 0.015, 0.01, 0.009, 0.0085, 0.008, 0.00775, 0.0075, 0.007)
+
+STUDY = Study(
+    name="mnist",
+    model=PaperMNISTNet,
+    loss=cross_entropy,
+    judge_loss=dss.error_rate,
+    thresholds=THRESHOLDS,
+    optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4),
+    batch_size=100,
+    variants={"paper": (0.98, 1.02), "strict": (0.98, 1.0)},
+)
+QUICK = replace(
+    STUDY, thresholds=(0.6,), variants={"paper": (0.98, 1.02)}, pairs=1, points=4, batch_size=20, steps=60, check_every=5,
+    optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+)  # fmt: skip
+
+if __name__ == "__main__":
+    main(STUDY, QUICK, mnist, lambda _: small_images(200, 40), __file__)

@@ -1,0 +1,150 @@
+"""What the image and text experiments share: ends trained down through the thresholds, strings, shortened strings."""
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import dss
+from dss.descent import OptimizerFactory, descend
+from experiments.measurement import STRINGS, Measurement, pieces
+from experiments.protocol import PaperString
+from experiments.results import Results, work
+
+Pair = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Training and judging samples, and what they are: a figure never mixes two kinds."""
+
+    name: str
+    train: Pair
+    judge: Pair
+
+
+@dataclass(frozen=True)
+class Study:
+    """One network of the paper on one kind of data.
+
+    Attributes:
+        name: of the experiment and its files.
+        model: a fresh network with random weights.
+        loss: gradients come from it.
+        judge_loss: the loss that must stay below the thresholds.
+        thresholds: L0, in units of `judge_loss`.
+        optimizer: of ends and beads.
+        batch_size: of training.
+        clip_norm: largest norm of a gradient, or None.
+        variants: (alpha, multiplier) of the protocol by name.
+        insertion: of beads.
+        points: of a segment's test.
+        pairs: pairs of ends.
+        steps: gradient steps after which an end or a bead is given up.
+        check_every: gradient steps between looks at the judge.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    loss: Callable[[Tensor, Tensor], Tensor]
+    judge_loss: Callable[[Tensor, Tensor], Tensor]
+    thresholds: tuple[float, ...]
+    optimizer: OptimizerFactory
+    batch_size: int
+    clip_norm: float | None = None
+    variants: Mapping[str, tuple[float, float]] = field(default_factory=lambda: {"paper": (0.98, 1.1), "strict": (0.98, 1.0)})
+    insertion: str = "argmax"
+    points: int = 20
+    pairs: int = 20
+    steps: int = 20_000
+    check_every: int = 100
+
+    @property
+    def descent(self) -> dss.Descent:
+        """How ends and beads train."""
+        return dss.Descent(self.optimizer, max_steps=self.steps, check_every=self.check_every, clip_norm=self.clip_norm)
+
+    def settings(self, data: Data) -> dict[str, object]:
+        """What the records depend on."""
+        numbers = ("variants", "insertion", "points", "pairs", "steps", "check_every", "batch_size", "clip_norm")
+        return {"data": data.name} | {name: getattr(self, name) for name in numbers}
+
+
+class NetworkMeasurement(Measurement):
+    """Ends that train from one threshold down to the next, and sampled certificates."""
+
+    def __init__(self, study: Study, data: Data):
+        finders = {
+            name: PaperString(alpha=alpha, multiplier=multiplier, points=study.points, insertion=study.insertion, descent=study.descent)
+            for name, (alpha, multiplier) in study.variants.items()
+        }
+        super().__init__(study.name, finders)
+        self.study = study
+        template = study.model()
+        self.objective = dss.NetworkObjective(
+            template, study.loss, data.train, batch_size=study.batch_size, description=f"training loss, {data.name}"
+        )
+        self.judge = dss.NetworkObjective(template, study.judge_loss, data.judge, description=f"judged loss, {data.name}")
+        self.space = self.objective.space
+        self._ends: list[dict[float, Tensor]] = []
+
+    def ends(self, seed: int) -> dict[float, Tensor]:
+        """Where one network first meets each threshold, as far as it comes; a fresh optimizer at every threshold."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            points = self.space.flatten(self.study.model().state_dict())[None]
+        found = {}
+        for level in sorted(self.study.thresholds, reverse=True):
+            generator = torch.Generator().manual_seed(seed)
+            trained = descend(self.objective, self.judge, points, level, options=self.study.descent, generator=generator)
+            if not trained.reached.all():
+                break
+            points = trained.points
+            found[level] = points[0]
+        return found
+
+    def problems(self, level: float) -> list[dss.Problem]:
+        """The pairs of ends at a threshold; a pair of which an end never arrived is left out."""
+        while len(self._ends) < 2 * self.study.pairs:
+            self._ends.append(self.ends(len(self._ends)))
+        pairs = zip(self._ends[::2], self._ends[1::2], strict=True)
+        return [
+            dss.Problem.of(self.objective, a[level], b[level], threshold=level, judge=self.judge)
+            for a, b in pairs
+            if level in a and level in b
+        ]
+
+    def search(self, finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
+        """One pair after the other: strings of large networks fill the memory."""
+        return [finder.search_together([problem])[0] for problem in problems]
+
+    def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
+        """Samples: an error rate or a recurrent network's loss cannot be enclosed."""
+        return dss.certify(problem.judge, path, threshold=problem.threshold)
+
+
+def run(study: Study, data: Data, out: Path) -> Results:
+    """All pieces of a study that `out` does not hold yet."""
+    results = Results(out, study.settings(data))
+    work(results, pieces({v: study.thresholds for v in study.variants}), NetworkMeasurement(study, data), label=study.name)
+    return results
+
+
+def main(study: Study, quick: Study, load: Callable[[Path | None], Data], load_quick: Callable[[Path | None], Data], script: str) -> None:
+    """The command line of these scripts; results on other data than the paper's get a file of their own."""
+    parser = argparse.ArgumentParser(description=f"{study.name}: the paper's protocol, strict strings, shortened ones")
+    parser.add_argument("--quick", action="store_true", help="a small size, in under a minute, into runs/")
+    parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, if it is at hand")
+    parser.add_argument("--pairs", type=int, help=f"pairs of ends ({study.pairs})")
+    parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    chosen, data = (quick, load_quick(options.data)) if options.quick else (study, load(options.data))
+    if options.pairs:
+        chosen = replace(chosen, pairs=options.pairs)
+    STRINGS.mkdir(exist_ok=True)
+    folder, kind = (STRINGS, "-quick") if options.quick else (Path(script).parent, "")
+    run(chosen, data, folder / f"{study.name}-{data.name.split(',')[0].lower().replace(' ', '-')}{kind}.json")

@@ -1,0 +1,37 @@
+"""Penn Treebank (Freeman & Bruna 2017, section 4.3 and table 1, figure 5): `python -m experiments.ptb`.
+
+The paper's script appends the wrong variable, so that its segment test never fails: its panel shows strings of three
+beads whatever their loss. Here the test counts. Thresholds are cross-entropies, logarithms of the paper's perplexities.
+Unlike there, every stretch of 20 words starts from a fresh state: a loss is a mean over independent samples.
+"""
+
+from dataclasses import replace
+from functools import partial
+from math import log
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from experiments.networks import Study, main
+from experiments.text_data import described_data_sets, penn_treebank
+from models.paper import PTBNet
+
+PERPLEXITIES = (700, 300, 250, 200, 150, 135)
+
+STUDY = Study(
+    name="ptb",
+    model=PTBNet,
+    loss=cross_entropy,
+    judge_loss=cross_entropy,
+    thresholds=tuple(log(perplexity) for perplexity in PERPLEXITIES),
+    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=1.0),
+    batch_size=20,
+    clip_norm=5.0,
+    insertion="midpoint",
+)
+QUICK = replace(
+    STUDY, model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
+)
+
+if __name__ == "__main__":
+    main(STUDY, QUICK, penn_treebank, lambda _: described_data_sets(), __file__)
