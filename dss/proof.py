@@ -16,7 +16,7 @@ from dss.objective import Objective
 RESOLUTION = 2.0**-40
 """Cells narrower than this are not split: rounding would dominate."""
 
-MOST_PARTS = 8
+MOST_PARTS = 4
 """A cell is cut into at most this many parts at once."""
 
 
@@ -87,8 +87,8 @@ def prove(
     Args:
         objective: bounds cells by `enclose` and computes losses.
         beads: `(n, p)`, n >= 2, the path's points.
-        max_cells, max_seconds: limits, checked between batches.
-        batch_cells: cells split together; more is faster and less best-first.
+        max_cells, max_seconds: limits, checked between batches, which shrink as the time runs out.
+        batch_cells: cells split together at most; more is faster and less best-first.
 
     Yields:
         A bracket per batch.
@@ -105,7 +105,7 @@ def prove(
         yield (bracket := proof.bracket(max_cells, deadline))
         if bracket.verdict.finished:
             return
-        proof.refine(batch_cells)
+        proof.refine(proof.affordable(batch_cells, deadline))
 
 
 @dataclass(order=True, frozen=True)
@@ -136,7 +136,7 @@ class _Proof:
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
         self.heap: list[_Cell] = []
-        self.cells, self.seen, self.place = 0, -math.inf, (0, 0.0)
+        self.cells, self.seconds, self.seen, self.place = 0, 0.0, -math.inf, (0, 0.0)
 
     def begin(self) -> None:
         """Look at the beads; bound every segment as one cell."""
@@ -157,6 +157,13 @@ class _Proof:
             return
         parts = [part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)]
         self._bound(parts)
+
+    def affordable(self, count: int, deadline: float) -> int:
+        """How many cells to split so that, at the pace so far, their parts are bounded before the deadline."""
+        if deadline == math.inf:
+            return count
+        left, each = deadline - time.monotonic(), MOST_PARTS * self.seconds / max(self.cells, 1)
+        return max(1, min(count, int(left / each) if each > 0 else count))
 
     @property
     def goal(self) -> float:
@@ -179,11 +186,13 @@ class _Proof:
         segments, lower, upper = zip(*parts)
         index = torch.tensor(segments, device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device) for side in (lower, upper))
+        began = time.monotonic()
         bounds = self.objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
         bounds = torch.where(bounds.isnan(), math.inf, bounds).tolist()
         for part, bound in zip(parts, bounds):
             heapq.heappush(self.heap, _Cell(-bound, *part))
         self.cells += len(parts)
+        self.seconds += time.monotonic() - began
 
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses; one that is not a number counts as infinite."""

@@ -55,7 +55,7 @@ def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
 def negative(x) -> Enclosure:
     """Exact: the error is symmetric."""
     x = lift(x)
-    return Enclosure(-x.center, -x.slope, x.error, radius=x.radius)
+    return Enclosure(-x.center, -x.slope, x.error)
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__")

@@ -28,22 +28,20 @@ class Enclosure(torch.Tensor):
 
     Attributes:
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
-        radius: `(*shape[:m],)` or None: a bound on the Euclidean norm of E over the remaining dimensions.
         ceiling: None, or two tensors: the values at tau = -1 and +1 of a function convex in tau that lies above the entry.
     """
 
     center: Tensor
     slope: Tensor
     error: Tensor
-    radius: Tensor | None
     ceiling: tuple[Tensor, Tensor] | None
     views: list[int]
 
     @staticmethod
-    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, *, radius=None, ceiling=None):
+    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, *, ceiling=None):
         shape = center.shape
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
-        self.center, self.radius, self.ceiling = center, radius, ceiling
+        self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.views = [1]
         return self
@@ -68,7 +66,7 @@ class Enclosure(torch.Tensor):
         if self.views[0] > 1:
             raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
                                  "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in ("center", "slope", "error", "radius", "ceiling"):
+        for name in ("center", "slope", "error", "ceiling"):
             setattr(self, name, getattr(other, name))
         return self
 
