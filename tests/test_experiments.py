@@ -11,7 +11,7 @@ from torch.nn.functional import l1_loss
 
 import dss
 from dss.theory import hidden_orientation
-from experiments import counterexample, cubics, measurement, polynomials, quadratics, two_gaussians
+from experiments import compare, counterexample, cubics, measurement, polynomials, quadratics, two_gaussians
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString, paper_beads
 from experiments.results import Results, connected, mean_and_error, work
@@ -279,3 +279,29 @@ def test_the_ptb_network_is_the_papers():
     assert net(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 30, 5)
     assert sum(p.numel() for p in net.parameters()) == 30 * 8 * 2 + 30 + 2 * (2 * 4 * 8 * 8 + 2 * 4 * 8)
     assert net.embedding.weight.abs().max() <= 0.1 and not net.recurrent.bias_ih_l0.any()
+
+
+def test_means_are_compared_with_the_papers_points_and_their_bars():
+    records = {0.01: [{"connected": True, "beads": 13}, {"connected": True, "beads": 15}, {"connected": False}]}
+    paper = compare.paper_points("quadratics", "num_beads")
+    assert len(paper) == 10 and paper[0.01] == (13.83, 1.38495)
+    (row,) = compare.rows(records, "beads", paper)
+    assert (row.pairs, row.connected, row.mean, row.error, row.agrees) == (3, 2, 14, 1, True)
+    (far,) = compare.rows({0.01: [{"connected": True, "beads": b} for b in (20, 21)]}, "beads", paper)
+    assert far.agrees is False
+    assert compare.rows({0.011: records[0.01]}, "beads", paper)[0].agrees is None
+    assert "| 0.01 | 2/3 | 14 ± 1 | 13.83 ± 1.4 | yes |" in compare.table([row])
+
+
+def test_the_figure_has_the_papers_points_only_beside_the_papers_data():
+    variants = {"paper": {0.1: [{"connected": True, "length": 1.2}, {"connected": True, "length": 1.4}]}}
+    ours = compare.figure("quadratics: 200 points", variants, "quadratics", "normalized_length")
+    assert [trace.name for trace in ours.data] == ["Freeman & Bruna 2017", "paper, ours"]
+    assert list(ours.data[1].y) == [pytest.approx(1.3)] and list(ours.data[1].error_y.array) == [pytest.approx(0.1)]
+    other = compare.figure("Fashion-MNIST", variants, "mnist", "normalized_length")
+    assert [trace.name for trace in other.data] == ["paper, ours"]
+
+
+def test_results_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(dss.InputError, match="run the experiment first"):
+        compare.load(tmp_path / "none.json")

@@ -1,0 +1,117 @@
+"""Results beside the paper's own points: a table and a figure. `python -m experiments.compare quadratics` prints and draws.
+
+The paper's error bars are standard deviations over its pairs or errors of the mean, its scripts do not say which; a mean
+of ours agrees when it lies within the bar widened by two of our standard errors.
+"""
+
+import argparse
+import csv
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import plotly.graph_objects as go
+
+from dss import InputError
+from dss.figures.style import SERIES, axis, layout
+from experiments.results import Record, connected, mean_and_error
+
+HERE = Path(__file__).parent
+QUANTITIES = {"normalized_length": "length", "num_beads": "beads"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One threshold: ours, the paper's, and whether they agree (None where the paper has no point)."""
+
+    threshold: float
+    pairs: int
+    connected: int
+    mean: float
+    error: float
+    paper: float | None
+    paper_error: float | None
+
+    @property
+    def agrees(self) -> bool | None:
+        if self.paper is None:
+            return None
+        return abs(self.mean - self.paper) <= self.paper_error + 2 * (0.0 if math.isnan(self.error) else self.error)
+
+
+def paper_points(task: str, quantity: str) -> dict[float, tuple[float, float]]:
+    """The paper's mean and error bar per threshold."""
+    with (HERE / "paper_figures.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == task and row["quantity"] == quantity]
+    return {float(row["x"]): (float(row["mean"]), float(row["error"])) for row in rows}
+
+
+def load(path: Path) -> tuple[str, dict[str, dict[float, list[Record]]]]:
+    """What the results ran on, and the records per variant and threshold.
+
+    Raises:
+        InputError: there are no results yet.
+    """
+    if not path.exists():
+        raise InputError(f"there are no results in {path}; run the experiment first")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    records = {v: {float(k): r for k, r in levels.items()} for v, levels in stored["records"].items()}
+    return stored["settings"]["data"], records
+
+
+def rows(records: Mapping[float, Sequence[Record]], key: str, paper: Mapping[float, tuple[float, float]]) -> list[Row]:
+    """One row per threshold, rising."""
+    found = []
+    for level in sorted(records):
+        values = connected(records[level], key)
+        point = paper.get(level, (None, None))
+        found.append(Row(level, len(records[level]), len(values), *mean_and_error(values), *point))
+    return found
+
+
+def table(found: Sequence[Row]) -> str:
+    """A Markdown table."""
+    lines = ["| L0 | connected | ours | paper | within |", "|---|---|---|---|---|"]
+    for row in found:
+        paper = "" if row.paper is None else f"{row.paper:.4g} ± {row.paper_error:.2g}"
+        within = {True: "yes", False: "no", None: ""}[row.agrees]
+        lines.append(f"| {row.threshold:g} | {row.connected}/{row.pairs} | {row.mean:.4g} ± {row.error:.2g} | {paper} | {within} |")
+    return "\n".join(lines)
+
+
+def figure(data: str, variants: Mapping[str, Mapping[float, Sequence[Record]]], task: str, quantity: str) -> go.Figure:
+    """Means with error bars by threshold: the paper's points if the data are the paper's, and every variant of ours."""
+    traces = [_trace("Freeman & Bruna 2017", paper_points(task, quantity), SERIES[6])] if data.startswith(task) else []
+    for i, (name, records) in enumerate(variants.items()):
+        found = rows(records, QUANTITIES[quantity], {})
+        points = {row.threshold: (row.mean, row.error) for row in found if row.connected}
+        traces.append(_trace(f"{name}, ours", points, SERIES[i % 6]))
+    shown = go.Figure(traces)
+    titles = axis("threshold L₀", type="log"), axis(quantity.replace("_", " "), type="log" if quantity == "num_beads" else "linear")
+    return shown.update_layout(layout(xaxis=titles[0], yaxis=titles[1], title={"text": data}))
+
+
+def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str) -> go.Scatter:
+    means, errors = ([point[i] for point in points.values()] for i in (0, 1))
+    bars = {"type": "data", "array": [0.0 if math.isnan(e) else e for e in errors], "thickness": 1}
+    return go.Scatter(x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="results beside the paper's own points")
+    parser.add_argument("task", choices=("quadratics", "cubics"))
+    parser.add_argument("--results", type=Path, help="the JSON file (beside the script)")
+    task, path = (options := parser.parse_args()).task, options.results
+    data, variants = load(path or HERE / f"{task}.json")
+    (HERE / "runs").mkdir(exist_ok=True)
+    for quantity, key in QUANTITIES.items():
+        paper = paper_points(task, quantity)
+        for variant, records in variants.items():
+            print(f"\n{task}, {quantity.replace('_', ' ')}, {variant}\n\n{table(rows(records, key, paper if variant == 'paper' else {}))}")
+        figure(data, variants, task, quantity).write_html(HERE / "runs" / f"{task}-{quantity}.html", include_plotlyjs=True)
+
+
+if __name__ == "__main__":
+    main()
