@@ -175,6 +175,15 @@ def test_the_rounding_of_a_dot_product_is_enclosed_against_exact_fractions():
         assert abs(exact - Fraction(center.item())) <= Fraction(error.item())
 
 
+@pytest.mark.parametrize("terms", [1, 3])
+def test_the_rounding_of_the_last_addition_is_enclosed(terms):
+    x, w, bias = torch.full((1, terms), 1 / 3), torch.full((1, terms), 1 / 7), torch.tensor([1e6 / 9])
+    result = F.linear(lift(x.double() * 1e-9), lift(w.double()), lift(bias.double()))
+    exact = Fraction(bias.double().item()) + terms * Fraction((x.double() * 1e-9)[0, 0].item()) * Fraction(w[0, 0].item())
+    off = abs(exact - Fraction(result.center.item()))
+    assert 0 < off <= Fraction(result.error.item())
+
+
 @given(st.integers(0, 2**31), st.floats(0, 1), st.floats(-12, 0))
 @settings(max_examples=30, deadline=None)
 def test_cells_of_weights_contain_the_exact_points(seed, lower, power):

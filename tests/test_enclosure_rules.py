@@ -63,7 +63,8 @@ BINARY = {
     "div": (lambda x, y: x / (y * y + 2), MATRIX, MATRIX), "matmul": (torch.matmul, MATRIX, (5, 3)),
     "bmm": (torch.bmm, (2, 3, 4), (2, 4, 2)), "mv": (torch.mv, MATRIX, (5,)), "rmatmul": (lambda x, y: x.T @ y, MATRIX, (4, 2)),
     "einsum": (lambda x, y: torch.einsum("abc,adc->bd", x, y), (2, 3, 4), (2, 2, 4)),
-    "linear": (F.linear, MATRIX, (3, 5)), "conv1d": (lambda x, w: F.conv1d(x, w, padding=1), (2, 3, 6), (4, 3, 3)),
+    "linear": (F.linear, MATRIX, (3, 5)), "linear bias": (lambda x, b: F.linear(x, TARGET, b), MATRIX, (4,)),
+    "conv2d bias": (lambda x, b: F.conv2d(x, torch.ones(2, 3, 2, 2, dtype=F64), b), IMAGE, (2,)), "conv1d": (lambda x, w: F.conv1d(x, w, padding=1), (2, 3, 6), (4, 3, 3)),
     "conv2d": (F.conv2d, IMAGE, (4, 3, 3, 3)),
     "conv2d strided": (lambda x, w: F.conv2d(x, w, stride=2, padding=(1, 0)), IMAGE, (4, 3, 3, 2)),
     "conv2d same": (lambda x, w: F.conv2d(x, w, padding="same"), IMAGE, (2, 3, 3, 3)),
@@ -85,7 +86,7 @@ LOSSES = {
     "bce": lambda x: F.binary_cross_entropy_with_logits(x, TARGET.sigmoid(), pos_weight=torch.full((5,), 1.5, dtype=F64)),
     "nll": lambda x: -F.log_softmax(x, 1).gather(1, LABELS[:, None]).mean(), "nll_loss": lambda x: F.nll_loss(F.log_softmax(x, 1), LABELS),
     "error rate": lambda x: (x.argmax(1) != LABELS).double().mean(), "accuracy": lambda x: 1 - (x.argmax(1) == LABELS).double().mean(),
-    "scaled sum": lambda x: 0.5 * F.cross_entropy(x, LABELS) + 0.1 * (x**2).sum(), "excess": lambda x: F.cross_entropy(x, LABELS) - 1,
+    "scaled sum": lambda x: 0.5 * F.cross_entropy(x, LABELS) + 0.1 * (x**2).sum(), "reflected": lambda x: F.cross_entropy(x, LABELS) * -2, "excess": lambda x: F.cross_entropy(x, LABELS) - 1,
 }  # fmt: skip
 
 CELLS = dict(
