@@ -52,7 +52,7 @@ def _write(runs: dict, out: Path) -> Path:
 
 
 def _table(rows: list[list[str]]) -> str:
-    """Columns of equal width, without the outcome in words."""
-    lines = [list(COLUMNS[:-1]), *(cells[:-1] for cells in rows)]
+    """Columns of equal width."""
+    lines = [list(COLUMNS), *rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)

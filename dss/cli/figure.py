@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     _check_ending(ending, options.out)
     check_writable(options.out, overwrite=options.overwrite)
     views = view_of(load_run(options.folder), terrain=options.cells if options.which == "terrain" else 0)
-    figure, table = draw(options.which, views)
+    figure, table = draw(options.which, views, controls=ending not in IMAGES)
     if ending == ".csv":
         write_text(options.out, table)
     elif ending == ".json":
@@ -44,20 +44,23 @@ def run(options: argparse.Namespace) -> int:
     elif ending == ".html":
         write_text(options.out, figure.to_html(include_plotlyjs=True))
     else:
-        figure.update_layout(paper_bgcolor="white", sliders=[], updatemenus=[])
+        figure.update_layout(paper_bgcolor="white")
         write_image(figure, options.out, width=options.width, height=options.height)
     print(options.out)
     return 0
 
 
-def draw(which: str, views: Views) -> tuple[go.Figure, str]:
+def draw(which: str, views: Views, *, controls: bool = True) -> tuple[go.Figure, str]:
     """A figure by its name on the command line, and its data as CSV.
+
+    Args:
+        controls: whether the string has its slider and play button.
 
     Raises:
         InputError: the run has nothing to draw it from.
     """
     if which == "string":
-        return string_in_space(views.picture), string_table(views.picture)
+        return string_in_space(views.picture, controls=controls), string_table(views.picture)
     if which == "terrain":
         if views.terrain is None:
             raise InputError("there is no terrain to draw: the path is straight, or its task cannot be rebuilt")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import plotly.graph_objects as go
 import torch
 
-from dss.figures.string import box_of, scene_of
+from dss.figures.string import box_of, scene_of, wall_of
 from dss.figures.style import SERIES, SHADOW, STRAIGHT, THRESHOLD, axis, layout, number
 from dss.profile import PathProfile, StringPicture
 
@@ -23,9 +23,9 @@ def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -
     first = next(iter(profiles.values()))
     figure = go.Figure(
         [
-            _line("straight line", first.straight_arc, first.metrics[0].straight, {"color": STRAIGHT, "width": 2, "dash": "dash"}),
+            *_straight(profiles),
             _line(
-                f"threshold L₀ = {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
+                f"threshold {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
                 {"color": THRESHOLD, "width": 2.5, "dash": "dot"},
             ),
             *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
@@ -52,15 +52,24 @@ def strings_compared(picture: StringPicture) -> go.Figure:
         points = strand.points[strand.beads].numpy()
         for wall in range(3):
             shadow = points.copy()
-            shadow[:, wall] = box[0, wall]
+            shadow[:, wall] = wall_of(box, wall)
             traces.append(_space(shadow, mode="lines", line={"color": SHADOW, "width": 2}, name="shadow", hoverinfo="skip", showlegend=False))
-        traces.append(_space(points, mode="lines+markers", line=_style(i) | {"width": 6}, marker={"size": 4}, name=strand.name))
+        traces.append(_space(points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=strand.name))
     ends = picture.strands[0].points[[0, -1]].numpy()
     traces.append(_space(ends, mode="text", text=["A", "B"], textfont={"size": 16}, showlegend=False, hoverinfo="skip"))
     figure = go.Figure(traces)
     scene = scene_of(box, picture.explained.tolist())
     figure.update_layout(layout(scene=scene, margin={"l": 0, "r": 0, "t": 30, "b": 0}))
     return figure
+
+
+def _straight(profiles: Mapping[str, PathProfile]) -> list[go.Scatter]:
+    """The straight line, unless it is one of the paths."""
+    if any(len(profile.beads) == 2 for profile in profiles.values()):
+        return []
+    first = next(iter(profiles.values()))
+    line = {"color": STRAIGHT, "width": 2, "dash": "dash"}
+    return [_line("straight line", first.straight_arc, first.metrics[0].straight, line)]
 
 
 def _line(name: str, x, y, line: dict) -> go.Scatter:

@@ -64,7 +64,7 @@ def _beads(profile: PathProfile, metric: Metric, threshold: float) -> go.Scatter
 
 def _threshold(profile: PathProfile) -> go.Scatter:
     return go.Scatter(
-        x=[-0.015, 1.015], y=[profile.threshold] * 2, mode="lines", name=f"threshold L₀ = {number(profile.threshold)}",
+        x=[-0.015, 1.015], y=[profile.threshold] * 2, mode="lines", name=f"threshold {number(profile.threshold)}",
         line={"color": THRESHOLD, "width": 2.5, "dash": "dot"}, hovertemplate="threshold %{y:.5g}<extra></extra>",
     )  # fmt: skip
 

@@ -46,11 +46,16 @@ def box_of(points: Tensor) -> np.ndarray:
 def _traces(strand: Strand, box: np.ndarray, colours: LossColours) -> list[go.Scatter3d]:
     points = strand.points.numpy()
     return [
-        *(_shadow(points, wall, box[0, wall]) for wall in range(3)),
+        *(_shadow(points, wall, wall_of(box, wall)) for wall in range(3)),
         _line(strand, points, colours),
         _beads(strand, points, colours),
         _ends(points),
     ]
+
+
+def wall_of(box: np.ndarray, axis: int) -> float:
+    """Where shadows fall: a little in front of the wall, or they and its grid would hide parts of each other."""
+    return float(box[0, axis] + 0.006 * (box[1, axis] - box[0, axis]))
 
 
 def _shadow(points: np.ndarray, wall: int, height: float) -> go.Scatter3d:

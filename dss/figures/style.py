@@ -8,7 +8,7 @@ from torch import Tensor
 
 # Okabe & Ito's palette ("Color universal design", 2008), and greys that are seen on white and on black.
 PATH, STRAIGHT, THRESHOLD, PROVEN, ABOVE = "#0072B2", "#8A8A8A", "#D55E00", "#009E73", "#CC3311"
-SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999")
+SERIES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#7A5195", "#777777")
 GRID = "rgba(128,128,128,0.22)"
 SHADOW = "#B4BAC0"
 MAP = "Cividis"
@@ -87,7 +87,7 @@ class LossColours:
         marks = [v for v in round_numbers(self.low, self.high, self.log) if low <= to_axis(v) <= high]
         inside = (self.threshold > 0 or not self.log) and low <= to_axis(self.threshold) <= high
         if inside:
-            marks = [v for v in marks if abs(to_axis(v) - to_axis(self.threshold)) > 0.24 * (high - low)]
+            marks = [v for v in marks if abs(to_axis(v) - to_axis(self.threshold)) > 0.17 * (high - low)]
         places, texts = [to_axis(v) for v in marks], [number(v, 3) for v in marks]
         if inside:
             places, texts = [*places, to_axis(self.threshold)], [*texts, f"<b>L₀ {number(self.threshold, 3)}</b>"]

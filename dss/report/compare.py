@@ -14,7 +14,7 @@ from dss.report.render import Drawing, Page, render
 from dss.report.words import above
 from dss.runs import PROFILE, Run
 
-COLUMNS = ("finder", "connected", "largest loss", "proven bound", "normalized length", "beads", "seconds", "losses read", "gradients read", "outcome")
+COLUMNS = ("finder", "connected", "largest loss", "proven bound", "normalized length", "beads", "seconds", "losses read", "gradients read")
 
 
 def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *, looks: int = LOOKS) -> FilePath:
@@ -64,9 +64,10 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
         Drawing(
             name="losses",
             title="Loss along each path",
-            caption=f"{data}: along the path that each finder proposed, by distance travelled; threshold dotted.",
+            caption=f"{data[:1].upper() + data[1:]}: along the path that each finder proposed, by distance travelled; threshold dotted.",
             variants={"losses": losses_compared(profiles)},
             log={"losses": positive},
+            starts_log=positive,
         ),
         Drawing(
             name="strings",
@@ -98,4 +99,4 @@ def row(name: str, summary: dict) -> list[str]:
     bound = "–" if s["upper_bound"] is None else above(s["upper_bound"])
     figures = [number(float(s["max_loss"])), bound, number(float(s["normalized_length"]), 5), str(s["intermediate_beads"])]
     work = [f"{s['seconds']:.1f}", f"{s['loss_evaluations']:,}", f"{s['gradient_evaluations']:,}"]
-    return [name, verdict, *figures, *work, s["reason"]]
+    return [name, verdict, *figures, *work]

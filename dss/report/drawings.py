@@ -56,7 +56,7 @@ def terrain_drawing(terrain: Terrain) -> Drawing:
     return Drawing(
         name="terrain",
         title="The terrain around the path" if terrain.trail is not None else "The terrain between three points",
-        caption=f"Loss ({terrain.description}) on the plane through {names}, at {places} places.{boundary}{off}",
+        caption=f"Loss ({terrain.description}) on the plane through {names}, evaluated at {places} places and interpolated between them.{boundary}{off}",
         variants={"terrain": terrain_on_plane(terrain)},
         csv=terrain_table(terrain),
         kind="terrain",

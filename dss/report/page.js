@@ -25,7 +25,7 @@ class Figure {
     this.entry = entry;
     this.plot = document.getElementById("plot-" + entry.id);
     this.tools = document.getElementById("tools-" + entry.id);
-    this.log = false;
+    this.log = entry.log;
     this.variant = 0;
     this.ready = this.draw().then(() => this.addControls());
   }
@@ -38,7 +38,9 @@ class Figure {
     layout.uirevision = this.shown.name + this.log;
     layout.font = { ...layout.font, color: css("--ink") };
     if (this.log && this.shown.log) layout.yaxis.type = "log";
-    if (layout.scene && this.plot.clientWidth < 600) {
+    const narrow = this.plot.clientWidth < 600;
+    if (narrow) layout.legend = { ...layout.legend, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } };
+    if (layout.scene && narrow) {
       const eye = layout.scene.camera.eye;
       for (const side of Object.keys(eye)) eye[side] *= 1.45;
     }

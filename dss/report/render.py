@@ -21,6 +21,7 @@ class Drawing:
         caption: what it shows and on which data.
         variants: the figure, under each name that the reader may switch to.
         log: for each variant whether it can be shown on a logarithmic scale; None where there is no such choice.
+        starts_log: whether it is shown so at first.
         moments: `(name, note)` of every frame of the first variant.
         csv: its data.
         kind: "flat", "space" or "terrain": how tall it is.
@@ -31,6 +32,7 @@ class Drawing:
     caption: str
     variants: Mapping[str, go.Figure]
     log: Mapping[str, bool] | None = None
+    starts_log: bool = False
     moments: Sequence[tuple[str, str]] = ()
     csv: str = ""
     kind: str = "flat"
@@ -94,7 +96,7 @@ def _drawing_data(drawing: Drawing) -> dict:
         {"name": name, "note": note, "data": frame["data"]}
         for (name, note), frame in zip(drawing.moments, json.loads(first.to_json()).get("frames", ()), strict=True)
     ]
-    return {"id": drawing.name, "variants": variants, "frames": frames or None, "csv": drawing.csv}
+    return {"id": drawing.name, "variants": variants, "frames": frames or None, "log": drawing.starts_log, "csv": drawing.csv}
 
 
 def _plain(figure: go.Figure) -> dict:
@@ -126,12 +128,8 @@ def _table(page: Page) -> str:
     if page.table is None:
         return ""
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in page.table[0])
-    body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in page.table[1])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in page.table[1])
     return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _cell(text: str) -> str:
-    return f'<td class="{"wide" if len(text) > 40 else "narrow"}">{escape(text)}</td>'
 
 
 def _drawing_html(drawing: Drawing) -> str:
