@@ -135,7 +135,7 @@ class NetworkObjective(Objective):
         rows, samples = self._rows, self._data(starts)
         spare = CHUNK_BYTES // len(starts) - bytes_per_cell(0, parameters=self.space.size)
         size = max(1, spare // bytes_per_cell(self._bytes, parameters=0))
-        buffers = self._buffers(starts)
+        buffers = self._rows.buffers_like(starts)
         bounds = [
             enclose(rows.template, rows.loss, start, end, lower, upper, part.inputs, part.target, buffers=buffers)
             for part in samples.chunks(size)
@@ -166,12 +166,6 @@ class NetworkObjective(Objective):
         if key not in self._casts:
             self._casts[key] = samples.cast(points.dtype, points.device, channels_last=self._rows.channels_last)
         return self._casts[key]
-
-    def _buffers(self, points: Tensor) -> Tensors:
-        return {
-            name: b.to(points.device, points.dtype) if b.is_floating_point() else b.to(points.device)
-            for name, b in self._rows.buffers.items()
-        }
 
     def _groups(self, points: Tensor, samples: Samples) -> list[Tensor]:
         """Rows to be evaluated together: as many as fit fast memory under vmap, one by one in a loop."""
@@ -248,7 +242,7 @@ class NetworkObjective(Objective):
 
     def _point_buffers(self, group: Tensor, training: bool) -> Tensors:
         """Buffers to judge one group with: recalibrated ones belong to a single row."""
-        buffers = self._buffers(group)
+        buffers = self._rows.buffers_like(group)
         if self._norms and not training:
             row = {name: value[0] for name, value in self.space.unflatten(group).items()}
             data = self._cast(self._calibration, group)

@@ -33,6 +33,13 @@ class RowLosses:
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in modules)
         self.can_batch = not any(isinstance(m, nn.RNNBase) for m in modules)
 
+    def buffers_like(self, points: Tensor) -> Tensors:
+        """The model's own buffers in the dtype and on the device of `points`."""
+        return {
+            name: b.to(points.device, points.dtype) if b.is_floating_point() else b.to(points.device)
+            for name, b in self.buffers.items()
+        }
+
     def one(self, parameters: Tensors, buffers: Tensors, samples: Samples) -> Tensor:
         """The loss `()` of one set of parameters."""
         with _plain_attention():

@@ -46,9 +46,15 @@ def batch_mode(norms: dict[str, nn.Module]) -> Iterator[None]:
 
 def batch_losses(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples) -> Tensor:
     """Losses `(k,)` as in training: every layer normalises by the batch; no running statistic is kept."""
-    scratch = {name: buffer.clone() for name, buffer in rows.buffers.items()}
+    scratch = _scratch(rows, parameters)
     with batch_mode(norms):
         return rows.loop(parameters, scratch, samples)
+
+
+def _scratch(rows: RowLosses, parameters: Tensors) -> Tensors:
+    """Copies of the buffers, for layers in batch mode to write to."""
+    like = next(iter(parameters.values()))
+    return {name: buffer.clone() for name, buffer in rows.buffers_like(like).items()}
 
 
 def capture(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples) -> Tensors:
@@ -66,7 +72,7 @@ def capture(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, s
         return look
 
     handles = [norm.register_forward_pre_hook(hook(name)) for name, norm in norms.items()]
-    scratch = {name: buffer.clone() for name, buffer in rows.buffers.items()}
+    scratch = _scratch(rows, parameters)
     try:
         with batch_mode(norms):
             rows.one(parameters, scratch, samples)
