@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import dss
 from dss.figures import losses_compared, loss_along_path, loss_table, string_in_space, string_table, strings_compared, terrain_on_plane, terrain_table
-from dss.figures.style import LossColours, number, round_numbers
+from dss.figures.style import LossColours, log_ticks, number, round_numbers
 from dss.profile import Metric, PathProfile, measure_path, picture_string, picture_strings
 from dss.terrain import farthest_bead, survey
 
@@ -103,6 +103,14 @@ def test_losses_of_both_signs_get_linear_colours():
     colours = LossColours.of(torch.tensor([-3.0, 0.0, 2.0]), 1.0)
     assert not colours.log and colours.limits() == (-3, 2)
     assert colours.values(torch.tensor([-3.0, float("inf")])).tolist() == [-3, 2]
+
+
+@given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=9))
+def test_logarithmic_ticks_are_few_positive_and_around_the_values(values):
+    ticks = log_ticks([*values, -1.0, 0.0, float("inf"), float("nan")])
+    assert 1 <= len(ticks["tickvals"]) == len(ticks["ticktext"]) <= 7
+    assert all(0.69 * min(values) <= mark <= 1.41 * max(values) for mark in ticks["tickvals"])
+    assert log_ticks([0.0, -2.0]) == {}
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import torch
 
 from dss.figures.string import box_of, scene_of, wall_of
-from dss.figures.style import SERIES, SHADOW, STRAIGHT, THRESHOLD, axis, layout, number
+from dss.figures.style import SERIES, SHADOW, STRAIGHT, THRESHOLD, axis, layout, log_ticks, number
 from dss.profile import PathProfile, StringPicture
 
 # Colour is not the only thing that tells lines apart.
@@ -31,10 +31,12 @@ def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -
             *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
         ]
     )  # fmt: skip
+    ticks = log_ticks([value for trace in figure.data for value in trace.y])
     figure.update_layout(
         layout(
             xaxis=axis("distance along each path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
-            yaxis=axis(first.metrics[0].name, type="log" if log else "linear"),
+            yaxis=axis(first.metrics[0].name, **({"type": "log"} | ticks if log else {})),
+            meta=ticks,
         )
     )
     return figure

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from dss.figures.style import ABOVE, PATH, PROVEN, STRAIGHT, THRESHOLD, axis, layout, number
+from dss.figures.style import ABOVE, PATH, PROVEN, STRAIGHT, THRESHOLD, axis, layout, log_ticks, number
 from dss.profile import Metric, PathProfile
 
 
@@ -23,10 +23,12 @@ def loss_along_path(profile: PathProfile, *, metric: int | str = 0, log: bool = 
         traces += [*_stairs(profile), _threshold(profile)]
     traces += [_path(profile, shown), _beads(profile, shown, profile.threshold if index == 0 else float("inf"))]
     figure = go.Figure(traces)
+    ticks = log_ticks([*shown.path.tolist(), *shown.straight.tolist()])
     figure.update_layout(
         layout(
             xaxis=axis("distance along the path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
-            yaxis=axis(shown.name, type="log" if log else "linear"),
+            yaxis=axis(shown.name, **({"type": "log"} | ticks if log else {})),
+            meta=ticks,
             hovermode="closest",
         )
     )

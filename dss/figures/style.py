@@ -1,5 +1,6 @@
 """The look all figures share: colours that colour-blind readers can tell apart, scales, ticks, one layout."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, floor, isfinite, log10
 
@@ -32,6 +33,15 @@ def axis(title: str, **more: object) -> dict:
     """A plain axis."""
     base = {"title": {"text": title, "standoff": 8}, "gridcolor": GRID, "zeroline": False, "automargin": True}
     return base | {"linecolor": "rgba(128,128,128,0.6)", "ticks": "outside", "tickcolor": "rgba(128,128,128,0.6)"} | more
+
+
+def log_ticks(values: Iterable[float]) -> dict[str, list]:
+    """Ticks of a logarithmic axis in full numbers: plotly would write 0.2 as a small 2. Empty if nothing is positive."""
+    positive = [value for value in values if isfinite(value) and value > 0]
+    if not positive:
+        return {}
+    marks = [mark for mark in round_numbers(0.7 * min(positive), 1.4 * max(positive), True) if mark > 0]
+    return {"tickvals": marks, "ticktext": [number(mark, 3) for mark in marks]}
 
 
 def number(value: float | None, digits: int = 4) -> str:

@@ -37,7 +37,7 @@ class Figure {
     // The reader's zoom and camera outlive a redraw of the same figure.
     layout.uirevision = this.shown.name + this.log;
     layout.font = { ...layout.font, color: css("--ink") };
-    if (this.log && this.shown.log) layout.yaxis.type = "log";
+    if (this.log && this.shown.log) Object.assign(layout.yaxis, { type: "log" }, layout.meta);
     const narrow = this.plot.clientWidth < 600;
     if (narrow) layout.legend = { ...layout.legend, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } };
     if (layout.scene && narrow) {

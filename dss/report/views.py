@@ -12,14 +12,12 @@ from dss.loss_cache import LossCache, Remembered
 from dss.objective import Objective
 from dss.path import Path
 from dss.profile import LOOKS, PathProfile, StringPicture, describe, measure_path, picture_string
-from dss.runs import PROFILE, STEPS, Run
+from dss.runs import PROFILE, STAIRS, STEPS, Run
 from dss.terrain import Terrain, farthest_bead, survey
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
 JUDGE = "judged loss"
-# Cells of the run's proof, under the name "stairs", where the search left them.
-STAIRS = "stairs.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
