@@ -20,16 +20,15 @@ from dss.shorten import Shortening, shorten_within
 from dss.tasks import BUILTIN, train
 
 RATES = {"digits": 2e-3, "quadratics": 1e-2, "cubics": 1e-2, "fashion": 5e-4}
-MINUTES = 3.0
 # Epochs between two looks at an end: it stops training at a share of the threshold.
 LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1}
 COLUMNS = ("found", "seconds", "gradients", "losses", "beads", "length", "shortened", "shorten seconds")
 
 
-def finders(rate: float, seconds: float) -> dict[str, dss.Finder]:
-    """The rivals, all with Adam at the rate the ends were trained with, and as long as each other to succeed."""
+def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
+    """The rivals, all with Adam at the rate the ends were trained with, and with the same time to succeed in."""
     descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=rate), max_steps=2000)
-    limits = dss.Limits(rounds=200, seconds=seconds)
+    limits = dss.Limits(rounds=200, seconds=60 * minutes)
     return {
         "greedy": dss.GreedyString(descent=descent, limits=limits),
         "greedy, midpoint": dss.GreedyString(insertion="midpoint", descent=descent, limits=limits),
@@ -59,7 +58,7 @@ def measure(name: str, threshold: float, seed: int, options: argparse.Namespace)
     stop = options.ends * threshold
     start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
     rows = []
-    for label, finder in finders(RATES[name], 60 * options.minutes).items():
+    for label, finder in finders(RATES[name], options.minutes).items():
         if options.only and label not in options.only:
             continue
         problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
@@ -72,7 +71,8 @@ def measure(name: str, threshold: float, seed: int, options: argparse.Namespace)
         row |= {"status": last.status.value, "found": dss.certify(judge, last.path, threshold=threshold).passed}
         row |= {"beads": last.path.intermediate_beads, "length": last.path.normalized_length}
         rows.append(row | shortened(problem, last.path, options) if row["found"] else row)
-        print(json.dumps(rows[-1]), flush=True)
+        with options.out.open("a") as file:
+            print(json.dumps(rows[-1]), file=file)
     return rows
 
 
@@ -106,7 +106,9 @@ def cell(rows: list[dict], column: str) -> str:
     if not values:
         return "-"
     middle = median(values)
-    return f"{middle / 1e3:.0f}k" if column in ("gradients", "losses") else f"{middle:.3f}" if "ened" in column or column == "length" else f"{middle:.1f}"
+    if column in ("gradients", "losses"):
+        return f"{middle / 1e3:.0f}k"
+    return f"{middle:.3f}" if column in ("length", "shortened") else f"{middle:.1f}"
 
 
 def main() -> None:
@@ -114,7 +116,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="+", metavar="TASK:THRESHOLD")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of ends (default: %(default)s)")
     parser.add_argument("--ends", type=float, default=0.6, help="ends train to this share of the threshold (default: %(default)s)")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="of one search, at most (default: %(default)s)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of one search, at most (default: %(default)s)")
     parser.add_argument("--doublings", type=int, default=1, help="of the beads while shortening (default: %(default)s)")
     parser.add_argument("--no-shorten", action="store_true", help="only search")
     parser.add_argument("--only", nargs="*", help="labels of finders")
@@ -127,8 +129,6 @@ def main() -> None:
         name, _, threshold = case.partition(":")
         for seed in range(options.seeds):
             rows += measure(name, float(threshold), seed, options)
-    with options.out.open("a") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
     print(table(rows))
 
 

@@ -26,6 +26,7 @@ from dss.runs import Run, RunRecorder, load_run
 from dss.shorten import Shortened, Shortening, prune, shorten
 from dss.space import ParameterSpace
 from dss.tasks import Task, load_task
+from dss.taut import Solver
 
 __all__ = [
     "Barrier",
@@ -59,6 +60,7 @@ __all__ = [
     "RunRecorder",
     "Shortened",
     "Shortening",
+    "Solver",
     "Status",
     "Step",
     "StraightLine",

@@ -62,7 +62,8 @@ class Shortened:
         lengths: (intermediate beads, normalized length) of every string tried that passed, in order, of the best start.
         change: share by which the last doubling of the beads changed the length; None if no two strings passed.
         converged: whether `change` is below the tolerance.
-        stationarity: norm of the Lagrangian's gradient relative to the energy's; 0 at a geodesic.
+        stationarity: norm of the Lagrangian's gradient relative to the energy's; 0 at a geodesic. Of the last subsample
+            where the data are subsampled, and then far from 0 by its noise.
         boundary_share: share of the path's length at which the loss is within 2 % of the threshold's size of it.
         starts: final normalized length from every start, the path given first; it counts where a start failed.
     """
