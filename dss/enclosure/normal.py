@@ -74,21 +74,25 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
 def softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
     """Taylor at the center with p = softmax(c): the slope is p (g - p.g), the remainder by the second derivative.
 
-    Along a displacement d with |d| <= r <= R, p'' [d, d] = p ((d - p.d)^2 - Var_p d) (differentiate twice), and p on the
-    way is at most exp(2 R) times p at the center. To first order E moves entry i by p_i ((1 - p_i) e_i + sum p_j e_j).
+    A displacement common to all logits changes nothing, so d counts from p.g tau. With |d| <= r <= R, p'' [d, d] =
+    q ((d - q.d)^2 - Var_q d) for a q on the way, which is at most exp(2 R) p; half of it lies between -q Var / 2 and
+    q (r + q.r)^2 / 2. To first order E moves entry i by p_i ((1 - p_i) e_i + sum p_j e_j over the others).
     """
     x = lift(x)
-    center, slope, error, reach = (part.expand(x.center.shape) for part in (x.center, x.slope, x.error, x.reach))
+    center, slope, error = (part.expand(x.center.shape) for part in (x.center, x.slope, x.error))
     p = torch.softmax(center, dim)
-    mean, spread, most = (p * slope).sum(dim, True), (p * error).sum(dim, True), reach.amax(dim, True)
+    own = slope - (p * slope).sum(dim, True)
+    reach, spread = own.abs() + error, (p * error).sum(dim, True)
+    most = reach.amax(dim, True)
     growth = torch.exp(2 * most)
     average = torch.minimum(growth * (p * reach).sum(dim, True), most)
     variance = torch.minimum(growth * (p * reach * reach).sum(dim, True), most * most)
-    bend = torch.clamp(growth * p, max=1.0) * torch.maximum((reach + average) ** 2, variance) / 2
-    error = p * ((1 - 2 * p).clamp(min=0.0) * error + spread) + bend
-    lost = gamma(center.shape[dim])
-    error = raised(error, p * (1 + reach + most), lost)
-    taylor = settled(p, p * (slope - mean), error, p * (1 + center.abs() + most))
+    weight = torch.clamp(growth * p, max=1.0) / 4
+    up, down = weight * (reach + average) ** 2, weight * variance
+    error = p * ((1 - 2 * p).clamp(min=0.0) * error + spread) + up + down
+    scale = 1 + center.abs() + x.slope.abs() + most
+    error = raised(error, p * scale, gamma(center.shape[dim]))
+    taylor = settled(p + (up - down), p * own, error, p * scale + up + down)
     return nearer(taylor, _between_extremes(p, growth))
 
 
@@ -99,19 +103,23 @@ def _between_extremes(p: Tensor, growth: Tensor) -> Enclosure:
 
 @rule("logsumexp")
 def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
-    """Taylor: the gradient is p = softmax(c) and the second derivative the variance of d under some p on the way.
+    """Taylor: the gradient is p = softmax(c) and the second derivative the variance of d under some q on the way.
 
-    That variance lies between 0 and both R^2 and exp(2 R) sum p r^2.
+    The variance ignores a displacement common to all, so d counts from p.g tau; it lies between 0 and both R^2 and
+    exp(2 R) sum p r^2.
     """
     x = lift(x)
     dim = dim[0] if isinstance(dim, (tuple, list)) else dim
-    slope, error, reach = (part.expand(x.center.shape) for part in (x.slope, x.error, x.reach))
-    p, most = torch.softmax(x.center, dim), reach.amax(dim, keepdim)
+    slope, error = (part.expand(x.center.shape) for part in (x.slope, x.error))
+    p = torch.softmax(x.center, dim)
+    tilt = (p * slope).sum(dim, True)
+    reach = (slope - tilt).abs() + error
+    most = reach.amax(dim, keepdim)
     variance = torch.minimum(torch.exp(2 * most) * (p * reach * reach).sum(dim, keepdim), most * most) / 4
     value, lost = torch.logsumexp(x.center, dim, keepdim), gamma(x.center.shape[dim])
-    error = raised((p * error).sum(dim, keepdim) + variance, value.abs() + 1 + most, lost)
     magnitude = x.magnitude.amax(dim, keepdim) + most + 1
-    return settled(value + variance, (p * slope).sum(dim, keepdim), error, magnitude)
+    error = raised((p * error).sum(dim, keepdim) + variance, value.abs() + magnitude, lost)
+    return settled(value + variance, tilt if keepdim else tilt.squeeze(dim), error, magnitude)
 
 
 @rule("log_softmax")
