@@ -21,11 +21,11 @@ from experiments.triangle import DATA, SWAP, X, Y, aligned, objective, perfect, 
 
 EXACT = 1 / 12
 BELOW = (0.5, 0.99)
-ABOVE = (3.0, 1.5, 1.2, 1.1, 1.05)
+ABOVE = (3.0, 2.2, 1.8, 1.5, 1.2, 1.1, 1.05)
 STEPS = 200_000  # gradient steps of all beads of one search
 PINCH = (0.001, 160)  # radians, beads
 PINCH_FACTORS = (1.1, 1.01, 1.004)
-STALL_FACTOR, STALL_ROUNDS = 0.5, 6
+STALL_FACTOR, STALL_ROUNDS, STALL_STEPS = 0.5, 6, 5000
 BEAD_STEPS = 10_000  # near the obstruction outer weights must grow, and beads train long
 SCALES = torch.tensor([1.3, 0.8, 1.1], dtype=torch.float64)
 
@@ -44,10 +44,10 @@ def _with_steps(finder: dss.Finder) -> dss.Finder:
     return replace(finder, descent=replace(finder.descent, max_steps=BEAD_STEPS))
 
 
-def search(finder: dss.Finder, factor: float) -> Record:
+def search(finder: dss.Finder, end: torch.Tensor, factor: float) -> Record:
     """Ask one finder at a factor of 1/12; a path that passes is proved."""
-    began, theta = time.monotonic(), perfect()
-    found = dss.connect(objective(), theta, permuted(theta, SWAP), threshold=factor * EXACT, finder=finder)
+    began = time.monotonic()
+    found = dss.connect(objective(), perfect(), end, threshold=factor * EXACT, finder=finder)
     return {
         "connected": found.connected,
         "proven": found.certificate.proven,
@@ -59,14 +59,20 @@ def search(finder: dss.Finder, factor: float) -> Record:
     }
 
 
-def ladder(finder: dss.Finder, above: tuple[float, ...], below: tuple[float, ...]) -> list[Record]:
+def ladder(finder: dss.Finder, end: torch.Tensor, above: tuple[float, ...], below: tuple[float, ...]) -> list[Record]:
     """Factors going down until the finder fails, then the factors at which it must."""
     records = []
     for factor in above:
-        records.append({"factor": factor, **search(finder, factor)})
+        records.append({"factor": factor, **search(finder, end, factor)})
         if not records[-1]["connected"]:
             break
-    return records + [{"factor": factor, **search(finder, factor)} for factor in below]
+    return records + [{"factor": factor, **search(finder, end, factor)} for factor in below]
+
+
+def copies() -> dict[str, torch.Tensor]:
+    """The swapped copy, and one whose units are rescaled too: half-way to the exact copy, symmetry holds beads on a ridge."""
+    theta = perfect()
+    return {"copy": permuted(theta, SWAP), "rescaled copy": permuted(rescaled(theta, SCALES), SWAP)}
 
 
 def obstruction() -> Record:
@@ -90,8 +96,7 @@ def explicit_path() -> list[Record]:
 
 def aligned_ends() -> Record:
     """A rescaled, swapped network: refused as it is, connected at once when its units are put in order."""
-    theta, level = perfect(), STALL_FACTOR * EXACT
-    other = permuted(rescaled(theta, SCALES), SWAP)
+    theta, level, other = perfect(), STALL_FACTOR * EXACT, copies()["rescaled copy"]
     line = [dss.connect(objective(), theta, end, threshold=level, finder=dss.StraightLine()) for end in (other, aligned(other, theta)[0])]
     return {
         "factor": STALL_FACTOR,
@@ -108,7 +113,7 @@ def stalled_string(rounds: int, folder: Path) -> list[Record]:
     limits = dss.Limits(rounds=rounds, beads=None)
     problem = dss.Problem.of(objective(), theta, permuted(theta, SWAP), threshold=STALL_FACTOR * EXACT)
     # Beads go on where one cannot reach its target: a finder for the picture, not for the answer.
-    states = [step for step in KeepGoing(limits=limits).steps(problem)]
+    states = [step for step in KeepGoing(limits=limits, descent=dss.Descent(max_steps=STALL_STEPS)).steps(problem)]
     shown = [states[i] for i in (1, len(states) // 2, -1)]
     paths = {f"round {step.round}": step.path for step in shown}
     picture = picture_strings(paths, problem.judge, threshold=problem.threshold)
@@ -142,7 +147,11 @@ def run(out: Path, *, above: tuple[float, ...] = ABOVE, below: tuple[float, ...]
         "explicit path": explicit_path,
         "aligned ends": lambda: [aligned_ends()],
         "stalled string": lambda: stalled_string(rounds, out.parent / "runs"),
-        **{f"finder {name}": lambda finder=finder: ladder(finder, above, below) for name, finder in finders(steps).items()},
+        **{
+            f"{name} to the {which}": lambda finder=finder, end=end: ladder(finder, end, above, below)
+            for which, end in copies().items()
+            for name, finder in finders(steps).items()
+        },
     }
     for name, part in parts.items():
         if not results.has(name, EXACT):

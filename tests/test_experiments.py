@@ -1,7 +1,5 @@
 """The paper's protocol, the polynomial experiments and the counterexample: small sizes, independent oracles."""
 
-import json
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,12 +9,10 @@ from torch.nn.functional import l1_loss
 
 import dss
 from dss.theory import hidden_orientation
-from experiments import compare, counterexample, cubics, measurement, polynomials, quadratics, two_gaussians
+from experiments import counterexample, cubics, growing_string, measurement, polynomials, quadratics, two_gaussians
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString, paper_beads
-from experiments.results import Results, connected, mean_and_error, work
 from experiments.triangle import SWAP, X, aligned, objective, perfect, permuted, pinched_path, rescaled, units
-from models.paper import CIFAR10Net, PTBNet
 
 BOWL = dss.Quadratic((1.0, 1.0, 1.0))
 MUELLER_ENDS = torch.tensor([[-0.558, 1.442], [0.623, 0.028]], dtype=torch.float64)
@@ -153,53 +149,38 @@ def _outputs(fast, row):
     return torch.func.functional_call(net, parameters, (fast.x[:, None],))[:, 0]
 
 
-@pytest.mark.parametrize("study", [quadratics.QUICK, cubics.QUICK])
-def test_a_small_study_runs_and_continues_to_the_same_file(study, tmp_path, capsys):
-    small = replace(study, pairs=2, samples=20, thresholds=study.thresholds[-1:], points=20)
-    out = tmp_path / "small.json"
-    records = polynomials.run(small, out).records
-    assert "of 2 pairs connected" in capsys.readouterr().out
-    level = repr(small.thresholds[0])
-    assert all(len(records[v][level]) == 2 for v, _ in small.pieces())
-    assert all(r["connected"] and r["length"] >= 1 - 1e-9 and r["beads"] >= 3 for r in records["paper"][level])
+@pytest.fixture(scope="module")
+def small_quadratics(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small")
+    small = replace(quadratics.QUICK, pairs=2, samples=20, thresholds=(0.125,), points=20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measurement, "STRINGS", folder / "runs")
+        yield small, folder / "small.json", polynomials.run(small, folder / "small.json").records
+
+
+def test_a_small_study_holds_every_variant_and_continues_to_the_same_file(small_quadratics, capsys):
+    small, out, records = small_quadratics
+    assert [name for name, _ in small.pieces()] == ["paper", "strict", "shortened"]
+    assert all(len(records[name]["0.125"]) == 2 for name in records)
+    assert all(r["connected"] and r["length"] >= 1 - 1e-9 and r["beads"] >= 3 for r in records["paper"]["0.125"])
     before = out.read_text()
     polynomials.run(small, out)
     assert capsys.readouterr().out == "" and out.read_text() == before
 
 
-def test_strict_strings_are_proved_and_shortening_never_lengthens_them(tmp_path):
-    small = replace(quadratics.QUICK, pairs=2, samples=20, thresholds=(0.1,), points=20)
-    records = polynomials.run(small, tmp_path / "small.json").records
-    for strict, short in zip(records["strict"]["0.1"], records["shortened"]["0.1"], strict=True):
+def test_strict_strings_are_proved_and_shortening_never_lengthens_them(small_quadratics):
+    records = small_quadratics[2]
+    for strict, short in zip(records["strict"]["0.125"], records["shortened"]["0.125"], strict=True):
         assert strict["proven"] and short["proven"]
-        assert max(strict["max_loss"], short["max_loss"]) <= 0.1
+        assert max(strict["max_loss"], short["max_loss"]) <= 0.125
         assert short["length_all"] <= strict["length_all"] + 1e-9
 
 
-def test_results_of_other_settings_are_not_continued(tmp_path):
-    out = tmp_path / "r.json"
-    Results(out, {"seed": 0}).add("a", 0.1, [{"connected": True}])
-    assert Results(out, {"seed": 0}).has("a", 0.1)
-    with pytest.raises(dss.InputError, match="seed"):
-        Results(out, {"seed": 1})
-
-
-def test_work_does_what_is_left_and_keeps_it_ordered_by_threshold(tmp_path, capsys):
-    results = Results(tmp_path / "r.json", {})
-    pieces = [("a", 0.2), ("a", 0.1)]
-    results.add("a", 0.2, [])
-    work(results, pieces, lambda variant, level: [{"connected": True, "beads": 3, "length": level}], label="test")
-    assert capsys.readouterr().out.count("1/1") == 1
-    stored = json.loads((tmp_path / "r.json").read_text())["records"]["a"]
-    assert list(stored) == ["0.1", "0.2"] and stored["0.1"][0]["length"] == 0.1
-
-
-def test_means_and_errors_are_those_of_numpy_over_connected_pairs():
-    records = [{"connected": True, "length": v} for v in (1.0, 1.5, 2.5)] + [{"connected": False}]
-    values = connected(records, "length")
-    mean, error = mean_and_error(values)
-    assert mean == pytest.approx(np.mean(values)) and error == pytest.approx(np.std(values, ddof=1) / math.sqrt(3))
-    assert math.isnan(mean_and_error([1.0])[1]) and math.isnan(mean_and_error([])[0])
+def test_cubics_of_a_variant_with_thresholds_of_its_own_run_there_alone():
+    pieces = cubics.STUDY.pieces()
+    assert {level for name, level in pieces if name == "alpha 0.85"} == set(cubics.SPIKE)
+    assert {level for name, level in pieces if name == "shortened"} == set(cubics.THRESHOLDS)
+    assert pieces[0] == ("paper", 0.32) and pieces[-1] == ("shortened", 0.01)
 
 
 def test_the_triangle_network_and_its_swapped_copy_are_perfect_and_on_opposite_sides():
@@ -229,9 +210,10 @@ def test_alignment_undoes_the_swap():
 
 def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monkeypatch):
     monkeypatch.setattr(dss, "FINDERS", {name: dss.FINDERS[name] for name in ("greedy", "straight")})
-    monkeypatch.setattr(counterexample, "BEAD_STEPS", 200)
-    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=400, rounds=2).records
-    for name in ("finder greedy", "finder straight"):
+    monkeypatch.setattr(counterexample, "STALL_STEPS", 40)
+    monkeypatch.setattr(counterexample, "BEAD_STEPS", 40)
+    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=100, rounds=2).records
+    for name in ("greedy to the copy", "straight to the copy"):
         (found,) = records[name].values()
         assert [r["connected"] for r in found] == [True, False]
     (explicit,), (line,) = records["explicit path"].values(), records["aligned ends"].values()
@@ -263,45 +245,14 @@ def test_swapped_classifiers_have_risk_of_order_sigma_squared_and_do_not_connect
     assert not records[0]["connected"]
 
 
-def test_the_cifar10_network_is_the_papers():
-    net = CIFAR10Net()
-    assert sum(p.numel() for p in net.parameters()) == 1_068_298
-    assert net(torch.zeros(2, 3, 24, 24)).shape == (2, 10)
-    assert net.fc3.weight.abs().max() <= 2 / 192 and net.conv2.bias.unique().tolist() == pytest.approx([0.1])
-    x = torch.randn(1, 12, 2, 2, dtype=torch.float64)
-    padded = torch.nn.functional.pad(x, (0, 0, 0, 0, 4, 4)) ** 2
-    sums = torch.stack([padded[:, i : i + 9].sum(1) for i in range(12)], 1)
-    assert torch.allclose(net.normalise(x), x / (1 + 0.001 / 9 * sums) ** 0.75)
-
-
-def test_the_ptb_network_is_the_papers():
-    net = PTBNet(vocabulary=30, width=8)
-    assert net(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 30, 5)
-    assert sum(p.numel() for p in net.parameters()) == 30 * 8 * 2 + 30 + 2 * (2 * 4 * 8 * 8 + 2 * 4 * 8)
-    assert net.embedding.weight.abs().max() <= 0.1 and not net.recurrent.bias_ih_l0.any()
-
-
-def test_means_are_compared_with_the_papers_points_and_their_bars():
-    records = {0.01: [{"connected": True, "beads": 13}, {"connected": True, "beads": 15}, {"connected": False}]}
-    paper = compare.paper_points("quadratics", "num_beads")
-    assert len(paper) == 10 and paper[0.01] == (13.83, 1.38495)
-    (row,) = compare.rows(records, "beads", paper)
-    assert (row.pairs, row.connected, row.mean, row.error, row.agrees) == (3, 2, 14, 1, True)
-    (far,) = compare.rows({0.01: [{"connected": True, "beads": b} for b in (20, 21)]}, "beads", paper)
-    assert far.agrees is False
-    assert compare.rows({0.011: records[0.01]}, "beads", paper)[0].agrees is None
-    assert "| 0.01 | 2/3 | 14 ± 1 | 13.83 ± 1.4 | yes |" in compare.table([row])
-
-
-def test_the_figure_has_the_papers_points_only_beside_the_papers_data():
-    variants = {"paper": {0.1: [{"connected": True, "length": 1.2}, {"connected": True, "length": 1.4}]}}
-    ours = compare.figure("quadratics: 200 points", variants, "quadratics", "normalized_length")
-    assert [trace.name for trace in ours.data] == ["Freeman & Bruna 2017", "paper, ours"]
-    assert list(ours.data[1].y) == [pytest.approx(1.3)] and list(ours.data[1].error_y.array) == [pytest.approx(0.1)]
-    other = compare.figure("Fashion-MNIST", variants, "mnist", "normalized_length")
-    assert [trace.name for trace in other.data] == ["paper, ours"]
-
-
-def test_results_that_are_not_there_are_named(tmp_path):
-    with pytest.raises(dss.InputError, match="run the experiment first"):
-        compare.load(tmp_path / "none.json")
+def test_the_growing_string_is_drawn_on_the_axes_of_the_last(tmp_path):
+    start, end = torch.tensor([[1.0, 0.0], [-1.0, 0.02]], dtype=torch.float64)
+    problem = dss.Problem.of(dss.Ring(), start, end, threshold=0.05)
+    steps = list(PaperString(descent=dss.Descent(max_steps=3000)).steps(problem))
+    picture = growing_string.pictures(problem, steps)
+    assert [len(strand.beads) for strand in picture.strands] == [len(step.path) for step in steps]
+    centred = steps[-1].path.beads - steps[-1].path.beads.mean(0)
+    singular = torch.linalg.svdvals(centred) ** 2
+    assert torch.allclose(picture.explained[:2], singular / singular.sum(), atol=1e-9)
+    pages = growing_string.write(picture, tmp_path)
+    assert len(pages) == 1 + len(steps) and all(page.stat().st_size > 1e6 for page in pages)

@@ -1,0 +1,131 @@
+"""The image and text experiments: networks, data, and a study that runs small."""
+
+import gzip
+import math
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import dss
+from experiments import cifar10, image_data, measurement, mnist, networks, ptb, text_data
+from models.paper import CIFAR10Net, PTBNet
+
+
+@pytest.fixture(autouse=True)
+def strings_elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "STRINGS", tmp_path / "runs")
+
+
+def test_the_cifar10_network_is_the_papers():
+    net = CIFAR10Net()
+    assert sum(p.numel() for p in net.parameters()) == 1_068_298
+    assert net(torch.zeros(2, 3, 24, 24)).shape == (2, 10)
+    assert net.fc3.weight.abs().max() <= 2 / 192 and net.conv2.bias.unique().tolist() == pytest.approx([0.1])
+    x = torch.randn(1, 12, 2, 2, dtype=torch.float64)
+    padded = torch.nn.functional.pad(x, (0, 0, 0, 0, 4, 4)) ** 2
+    sums = torch.stack([padded[:, i : i + 9].sum(1) for i in range(12)], 1)
+    assert torch.allclose(net.normalise(x), x / (1 + 0.001 / 9 * sums) ** 0.75)
+
+
+def test_the_ptb_network_is_the_papers():
+    net = PTBNet(vocabulary=30, width=8)
+    assert net(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 30, 5)
+    assert sum(p.numel() for p in net.parameters()) == 30 * 8 * 2 + 30 + 2 * (2 * 4 * 8 * 8 + 2 * 4 * 8)
+    assert net.embedding.weight.abs().max() <= 0.1 and not net.recurrent.bias_ih_l0.any()
+
+
+def idx(array: np.ndarray) -> bytes:
+    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return gzip.compress(header + array.tobytes())
+
+
+def test_mnist_is_read_from_its_own_files(tmp_path):
+    generator = np.random.default_rng(0)
+    arrays = [generator.integers(0, 256, (5, 28, 28), np.uint8), generator.integers(0, 10, 5, np.uint8)] * 2
+    for name, array in zip(image_data.MNIST_FILES, arrays, strict=True):
+        (tmp_path / name).write_bytes(idx(array))
+    data = image_data.mnist(tmp_path)
+    assert data.name == "MNIST" and data.train[0].shape == (5, 1, 28, 28)
+    assert np.allclose(data.judge[0][:, 0] * 255, arrays[2]) and data.judge[1].tolist() == arrays[3].tolist()
+
+
+def test_a_folder_without_the_files_is_refused_by_name(tmp_path):
+    for load in (image_data.mnist, image_data.cifar10, text_data.penn_treebank):
+        with pytest.raises(dss.TaskError, match=str(tmp_path)):
+            load(tmp_path)
+
+
+def test_cifar10_is_read_from_its_python_batches_cropped_and_normalised(tmp_path):
+    generator = np.random.default_rng(0)
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        batch = {b"data": generator.integers(0, 256, (4, 3072), np.uint8), b"labels": [3, 1, 0, 9]}
+        (tmp_path / name).write_bytes(pickle.dumps(batch))
+    data = image_data.cifar10(tmp_path)
+    assert data.train[0].shape == (20, 3, 24, 24) and data.judge[1].tolist() == [3, 1, 0, 9]
+    assert data.judge[0].mean((1, 2, 3)).abs().max() < 1e-6
+    raw = torch.from_numpy(batch[b"data"].reshape(-1, 3, 32, 32)).float()[:, :, 4:28, 4:28]
+    expected = (raw - raw.mean((1, 2, 3), keepdim=True)) / raw.std((1, 2, 3), keepdim=True)
+    assert torch.allclose(data.judge[0], expected, atol=1e-5)
+
+
+def test_a_batch_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return print, ("run",)
+
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": Evil(), b"labels": []}))
+    with pytest.raises(dss.TaskError, match="does not belong"):
+        image_data.cifar10(tmp_path)
+
+
+def test_text_becomes_stretches_of_word_numbers_and_the_words_that_follow():
+    data = text_data.as_data("test", "a b a c a d\n" * 20, "a b e\n" * 10, vocabulary=4)
+    assert data.name == "test, 4 words"
+    inputs, targets = data.train
+    assert inputs.shape == targets.shape == (6, 20)
+    assert torch.equal(inputs.flatten()[1:], targets.flatten()[:-1])
+    assert data.train[0][0, :3].tolist()[0] == data.train[0][0, 2].item() == 1
+    assert 0 in data.judge[0]
+
+
+def test_too_little_text_is_refused():
+    with pytest.raises(dss.TaskError, match="at least 21 words"):
+        text_data.as_data("test", "a b", "a b")
+
+
+def test_a_small_study_of_a_network_runs_and_continues(tmp_path, capsys):
+    def model():
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    study = replace(
+        cifar10.QUICK, name="small", model=model, thresholds=(0.7,), pairs=1,
+        variants={"paper": (0.98, 1.1), "strict": (0.98, 1.0)},
+    )  # fmt: skip
+    data = image_data.small_images(200, 60, size=8)
+    records = networks.run(study, data, tmp_path / "small.json").records
+    for variant in ("paper", "strict", "shortened"):
+        (record,) = records[variant]["0.7"]
+        assert record["connected"] and record["length"] >= 1 - 1e-6
+    assert records["strict"]["0.7"][0]["max_loss"] <= 0.7 and not records["strict"]["0.7"][0]["proven"]
+    before = capsys.readouterr().out
+    networks.run(study, data, tmp_path / "small.json")
+    assert before.count("pairs connected") == 3 and capsys.readouterr().out == ""
+
+
+def test_an_end_that_never_arrives_leaves_its_pair_out():
+    study = replace(ptb.QUICK, thresholds=(math.log(2.0), math.log(1e6)), steps=10)
+    found = networks.NetworkMeasurement(study, text_data.described_data_sets())
+    assert len(found.problems(math.log(1e6))) == 1
+    assert found.problems(math.log(2.0)) == []
+
+
+@pytest.mark.parametrize("study", [mnist.STUDY, cifar10.STUDY, ptb.STUDY])
+def test_thresholds_are_those_of_the_papers_panels(study):
+    scale = {"mnist": lambda x: x / 100, "cifar10": lambda x: x / 100, "ptb": math.log}[study.name]
+    from experiments.compare import paper_points
+
+    assert sorted(study.thresholds) == pytest.approx(sorted(map(scale, paper_points(study.name, "num_beads"))))
