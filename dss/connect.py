@@ -14,7 +14,7 @@ from dss.certificate import Certificate, certify
 from dss.errors import InputError
 from dss.finder import Finder, Problem, Status, Step
 from dss.finders import GreedyString
-from dss.objective import Objective, Tally
+from dss.objective import Objective, Recalled, Tally
 from dss.path import Path
 from dss.proof import Bracket
 from dss.shorten import Shortened, Shortening, shorten_within
@@ -158,9 +158,10 @@ def conclude(
     if shortened is not None:
         step = replace(step, path=shortened.path)
     searched = time.monotonic() - began
-    linear = certify(problem.judge, problem.straight, threshold=problem.threshold, points=points)
+    judge = Recalled(problem.judge)
+    linear = certify(judge, problem.straight, threshold=problem.threshold, points=points)
     certificate = certify(
-        problem.judge,
+        judge,
         step.path,
         threshold=problem.threshold,
         points=points,

@@ -72,8 +72,8 @@ class Problem:
         tally: work done so far, counted through `objective` and `judge`.
     """
 
-    objective: Objective
-    judge: Objective
+    objective: Counted
+    judge: Counted
     start: Tensor
     end: Tensor
     threshold: float

@@ -1,6 +1,5 @@
 """Losses that were evaluated once and are kept beside a run, so that a page never evaluates them twice."""
 
-import hashlib
 import json
 from math import isclose, nan
 from pathlib import Path as FilePath
@@ -8,6 +7,7 @@ from pathlib import Path as FilePath
 import torch
 from torch import Tensor
 
+from dss.digest import digest
 from dss.files import write_text
 from dss.objective import Objective
 
@@ -58,7 +58,7 @@ class Remembered(Objective):
 
     def __call__(self, points: Tensor) -> Tensor:
         """Losses `(k,)` float64 on the CPU; no gradients."""
-        known, keys = self.table["losses"], [_digest(row) for row in points]
+        known, keys = self.table["losses"], [_name(row) for row in points]
         if not self.checked:
             self._check(points, keys)
         wanted = {key: row for row, key in enumerate(keys) if key not in known}
@@ -81,8 +81,6 @@ class Remembered(Objective):
         known[keys[row]], self.checked = loss, True
 
 
-def _digest(row: Tensor) -> str:
-    """A name for a point: its dtype and bits."""
-    # Adding zero makes -0.0 into 0.0: the same point must have the same name.
-    array = (row.detach().cpu() + 0).contiguous().view(torch.uint8).numpy()
-    return hashlib.blake2b(array.tobytes(), digest_size=12, person=str(row.dtype)[6:].encode()).hexdigest()
+def _name(row: Tensor) -> str:
+    """Adding zero makes -0.0 into 0.0: the same point must have the same name."""
+    return digest(row + 0)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dss.digest import digest
 from dss.errors import EnclosureError
 
 
@@ -80,10 +81,22 @@ class Counted(Objective):
         self.objective, self.tally = objective, tally
         self.samples, self.batch_samples = objective.samples, objective.batch_samples
         self.description = objective.description
+        self.known: dict[str, float] = {}
 
     def __call__(self, points: Tensor) -> Tensor:
-        self._count(points, self.samples)
-        return self.objective(points)
+        losses = self.objective(points)
+        if not self._count(points, self.samples):
+            self.known.update(zip(map(digest, points), losses.tolist(), strict=True))
+        return losses
+
+    def recalled(self, points: Tensor) -> Tensor:
+        """Losses `(k,)` without gradient, of points seen before from memory: a search's looks serve its certificate."""
+        points = points.detach()
+        keys = [digest(point) for point in points]
+        fresh = torch.tensor([key not in self.known for key in keys])
+        if fresh.any():
+            self(points[fresh.to(points.device)])
+        return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         self._count(points, self.batch_samples)
@@ -96,8 +109,28 @@ class Counted(Objective):
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return self.objective.enclose(starts, ends, lower, upper)
 
-    def _count(self, points: Tensor, samples: int) -> None:
-        if points.requires_grad and torch.is_grad_enabled():
+    def _count(self, points: Tensor, samples: int) -> bool:
+        """Count one call; whether it is a gradient evaluation."""
+        gradient = points.requires_grad and torch.is_grad_enabled()
+        if gradient:
             self.tally.gradient_evaluations += samples * len(points)
         else:
             self.tally.loss_evaluations += samples * len(points)
+        return gradient
+
+
+class Recalled(Objective):
+    """What `counted` judges, from its memory where it can: for certificates, which repeat the looks of the search.
+
+    A search itself never recalls: its path must not depend on which losses an interrupted process had in memory.
+    """
+
+    def __init__(self, counted: Counted):
+        self.counted = counted
+        self.samples, self.description = counted.samples, counted.description
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.counted.recalled(points)
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return self.counted.enclose(starts, ends, lower, upper)

@@ -1,6 +1,5 @@
 """The two ends of a path as the command line gets them: files, for a task."""
 
-import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dss.checkpoints import Checkpoint, load_checkpoint
+from dss.digest import digest
 from dss.errors import CheckpointError, InputError
 from dss.space import ParameterSpace
 from dss.tasks import Task
@@ -27,7 +27,7 @@ class Ends:
     @property
     def digests(self) -> list[str]:
         """Of the two points: a run resumes only between the same ones."""
-        return [hashlib.sha256(point.cpu().numpy().tobytes()).hexdigest() for point in (self.start, self.end)]
+        return [digest(self.start), digest(self.end)]
 
 
 def load_ends(start: Path, end: Path, task: Task, device: str) -> Ends:

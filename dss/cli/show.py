@@ -17,6 +17,8 @@ from dss.runs import Run, load_run
 
 # Cells per side of a terrain that nobody asked for.
 COARSE = 16
+# Looks along a path whose judge is expensive.
+FEW_LOOKS = 24
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -24,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("show", help="write the page of a run and open it")
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder, finished or not")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder, replaced)")
-    parser.add_argument("--looks", type=int, default=LOOKS, help="about how many points of the path are evaluated (default: %(default)s)")
+    parser.add_argument("--looks", type=int, help=f"about how many points of the path are evaluated (default: {LOOKS}, or {FEW_LOOKS} where one is expensive)")
     parser.add_argument(
         "--terrain", type=int, metavar="CELLS",
         help=f"per side of the plane around the path: 8, 16, 32, ..., 0 for none (default: {COARSE} where it is cheap)",
@@ -36,7 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the page, say where it is, open it."""
-    if options.looks < 4:
+    if options.looks is not None and options.looks < 4:
         raise InputError(f"--looks must be at least 4, got {options.looks}")
     page = write_page(load_run(options.folder), looks=options.looks, terrain=options.terrain, every=options.all_metrics, out=options.out)
     print(page.resolve().as_uri())
@@ -46,17 +48,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_page(
-    found: Run, *, looks: int = LOOKS, terrain: int | None = None, every: bool = False, out: Path | None = None
+    found: Run, *, looks: int | None = None, terrain: int | None = None, every: bool = False, out: Path | None = None
 ) -> Path:
     """The page of a run; if its task cannot be built any more, of what the folder holds.
 
     Args:
-        looks, terrain, out: see `dss.report.write_report`; a terrain of None is a coarse one where it is cheap.
+        looks, terrain, out: see `dss.report.write_report`; None is fewer looks and no terrain where one is expensive.
         every: metrics that are expensive, too.
     """
     with _bar() as bar:
         metrics = _metrics(found, every, bar)
-        cells = (COARSE if metrics and is_cheap(found, metrics[JUDGE]) else 0) if terrain is None else terrain
+        cheap = metrics is not None and is_cheap(found, metrics[JUDGE])
+        looks = looks or (LOOKS if cheap else FEW_LOOKS)
+        cells = (COARSE if cheap else 0) if terrain is None else terrain
         return write_report(found, metrics, out=out, looks=looks, terrain=cells)
 
 

@@ -1,6 +1,5 @@
 """Write run folders, so that a search that is killed at any moment resumes."""
 
-import hashlib
 import json
 import math
 import os
@@ -8,12 +7,12 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path as FilePath
 
-import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from dss.certificate import Certificate
 from dss.connect import Connection
+from dss.digest import digest
 from dss.errors import RunError
 from dss.files import write_atomically, write_text
 from dss.finder import Step
@@ -86,7 +85,7 @@ class RunRecorder:
 
     def record(self, step: Step, tally: Tally, seconds: float) -> None:
         """Add a step: first its new beads, then its line, so that a line never names a bead that is not there."""
-        digests = [_digest(bead) for bead in step.path.beads]
+        digests = [digest(bead) for bead in step.path.beads]
         fresh = {d: b.cpu().clone() for d, b in zip(digests, step.path.beads, strict=True) if d not in self._known}
         if fresh:
             number = len(list((self.folder / SNAPSHOTS).glob("*.safetensors")))
@@ -163,11 +162,6 @@ def _clear(folder: FilePath) -> None:
     for name in (QUESTION, BUFFERS, STEPS, PATH, STAIRS, SUMMARY, REPORT, PROFILE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
-
-
-def _digest(bead: Tensor) -> str:
-    """Of the bead's bytes: equal beads are stored once."""
-    return hashlib.sha256(bead.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()[:32]
 
 
 def _number(value: float) -> float | str | None:
