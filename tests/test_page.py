@@ -70,11 +70,13 @@ def opened(browser, report):
     """The page, opened once, and the list of its errors and of its requests to a network."""
     complaints = []
     page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
+    # Drawing in software on a busy machine takes its time.
+    page.set_default_timeout(120_000)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: None if request.url.startswith(LOCAL) else complaints.append(request.url))
     page.goto(report.as_uri())
-    page.wait_for_selector("body[data-ready]", timeout=60_000)
+    page.wait_for_selector("body[data-ready]")
     yield page, complaints
     page.close()
 
@@ -119,7 +121,7 @@ def test_play_runs_to_the_end_and_stops(page, run):
     slider.press("End")
     button.click()
     assert "pause" in button.inner_text() and slider.input_value() != slider.get_attribute("max")
-    page.wait_for_selector("#tools-string button:has-text('play')", timeout=60_000)
+    page.wait_for_selector("#tools-string button:has-text('play')")
     assert slider.input_value() == slider.get_attribute("max")
     assert page.evaluate("document.getElementById('plot-string')._fullData.at(-2).x.length") == len(run.path)
 

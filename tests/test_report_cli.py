@@ -10,6 +10,7 @@ import torch
 import dss
 from dss.cli import compare, connect, figure, plane, show
 from dss.errors import InputError
+from dss.report import image
 
 TASK = """
 import torch
@@ -95,7 +96,7 @@ def test_figures_are_written_as_data(connected, tmp_path, which):
 
 
 def test_an_image_without_kaleido_says_what_to_install(connected, tmp_path, monkeypatch):
-    monkeypatch.setattr(figure, "find_spec", lambda name: None)
+    monkeypatch.setattr(image, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install kaleido"):
         run(figure, connected, "--which", "loss", "--out", tmp_path / "loss.svg")
     with pytest.raises(InputError, match=r"one of \.png, \.svg"):
