@@ -118,7 +118,8 @@ def report(name: str, factor: float, seconds: float, tolerance: float | None) ->
     goal = {"threshold": factor * most} if tolerance is None else {"tolerance": tolerance}
     bracket, took = last_bracket(judge, path, max_seconds=seconds, **goal)
     width = bracket.width / most if math.isfinite(bracket.upper) else math.inf
-    return (f"{name:12s} {path.beads.shape[1]:8d} {len(path) - 1:8d} {most:8.4f} {grid:8.2f} {bracket.verdict.name:10s} "
+    return (f"{name:12s} {path.beads.shape[1]:8d} {len(path) - 1:8d} {most:8.4f} {grid:8.2f} "
+            f"{bracket.verdict.name:10s} "
             f"{bracket.upper:9.4g} {width:9.2g} {bracket.cells:6d} {len(bracket.stairs):6d} {took:8.2f}")  # fmt: skip
 
 

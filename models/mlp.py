@@ -16,7 +16,13 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, width: int = 64, depth: int = 2, activation: Callable[[], nn.Module] = nn.ReLU
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        width: int = 64,
+        depth: int = 2,
+        activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
         sizes = [inputs, *[width] * (depth - 1), outputs]

@@ -1,6 +1,6 @@
 """Taylor-model arithmetic on tensors: rigorous bounds on a network's loss along a whole segment.
 
-`enclose` is the door. `rule` is where a new operation is added: one small function, registered under the operation's name.
+`enclose` is the door. `rule` is where a new operation is added: one small function, registered under its name.
 """
 
 from dss.enclosure import arithmetic, attention, entropy, kinked, losses, normal, products, recurrent, shapes, smooth

@@ -64,9 +64,10 @@ def enclose(
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:
-    """Whether all entries are finite: in each row, or altogether. Saturating functions would hide those that are not."""
+    """Whether all entries are finite: in each row, or altogether. Saturating functions would hide others."""
     checks = [x.isfinite() for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
-    return torch.stack([check.flatten(1).all(1) if rows else check.all() for check in checks or [torch.tensor(True)]]).all(0)
+    checks = checks or [torch.tensor(True)]
+    return torch.stack([check.flatten(1).all(1) if rows else check.all() for check in checks]).all(0)
 
 
 def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:

@@ -19,8 +19,8 @@ from dss.errors import EnclosureError
 def kink(x, left: float, right: float) -> Enclosure:
     """f(z) = left z for z < 0 and right z for z > 0, left <= right.
 
-    Above: the chord m + h tau of max(f(z + e), f(z - e)). Below: a (z - sign(a) e) for any a in [left, right]; taken are
-    the chord's slope, best for small errors, and the slope on the side of the center, best for large ones. The two lines
+    Above: the chord m + h tau of max(f(z + e), f(z - e)). Below: a (z - sign(a) e) for any a in [left, right]; taken
+    are the chord's slope, best for small errors, and the slope on the center's side, best for large ones. The two lines
     are at most m - a c + |a| e + |h - a g| apart.
     """
     x = lift(x)

@@ -50,7 +50,7 @@ def group_norm(x, num_groups: int, weight=None, bias=None, eps: float = 1e-5) ->
 
 @rule("local_response_norm")
 def local_response_norm(x, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Enclosure:
-    """x / (k + alpha mean of x^2 over `size` neighbouring channels)^beta; channels beyond the first and last are zero."""
+    """x / (k + alpha mean of x^2 over `size` neighbouring channels)^beta, zeros beyond the outer channels."""
     around = (0, 0) * (x.dim() - 2) + (size // 2, (size - 1) // 2)
 
     def near(part: Tensor) -> Tensor:

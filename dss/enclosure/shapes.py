@@ -27,9 +27,11 @@ def rearranged(function, x: Enclosure) -> Enclosure:
 
 
 @rule_with_function(
-    "flatten", "reshape", "view", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze", "squeeze",
+    "flatten", "reshape", "view", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze",
+    "squeeze",
     "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll", "unflatten",
-    "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim", "repeat_interleave",
+    "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
+    "repeat_interleave",
 )  # fmt: skip
 def rearrange(func, x, *args, **kwargs) -> Enclosure:
     """Any torch function that copies entries of its first argument to new places."""

@@ -1,6 +1,6 @@
 """Smooth functions of one variable, to first order with the exact range of the second derivative.
 
-Taylor at the center: s(c + d) = s(c) + s'(c) d + s''(x) d^2 / 2 with d = g tau + E and d^2 in [0, r^2], r = |g| + e. With
+Taylor at the center: s(c + d) = s(c) + s'(c) d + s''(x) d^2 / 2, d = g tau + E, d^2 in [0, r^2] and r = |g| + e. With
 s'' in [low, high] on the range (0 included, as d may vanish) the center moves by (high + low) r^2 / 4, the slope is
 s'(c) g and the error |s'(c)| e + (high - low) r^2 / 4. Where r is large, the bare range of s is the better enclosure.
 """
@@ -159,7 +159,9 @@ ERF = Curve(
 EXP = Curve(torch.exp, torch.exp, torch.exp)
 LOG = Curve(torch.log, torch.reciprocal, lambda x: -1 / (x * x), positive=True)
 SQRT = Curve(torch.sqrt, lambda x: torch.rsqrt(x) / 2, lambda x: -torch.rsqrt(x) / (4 * x), positive=True)
-RSQRT = Curve(torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True)
+RSQRT = Curve(
+    torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True
+)
 INVERSE = Curve(torch.reciprocal, lambda x: -1 / (x * x), lambda x: 2 / (x * x * x), positive=True)
 
 
@@ -202,7 +204,7 @@ def gelu(x, approximate: str = "none") -> Enclosure:
 
 @rule("softplus")
 def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
-    """log(1 + exp(beta x)) / beta; torch's straight line above the threshold lies at most exp(-threshold) / beta below."""
+    """log(1 + exp(beta x)) / beta; torch's line above the threshold lies at most exp(-threshold) / beta below."""
     z = x * beta
     result = apply(SOFTPLUS, z) * (1 / beta)
     bent = z.center + z.reach > threshold

@@ -15,20 +15,20 @@ _PLAIN = {
     "dim", "size", "numel", "ndimension", "is_floating_point", "is_complex", "__len__", "element_size", "get_device",
     "is_contiguous", "stride",
 }  # fmt: skip
-_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_nested", "layout", "is_cuda", "is_cpu", "is_mps",
-               "is_sparse", "is_quantized", "is_leaf", "names", "itemsize", "nbytes", "is_meta"}  # fmt: skip
+_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_nested", "layout", "is_cuda", "is_cpu",
+               "is_mps", "is_sparse", "is_quantized", "is_leaf", "names", "itemsize", "nbytes", "is_meta"}  # fmt: skip
 
 
 class Enclosure(torch.Tensor):
     """A tensor known to be `center + slope * tau + E`, tau in [-1, 1], |E| <= error, entry by entry.
 
     It is handed to an unchanged `nn.Module` in place of parameters and data; each operation is answered by the rule
-    registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for every
-    entry, and such a slope is zero (the tensor does not move) unless the center is a scalar itself.
+    registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for
+    every entry, and such a slope is zero (the tensor does not move) unless the center is a scalar itself.
 
     Attributes:
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
-        ceiling: None, or two tensors: the values at tau = -1 and +1 of a function convex in tau that lies above the entry.
+        ceiling: None, or the values at tau = -1 and +1 of a function convex in tau that lies above the entry.
     """
 
     center: Tensor
