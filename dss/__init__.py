@@ -17,7 +17,7 @@ from dss.finders import (
     PolygonalChain,
     StraightLine,
 )
-from dss.losses import error_rate
+from dss.losses import Perplexity, error_rate
 from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
 from dss.path import Path
@@ -51,6 +51,7 @@ __all__ = [
     "Objective",
     "ParameterSpace",
     "Path",
+    "Perplexity",
     "PolygonalChain",
     "Problem",
     "Quadratic",

@@ -1,6 +1,9 @@
-"""Losses that torch does not name: judges that need no gradient."""
+"""Judges that torch does not name."""
 
+import torch
 from torch import Tensor
+
+from dss.objective import Objective
 
 
 def error_rate(output: Tensor, target: Tensor) -> Tensor:
@@ -11,3 +14,33 @@ def error_rate(output: Tensor, target: Tensor) -> Tensor:
         target: `(n,)` integer classes.
     """
     return (output.argmax(-1) != target).double().mean()
+
+
+class Perplexity(Objective):
+    """`exp` of a mean cross-entropy, as language models are judged; the mean is taken before the exponential.
+
+    Args:
+        objective: the mean cross-entropy in nats.
+    """
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+        self.samples, self.batch_samples = objective.samples, objective.batch_samples
+        self.description = f"perplexity of {objective.description}"
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.objective(points).exp()
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        return self.objective.estimate(points, generator).exp()
+
+    @property
+    def exact_estimate(self) -> bool:
+        return self.objective.exact_estimate
+
+    def calibrated_by(self, training: Objective) -> Objective:
+        return Perplexity(self.objective.calibrated_by(training))
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        # exp is increasing and convex, so exp of a convex bound is one; its rounding is far below 2^-40.
+        return self.objective.enclose(starts, ends, lower, upper).exp() * (1 + 2.0**-40)

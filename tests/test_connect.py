@@ -168,3 +168,19 @@ def test_evaluations_are_counted_in_samples():
     found = dss.connect(objective, *points, threshold=1e3, finder=dss.StraightLine(points=4), prove="never", points=2)
     assert found.summary["gradient_evaluations"] == 0
     assert found.summary["loss_evaluations"] % len(data[1]) == 0 < found.summary["loss_evaluations"]
+
+
+def test_perplexity_is_the_exponential_of_the_mean_and_is_proved_like_any_judge():
+    torch.manual_seed(0)
+    objective = dss.NetworkObjective(mlp(), nn.functional.cross_entropy, vectors())
+    judge = dss.Perplexity(objective)
+    points = torch.randn(3, objective.space.size)
+    assert torch.equal(judge(points), objective(points).exp())
+    (a, b), threshold = ends(objective, None, torch.float32)
+    limit = float(torch.tensor(threshold, dtype=torch.float64).exp())
+    found = dss.connect(objective, a, b, threshold=limit, judge=judge, finder=dss.GreedyString(descent=FAST), prove="always")
+    assert found.certificate.proven and found.certificate.upper <= limit
+    grid = torch.linspace(0, 1, 401)
+    for segment in range(len(found.path) - 1):
+        points = found.path.points(torch.full((401,), segment), grid)
+        assert objective(points).exp().max() <= found.certificate.upper * (1 + 1e-5)

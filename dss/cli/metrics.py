@@ -8,20 +8,20 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
-from dss.cli.ends import with_buffers
-from dss.losses import error_rate
-from dss.network import NetworkObjective
+from dss.cli.judges import task_of
+from dss.losses import Perplexity, error_rate
+from dss.network.rows import Loss
 from dss.objective import Objective
 from dss.runs import Run
-from dss.tasks import load_task
+from dss.tasks import Task
 
-JUDGE, TRAINING, ERRORS = "judged loss", "training loss", "error rate"
+JUDGE, TRAINING, ERRORS, PERPLEXITY = "judged loss", "training loss", "error rate", "perplexity"
 # Parameters times samples of one look, above which a metric that is not the judge must be asked for.
 CHEAP = 1e9
 
 
-def metrics_of(run: Run, *, every: bool = False) -> dict[str, NetworkObjective]:
-    """By name: the judge, then the training loss and, for classifiers, the share of judged samples that are wrong.
+def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
+    """By name: the judge, then the training loss, and what else the task can be measured by.
 
     Args:
         every: also those that cost more than the judge is worth.
@@ -29,16 +29,24 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, NetworkObjective]:
     Raises:
         TaskError: the task cannot be built any more.
     """
-    task, buffers = with_buffers(load_task(run.question["task"]), run.buffers), run.question["buffers"]
+    task, buffers = task_of(run), run.question["buffers"]
     training, judge = task.objectives(buffers=buffers)
     found = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
-    if task.loss is cross_entropy and task.judge_loss is None:
-        errors = replace(task, judge_loss=error_rate).judge_of(task.model, buffers).calibrated_by(training)
-        errors.description = f"{task.name}, error rate on the judge's data"
-        found[ERRORS] = errors
+    if task.perplexity:
+        found[PERPLEXITY] = Perplexity(judge)
+    for name, loss in _extra_losses(task).items():
+        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers).calibrated_by(training)
+        metric.description = f"{task.name}, {name} on the judge's data"
+        found[name] = metric
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
+
+
+def _extra_losses(task: Task) -> dict[str, Loss]:
+    """The task's own metrics, and for a plain classifier the share of samples that are wrong."""
+    classifier = task.loss is cross_entropy and task.judge_loss is None
+    return ({ERRORS: error_rate} if classifier else {}) | dict(task.metrics)
 
 
 def is_cheap(run: Run, metric: Objective) -> bool:

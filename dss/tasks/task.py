@@ -1,7 +1,8 @@
 """What the command line needs to know of a model and its data."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import nn
@@ -20,6 +21,8 @@ class Task:
         train: `(inputs, target)` tensors, a `Dataset` or a `DataLoader`.
         judge: data of the loss that must stay below the threshold; the training data by default.
         judge_loss: the judge's loss if it differs; it needs no gradient.
+        metrics: other losses by name, for the page; evaluated on the judge's data.
+        perplexity: whether the page should also show the exponential of the judged loss.
         batch_size: minibatch of the training; None is a loader's own, else the full batch.
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
@@ -30,6 +33,8 @@ class Task:
     train: object
     judge: object | None = None
     judge_loss: Loss | None = None
+    metrics: Mapping[str, Loss] = field(default_factory=dict)
+    perplexity: bool = False
     batch_size: int | None = None
     name: str = "task"
     epochs: int = 20
