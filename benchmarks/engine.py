@@ -126,6 +126,7 @@ def measure_schedules() -> None:
 
 
 if __name__ == "__main__":
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
+    kept = dss.keep_freed_memory()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, freed memory {'kept' if kept else 'returned'}")
     measure_steps()
     measure_schedules()

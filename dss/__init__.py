@@ -18,6 +18,7 @@ from dss.finders import (
     StraightLine,
 )
 from dss.losses import Perplexity, error_rate
+from dss.memory import keep_freed_memory
 from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
 from dss.path import Path
@@ -73,6 +74,7 @@ __all__ = [
     "conclude",
     "connect",
     "error_rate",
+    "keep_freed_memory",
     "load_point",
     "load_run",
     "load_task",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from itertools import accumulate
 from math import prod
 
@@ -53,12 +53,12 @@ class ParameterSpace:
         dtype, device = kinds.pop()
         return cls(tuple(parameters), tuple(tuple(p.shape) for p in parameters.values()), aliases, buffers, dtype, device)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number p of coordinates."""
-        return sum(map(prod, self.shapes))
+        return self.offsets[-1]
 
-    @property
+    @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Where each tensor starts in a point, and p at the end."""
         return tuple(accumulate(map(prod, self.shapes), initial=0))

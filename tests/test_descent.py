@@ -153,3 +153,19 @@ def test_the_same_generator_gives_the_same_bits():
 def test_steps_that_do_not_count_upwards_are_refused(options):
     with pytest.raises(dss.InputError, match="upwards"):
         Descent(**options)
+
+
+def test_large_points_train_one_by_one_to_the_same_result(monkeypatch):
+    points, options = starts(), Descent(OPTIMIZERS["Adam"], max_steps=60)
+    objective = Noisy()
+    together = descend(objective, objective, points, 0.05, options=options, generator=generator())
+    monkeypatch.setattr("dss.descent.LARGE_POINT", 1)
+    separately = descend(objective, objective, points, 0.05, options=options, generator=generator())
+    assert torch.allclose(separately.points, together.points, rtol=1e-10)
+    assert separately.steps == together.steps and torch.equal(separately.reached, together.reached)
+
+
+def test_keeping_freed_memory_is_a_wish_that_other_c_libraries_may_ignore(monkeypatch):
+    assert isinstance(dss.keep_freed_memory(), bool)
+    monkeypatch.setattr("ctypes.CDLL", lambda name: object())
+    assert dss.keep_freed_memory() is False

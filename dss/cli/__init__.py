@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
 from dss.errors import InputError
+from dss.memory import keep_freed_memory
 
 COMMANDS = (demo, train, connect, certify, shorten, show, compare, plane, figure, export)
 
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for command in COMMANDS:
         command.add(commands)
     options = parser.parse_args(arguments)
+    keep_freed_memory()
     try:
         return options.run(options)
     except InputError as error:
