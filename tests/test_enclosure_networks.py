@@ -41,6 +41,16 @@ def encoder():
                          nn.Linear(8, 10))  # fmt: skip
 
 
+class BothWays(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(12, 4), nn.Linear(10, 12)
+        self.recurrent = nn.LSTM(4, 5, num_layers=2, bidirectional=True)
+
+    def forward(self, words):
+        return self.head(self.recurrent(self.embedding(words))[0]).transpose(1, 2)
+
+
 ARCHITECTURES = {
     **{f"mlp {a.__name__}": (lambda a=a: MLP(64, 10, width=9, depth=3, activation=a), IMAGES, LABELS) for a in ACTIVATIONS},
     "mlp deep": (lambda: MLP(64, 10, width=9, depth=7), IMAGES, LABELS),
@@ -50,6 +60,7 @@ ARCHITECTURES = {
     "resnet": (lambda: frozen(ResNet(blocks=1, width=3)), IMAGES, LABELS),
     "resnet plain": (lambda: ResNet(blocks=1, width=3, norm=False), IMAGES, LABELS),
     "lstm": (lambda: LanguageModel(12, width=5, layers=2), WORDS, NEXT),
+    "lstm both ways": (BothWays, WORDS, NEXT),
     "gru": (lambda: LanguageModel(12, width=5, cell=nn.GRU), WORDS, NEXT),
     "rnn": (lambda: LanguageModel(12, width=5, cell=nn.RNN), WORDS, NEXT),
     "transformer": (lambda: RowTransformer(width=8, heads=2), IMAGES, LABELS),

@@ -102,6 +102,8 @@ def check(function, shapes, seed, **options):
     # A rule may change its argument in place, as the function it stands for does.
     result = function(*(Enclosure(x.center, x.slope, x.error) for x in cells))
     assert isinstance(result, Enclosure)
+    if options["width"] <= 2**-10 and options["error"] <= 2**-3 and options["scale"] <= 4:
+        assert result.center.isfinite().all() and result.error.isfinite().all(), "a narrow cell must be known"
     for tau, values in points_inside(cells, generator):
         assert_inside(result, tau, function(*(value.clone() for value in values)))
 
