@@ -162,22 +162,22 @@ def test_runs_killed_at_random_moments_resume_to_the_same_path(tiny, tmp_path):
     command = [sys.executable, "-m", "dss", *connect(tiny, tmp_path / "killed", *slow, "--resume")]
     moments = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
     kills = 0
-    for _ in range(200):
+    while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         if kills < 4:
-            _wait_for_a_step(process, tmp_path / "killed", torch.rand((), generator=moments).item() / 2)
+            _wait_for_a_step(process, tmp_path / "killed", torch.rand((), generator=moments).item() / 5)
             process.send_signal(signal.SIGKILL)
-            kills += process.wait() == -signal.SIGKILL
-        elif process.wait() == 0:
+        _, error = process.communicate()
+        if process.returncode != -signal.SIGKILL:
             break
-    _, error = process.communicate()
+        kills += 1
     assert process.returncode == 0, error
     assert main(connect(tiny, tmp_path / "whole", *slow)) == 0
-    for name in ("path.safetensors",):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    paths = [(tmp_path / name / "path.safetensors").read_bytes() for name in ("killed", "whole")]
     first, second = (load_run(tmp_path / name).summary for name in ("killed", "whole"))
     differing = {key for key in first if first[key] != second[key]}
-    assert kills >= 1 and differing <= {"seconds"}
+    # What the certificate recalls from the search's looks, the last process had to look at again.
+    assert kills >= 1 and paths[0] == paths[1] and differing <= {"seconds", "loss_evaluations"}
 
 
 def _wait_for_a_step(process, folder, more: float) -> None:
