@@ -10,7 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dss
-from dss.figures import losses_compared, loss_along_path, loss_table, string_in_space, string_table, strings_compared, terrain_on_plane, terrain_table
+from dss.figures import (
+    comparison_table,
+    loss_along_path,
+    loss_table,
+    losses_compared,
+    string_in_space,
+    string_table,
+    strings_compared,
+    terrain_on_plane,
+    terrain_table,
+)
 from dss.figures.style import LossColours, log_ticks, number, round_numbers
 from dss.profile import Metric, PathProfile, measure_path, picture_string, picture_strings
 from dss.terrain import farthest_bead, survey
@@ -204,3 +214,9 @@ def test_the_farthest_bead_is_the_farthest_and_a_straight_path_has_none():
 def test_a_grid_that_cannot_be_nested_is_refused(cells):
     with pytest.raises(dss.InputError, match="8, 16, 32"):
         next(survey(LiftedWell(), [shifted(p) for p in ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])], cells=cells))
+
+
+def test_the_table_of_a_comparison_names_the_finder_of_every_row(profile):
+    rows = list(csv.DictReader(io.StringIO(comparison_table({"one": profile, "two": profile}))))
+    alone = list(csv.DictReader(io.StringIO(loss_table(profile))))
+    assert rows == [{"finder": name, **row} for name in ("one", "two") for row in alone]

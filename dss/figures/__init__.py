@@ -3,10 +3,11 @@
 from dss.figures.comparison import losses_compared, strings_compared
 from dss.figures.loss import loss_along_path
 from dss.figures.string import string_in_space
-from dss.figures.tables import loss_table, string_table, terrain_table
+from dss.figures.tables import comparison_table, loss_table, string_table, terrain_table
 from dss.figures.terrain import terrain_on_plane
 
 __all__ = [
+    "comparison_table",
     "loss_along_path",
     "loss_table",
     "losses_compared",

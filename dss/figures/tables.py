@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
@@ -21,6 +21,13 @@ def loss_table(profile: PathProfile) -> str:
         places = zip(arc.tolist(), marks.tolist(), values, strict=True)
         rows += [(line, place, int(mark), *losses) for place, mark, losses in places]
     return _written(("line", "arc", "bead", *names), rows)
+
+
+def comparison_table(profiles: Mapping[str, PathProfile]) -> str:
+    """CSV of several finders' profiles: the rows of `loss_table` after the finder's name."""
+    tables = {name: loss_table(profile).splitlines() for name, profile in profiles.items()}
+    header = "finder," + next(iter(tables.values()))[0]
+    return "\n".join([header, *(f"{name},{row}" for name, rows in tables.items() for row in rows[1:])]) + "\n"
 
 
 def string_table(picture: StringPicture) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 
 from dss.errors import InputError
-from dss.figures import losses_compared, strings_compared
+from dss.figures import comparison_table, losses_compared, string_table, strings_compared
 from dss.figures.style import number
 from dss.files import write_text
 from dss.loss_cache import LossCache, Remembered
@@ -66,6 +66,7 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
             title="Loss along each path",
             caption=f"{data[:1].upper() + data[1:]}: along the path that each finder proposed, by distance travelled; threshold dotted.",
             variants={"losses": losses_compared(profiles)},
+            csv=comparison_table(profiles),
             log={"losses": positive},
             starts_log=positive,
         ),
@@ -75,6 +76,7 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
             caption="The paths along the first three principal axes of all their beads together, each axis stretched to fill the "
             "box, with the share of variance that it carries; grey lines are shadows on the walls.",
             variants={"strings": strings_compared(picture)},
+            csv=string_table(picture),
             kind="space",
         ),
     ]
