@@ -45,16 +45,16 @@ class Objective(ABC):
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Rigorous bounds on cells of segments.
 
-        Cell i is {starts[i] + t (ends[i] - starts[i]) : lower[i] <= t <= upper[i]}. With tau in [-1, 1] the
-        place inside it, some function convex in tau lies above the exact loss on the whole cell; its values at
-        tau = -1 and +1 are returned, so that the larger of the two bounds the cell.
+        Cell i is {starts[i] + t (ends[i] - starts[i]) : lower[i] <= t <= upper[i]}. Some convex function lies above
+        the exact loss on the whole cell; its values at the corners of its domain are returned, so that the largest
+        bounds the cell. Averages of such values over parts of the data bound the average loss.
 
         Args:
             starts, ends: `(k, p)`, the segments' beads.
             lower, upper: `(k,)` float64, 0 <= lower < upper <= 1.
 
         Returns:
-            `(k, 2)` float64 bounds.
+            `(k, c)` float64, c values for each cell.
 
         Raises:
             EnclosureError: this objective cannot be enclosed; the message names why.

@@ -136,17 +136,21 @@ class _Proof:
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
         self.heap: list[_Cell] = []
+        self.whole: list[tuple[int, float, float]] = []  # segments that are not bounded yet
         self.cells, self.seconds, self.seen, self.place = 0, 0.0, -math.inf, (0, 0.0)
 
     def begin(self) -> None:
-        """Look at the beads; bound every segment as one cell."""
+        """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        if not self._refuted:
-            self._bound([(segment, 0.0, 1.0) for segment in range(last + 1)])
+        self.whole = [(segment, 0.0, 1.0) for segment in range(last + 1)]
 
     def refine(self, count: int) -> None:
-        """Split the worst cells, those above the goal only, after a look at their middles."""
+        """Bound the segments first; then split the worst cells above the goal, after a look at their middles."""
+        if self.whole:
+            self._bound(self.whole[:count])
+            self.whole = self.whole[count:]
+            return
         worst = []
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
@@ -162,7 +166,9 @@ class _Proof:
         """How many cells to split so that, at the pace so far, their parts are bounded before the deadline."""
         if deadline == math.inf:
             return count
-        left, each = deadline - time.monotonic(), MOST_PARTS * self.seconds / max(self.cells, 1)
+        if not self.cells:  # the pace is not known yet
+            return 1
+        left, each = deadline - time.monotonic(), MOST_PARTS * self.seconds / self.cells
         return max(1, min(count, int(left / each) if each > 0 else count))
 
     @property
@@ -209,8 +215,9 @@ class _Proof:
 
     def bracket(self, max_cells: int, deadline: float) -> Bracket:
         """The present state."""
-        upper = self.heap[0].bound if self.heap else math.inf
-        rows = sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in self.heap)
+        upper = math.inf if self.whole else self.heap[0].bound
+        rows = [(cell.segment, cell.lower, cell.upper, cell.bound) for cell in self.heap]
+        rows = sorted(rows + [(*whole, math.inf) for whole in self.whole])
         stairs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
         verdict = self._verdict(upper, max_cells, deadline)
         return Bracket(upper, self.seen, *self.place, self.cells, verdict, stairs)
@@ -224,7 +231,7 @@ class _Proof:
             return Verdict.CELLS
         if time.monotonic() >= deadline:
             return Verdict.SECONDS
-        return Verdict.RESOLUTION if self.heap[0].narrow else Verdict.OPEN
+        return Verdict.RESOLUTION if not self.whole and self.heap[0].narrow else Verdict.OPEN
 
 
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:

@@ -2,41 +2,67 @@
 
 import torch
 
-from dss.enclosure import Enclosure
+from dss.enclosure import CORNERS, Enclosure
 
 F64 = torch.float64
+SHARED = 3  # unknowns that the enclosures of a test share
 
 
 def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, kind="random", low=None):
-    """An enclosure of width `width` (slope) and `error * width`; `low` makes every value at least that times scale.
+    """An enclosure of width `width` (slope), with `error * width` for each kind of what is not known to first order.
 
-    With powers of two for width, scale and error, every number has so few bits that the points below are exact.
+    `low` makes every value at least that times scale. With powers of two for width, scale and error, every number has
+    so few bits that the points below are exact.
     """
-    draw = lambda: (torch.randn(shape, generator=generator, dtype=F64) * 2**10).round() / 2**10  # noqa: E731
+    draw = lambda *rows: (torch.randn((*rows, *shape), generator=generator, dtype=F64) * 2**10).round() / 2**10  # noqa: E731
     center = {"random": draw(), "zeros": draw() * 0, "ties": draw() * 0 + 1, "signs": draw().sign()}[kind]
-    slope, spread = width * draw(), error * width * draw().abs()
+    slope, spread, bend, signs = width * draw(), error * width * draw().abs(), error * width * draw(), error * width * draw(SHARED)
     if low is not None:
-        center = center.abs() + low + slope.abs() + spread
-    return Enclosure(center * scale, slope * scale, spread * scale)
+        center = center.abs() + low + slope.abs() + spread + bend.abs() + signs.abs().sum(0)
+    return Enclosure(center * scale, slope * scale, spread * scale, bend * scale, signs * scale)
 
 
 def points_inside(enclosures, generator, count=24):
-    """`count` tuples (tau, values): the ends, the center and random places, errors at random and at their extremes."""
+    """`count` tuples (tau, shared, values): ends, center and random places, unknowns at random and at their extremes."""
     for i in range(count):
         tau = [-1.0, 1.0, 0.0][i] if i < 3 else float(torch.randint(-128, 129, (), generator=generator)) / 128
-        values = []
+        draw = lambda shape: torch.randint(-128, 129, shape, generator=generator).to(F64) / 128  # noqa: E731
+        shared, values = draw((SHARED,)), []
+        shared = shared.sign() if i % 2 else shared
         for x in enclosures:
-            part = torch.randint(-128, 129, x.center.shape, generator=generator).to(F64) / 128
+            part = draw(x.center.shape)
             part = part.sign() if i % 2 else part
-            values.append(x.center + tau * x.slope + part * x.error)
-        yield tau, values
+            values.append(place(x, tau, shared) + part * x.error)
+        yield tau, shared, values
 
 
-def assert_inside(result, tau, value, *, slack=1e-13):
+def place(x, tau, shared):
+    """Where an enclosure is without its error, and without unknowns that are not given."""
+    at = x.center + tau * x.slope
+    at = at if x.bend is None else at + (2 * tau**2 - 1) * x.bend
+    return at if x.signs is None else at + torch.tensordot(shared[: len(x.signs)], x.signs[: len(shared)], 1)
+
+
+def assert_inside(result, tau, shared, value, *, slack=1e-13):
     """`value` lies in `result` at `tau`, up to the rounding of the value itself."""
-    off = (value - (result.center + tau * result.slope)).abs() - result.error
-    allowed = slack * (value.abs() + result.center.abs()) + 1e-290
+    radius = result.error if result.signs is None else result.error + result.signs[len(shared) :].abs().sum(0)
+    off = (value - place(result, tau, shared)).abs() - radius
+    allowed = slack * (value.abs() + result.magnitude) + 1e-290
     assert not (off > allowed).any(), f"outside by {(off - allowed).max().item():.3e} at tau = {tau}"
     if result.ceiling is not None:
-        above = ((1 - tau) * result.ceiling[0] + (1 + tau) * result.ceiling[1]) / 2
-        assert not (value > above + allowed).any(), f"above its ceiling at tau = {tau}"
+        assert not (value > under_corners(result.ceiling, tau) + allowed).any(), f"above its ceiling at tau = {tau}"
+
+
+def under_corners(values, tau):
+    """The most that a function convex in (tau, q) with these values at the corners can be at q = 2 tau^2 - 1.
+
+    The point lies between the upper side of the polygon, q = 1, and its lower one.
+    """
+    taus = [corner[0] for corner in CORNERS]
+    i = next(i for i in range(len(taus) - 1) if tau <= taus[i + 1])
+    share = (tau - taus[i]) / (taus[i + 1] - taus[i])
+    low = (1 - share) * values[i] + share * values[i + 1]
+    floor = (1 - share) * CORNERS[i][1] + share * CORNERS[i + 1][1]
+    high = ((1 - tau) * values[0] + (1 + tau) * values[-1]) / 2
+    part = 0.0 if floor == 1 else (2 * tau**2 - 1 - floor) / (1 - floor)
+    return (1 - part) * low + part * high

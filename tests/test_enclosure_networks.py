@@ -5,12 +5,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from enclosure_points import under_corners
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from dss.enclosure import Enclosure, enclose, lift, rule
+from dss.enclosure import CORNERS, Enclosure, enclose, lift, rule
 from dss.errors import EnclosureError
 from models.mlp import MLP
 from models.recurrent import LanguageModel
@@ -43,7 +44,7 @@ class BothWays(nn.Module):
     def __init__(self):
         super().__init__()
         self.embedding, self.head = nn.Embedding(12, 4), nn.Linear(10, 12)
-        self.recurrent = nn.LSTM(4, 5, num_layers=2, bidirectional=True)
+        self.recurrent = nn.LSTM(4, 5, num_layers=2, bidirectional=True, batch_first=True)
 
     def forward(self, words):
         return self.head(self.recurrent(self.embedding(words))[0]).transpose(1, 2)
@@ -90,11 +91,10 @@ def assert_dominated(model, loss, width, seed, inputs, target, dtype):
     generator = torch.Generator().manual_seed(seed)
     start, end, lower, upper = cells(model, generator, width)
     bounds = enclose(model, loss, start, end, lower, upper, inputs, target)
-    assert bounds.shape == (3, 2) and bounds.isfinite().all()
+    assert bounds.shape == (3, len(CORNERS)) and bounds.isfinite().all()
     for tau in (-1.0, 1.0, 0.0, *(torch.rand(3, generator=generator) * 2 - 1).tolist()):
         value = exact_loss(model, loss, start, end, (lower + upper) / 2 + tau * (upper - lower) / 2, inputs, target)
-        line = ((1 - tau) * bounds[:, 0] + (1 + tau) * bounds[:, 1]) / 2
-        assert (value <= line * (1 + 1e-13)).all()
+        assert (value <= under_corners(bounds.T, tau) * (1 + 1e-13)).all()
     return bounds, value
 
 
@@ -181,7 +181,7 @@ def test_the_error_rate_counts_what_is_not_proved_right():
     zero, one = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     exact = exact_loss(model, rate, start, end, zero, IMAGES, LABELS)
     near = enclose(model, rate, start, end, zero, one * 1e-9, IMAGES, LABELS)
-    assert torch.allclose(near, exact.expand(1, 2), atol=1e-12)
+    assert torch.allclose(near, exact.expand(1, len(CORNERS)), atol=1e-12)
     assert (enclose(model, rate, start, end, zero, one, IMAGES, LABELS) >= near - 1e-12).all()
 
 
@@ -248,7 +248,7 @@ def test_given_buffers_replace_the_models_own():
     given_buffers = enclose(model, F.cross_entropy, start, start, t, t + 1, IMAGES, LABELS, buffers=buffers)
     model[0].running_mean.fill_(0.7), model[0].running_var.fill_(3.0)
     exact = exact_loss(model, F.cross_entropy, start, start, t, IMAGES, LABELS)
-    assert torch.allclose(given_buffers, exact.expand(1, 2), atol=1e-6) and not torch.allclose(exact, enclosed(
+    assert torch.allclose(given_buffers, exact.expand(1, len(CORNERS)), atol=1e-6) and not torch.allclose(exact, enclosed(
         nn.Sequential(nn.BatchNorm2d(1), *model[1:])), atol=1e-6)  # fmt: skip
 
 
@@ -268,7 +268,7 @@ def test_tied_weights_and_several_inputs():
     shift = torch.randn(3, 5, 6, dtype=torch.float64)
     t = torch.zeros(1, dtype=torch.float64)
     bound = enclose(model, F.cross_entropy, start, start, t, t + 1, (WORDS, shift), NEXT)
-    assert torch.allclose(bound, F.cross_entropy(model(WORDS, shift), NEXT).detach().expand(1, 2), atol=1e-10)
+    assert torch.allclose(bound, F.cross_entropy(model(WORDS, shift), NEXT).detach().expand(1, len(CORNERS)), atol=1e-10)
 
 
 def test_a_rule_of_ones_own_is_one_function():

@@ -5,12 +5,14 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from enclosure_points import F64, assert_inside, points_inside, random_enclosure
+from enclosure_points import F64, SHARED, assert_inside, points_inside, random_enclosure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from dss.enclosure import Enclosure, known_operations, lift
+from dss.enclosure.signs import run
+from dss.enclosure.value import PARTS
 
 IMAGE, MATRIX = (2, 3, 6, 6), (4, 5)
 MASK = torch.tensor([[True, False, True, True], [True, True, False, True], [False, False, True, True]])
@@ -96,16 +98,17 @@ CELLS = dict(
 SCALES = st.sampled_from([2.0**-100, 2.0**-10, 1.0, 4.0, 32.0, 2.0**13])
 
 
-def check(function, shapes, seed, **options):
+def check(function, shapes, seed, each=2, **options):
     generator = torch.Generator().manual_seed(seed)
     cells = [random_enclosure(shape, generator, **options) for shape in shapes]
-    # A rule may change its argument in place, as the function it stands for does.
-    result = function(*(Enclosure(x.center, x.slope, x.error) for x in cells))
+    with run(each, count=SHARED):
+        # A rule may change its argument in place, as the function it stands for does.
+        result = function(*(Enclosure(*(getattr(x, part) for part in PARTS)) for x in cells))
     assert isinstance(result, Enclosure)
     if options["width"] <= 2**-10 and options["error"] <= 2**-3 and options["scale"] <= 4:
         assert result.center.isfinite().all() and result.error.isfinite().all(), "a narrow cell must be known"
-    for tau, values in points_inside(cells, generator):
-        assert_inside(result, tau, function(*(value.clone() for value in values)))
+    for tau, shared, values in points_inside(cells, generator):
+        assert_inside(result, tau, shared, function(*(value.clone() for value in values)))
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

@@ -175,4 +175,4 @@ def test_an_objective_without_enclosure_says_so():
             return points.double().sum(1)
 
     with pytest.raises(EnclosureError, match="Plain"):
-        next(prove(Plain(), LINE, threshold=10.0))
+        list(prove(Plain(), LINE, threshold=10.0))

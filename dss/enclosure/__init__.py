@@ -5,6 +5,6 @@
 
 from dss.enclosure import arithmetic, attention, entropy, kinked, losses, normal, products, recurrent, shapes, smooth
 from dss.enclosure.cells import bytes_per_cell, enclose, weighted_mean
-from dss.enclosure.value import Enclosure, known_operations, lift, rule
+from dss.enclosure.value import CORNERS, Enclosure, known_operations, lift, rule
 
-__all__ = ["Enclosure", "bytes_per_cell", "enclose", "known_operations", "lift", "rule", "weighted_mean"]
+__all__ = ["CORNERS", "Enclosure", "bytes_per_cell", "enclose", "known_operations", "lift", "rule", "weighted_mean"]

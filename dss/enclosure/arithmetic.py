@@ -2,11 +2,16 @@
 
 import math
 
+import torch
 from torch import Tensor
 
-from dss.enclosure.rounding import gamma, largest, raised
+from dss.enclosure.products import bilinear
+from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.shapes import per_row
+from dss.enclosure.signs import total as total_signs
+from dss.enclosure.signs import wide
 from dss.enclosure.smooth import apply, power_curve, reciprocal
-from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
 
@@ -20,23 +25,23 @@ def add(x, y, *, alpha=1) -> Enclosure:
     center, slope = x.center + y.center, x.slope + y.slope
     # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
     slope = slope.expand(center.shape) if moves else slope
-    added = settled(center, slope, x.error + y.error)
-    added.ceiling = _sum_of_ceilings(x, y)
-    return added
+    bend = x.bend if y.bend is None else y.bend if x.bend is None else x.bend + y.bend
+    signs = total_signs(*(wide(z.signs, center.dim()) for z in (x, y)))
+    return settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
 
 
-def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, Tensor] | None:
-    """An enclosure without a ceiling has the affine one, center +- slope + error."""
+def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, ...] | None:
+    """An enclosure without a ceiling has its own largest values, which are affine."""
     if x.ceiling is None and y.ceiling is None:
         return None
     return tuple(raised(a + b, a.abs() + b.abs()) for a, b in zip(ceiling(x), ceiling(y)))
 
 
-def ceiling(x: Enclosure) -> tuple[Tensor, Tensor]:
-    """Values at tau = -1 and +1 of a function convex in tau above `x`."""
+def ceiling(x: Enclosure) -> tuple[Tensor, ...]:
+    """Values at `CORNERS` of a function convex in (tau, q) above `x`."""
     if x.ceiling is not None:
         return x.ceiling
-    return tuple(raised(x.center + sign * x.slope + x.error, x.magnitude) for sign in (-1, 1))
+    return tuple(raised(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
 
 
 @rule("sub", "subtract", "__sub__")
@@ -53,34 +58,24 @@ def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
 
 @rule("neg", "negative", "__neg__")
 def negative(x) -> Enclosure:
-    """Exact: the error is symmetric."""
+    """Exact: what is unknown is symmetric."""
     x = lift(x)
-    return Enclosure(-x.center, -x.slope, x.error)
+    bend, signs = (None if part is None else -part for part in (x.bend, x.signs))
+    return Enclosure(-x.center, -x.slope, x.error, bend, signs)
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__")
 def multiply(x, y) -> Enclosure:
-    """(c + g tau + E)(c' + g' tau + E') = cc' + (cg' + gc') tau + gg' tau^2 + ..., and tau^2 lies in [0, 1].
-
-    So the center is cc' + gg'/2 and the error |gg'|/2 + (|c| + |g|) e' + e (|c'| + |g'| + e'). A ceiling survives a
-    constant factor >= 0.
-    """
+    """The product, entry by entry; a ceiling survives a constant factor >= 0."""
     if isinstance(x, (int, float)):
         x, y = y, x
-    if isinstance(y, (int, float)):
-        return _scaled(x, y)
-    x, y = lift(x), lift(y)
-    bend, large, other = x.slope * y.slope / 2, x.magnitude, y.magnitude
-    error = large * y.error + x.error * (other + y.error) + bend.abs()
-    slope = x.center * y.slope + x.slope * y.center
-    size = (largest(x.center) + largest(x.slope)) * (largest(y.center) + largest(y.slope))
-    return settled(x.center * y.center + bend, slope, error, size)
+    return _scaled(x, y) if isinstance(y, (int, float)) else bilinear(torch.mul, x, y, terms=1)
 
 
 def _scaled(x: Enclosure, factor: float) -> Enclosure:
     """Times a number, which is taken as the float64 it is."""
-    size = abs(factor)
-    scaled = settled(x.center * factor, x.slope * factor, x.error * size)
+    bend, signs = (None if part is None else part * factor for part in (x.bend, x.signs))
+    scaled = settled(x.center * factor, x.slope * factor, x.error * abs(factor), bend, signs)
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
     return scaled
@@ -104,7 +99,7 @@ def reversed_divide(x, y) -> Enclosure:
 
 @rule("square")
 def square(x) -> Enclosure:
-    """(c + g tau + E)^2 = c^2 + 2 c g tau + g^2 tau^2 + ..., by the rule of the product."""
+    """By the rule of the product."""
     return multiply(x, x)
 
 
@@ -146,8 +141,9 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
         return part.mean(dims, keepdim) if mean else part.sum(dims, keepdim)
 
     terms = math.prod(shape) if dim is None else math.prod(shape[d] for d in ([dim] if isinstance(dim, int) else dim))
-    lost, center, slope = gamma(terms), fold(x.center), fold(x.slope)
-    folded = Enclosure(center, slope, raised(fold(x.error), fold(x.magnitude), lost))
+    lost, bend, signs = gamma(terms), None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
+    error = raised(fold(x.error), fold(x.magnitude), lost)
+    folded = Enclosure(fold(x.center), fold(x.slope), error, bend, signs)
     if x.ceiling is not None:
         folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)
     return folded

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from dss.enclosure.normal import softmax
 from dss.enclosure.products import linear, matmul
-from dss.enclosure.rounding import raised
 from dss.enclosure.shapes import where
 from dss.enclosure.value import Enclosure, lift, rule
 from dss.errors import EnclosureError
@@ -44,8 +43,7 @@ def _shut(scores: Enclosure, mask: Tensor) -> Enclosure:
     if mask.dtype != torch.bool:
         scores = scores + mask.masked_fill(~part, 0.0)
     top = torch.where(part, scores.center, -math.inf).amax(-1, keepdim=True)
-    error = raised(scores.error, scores.magnitude + top.abs())
-    shifted = Enclosure(scores.center - top, scores.slope, error)
+    shifted = scores - top
     return where(part, softmax(where(part, shifted, lift(_SHUT)), -1), lift(0.0))
 
 

@@ -8,10 +8,14 @@ from torch.func import functional_call
 
 from dss.enclosure.arithmetic import ceiling
 from dss.enclosure.rounding import TINY, UNIT, gamma, raised
+from dss.enclosure.signs import run
 from dss.enclosure.value import Enclosure, lift
 from dss.errors import EnclosureError
 
 Tensors = dict[str, Tensor]
+
+SIGNS = 2
+"""Gaps of a kink that are followed with their sign."""
 
 
 def enclose(
@@ -25,24 +29,26 @@ def enclose(
     target: Tensor,
     *,
     buffers: Tensors | None = None,
+    signs: int = SIGNS,
 ) -> Tensor:
-    """Rigorous bounds on the loss along cells of segments in parameter space.
+    """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
 
     Cell i is {start[i] + t (end[i] - start[i]) : lower[i] <= t <= upper[i]}. The network is taken over the real
     numbers, at the stored values of ends, buffers and data. A bound that cannot be had is infinite.
 
     Args:
-        model: a template, run in eval and never changed.
-        loss: `loss(output, target)`, a scalar.
+        model: a template, run in eval on one sample at a time and never changed.
+        loss: `loss(output, target)`, a scalar: of one sample, or a mean over samples.
         start, end: by parameter name, `(k, *shape)`.
         lower, upper: `(k,)` float64, 0 <= lower <= upper <= 1.
-        inputs: the data, or the tuple of the model's positional arguments.
-        target: the second argument of `loss`.
+        inputs: the data, or the tuple of the model's positional arguments; axis 0 counts the samples.
+        target: the second argument of `loss`, by samples too.
         buffers: values to use instead of the model's own.
+        signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
 
     Returns:
-        `(k, 2)` float64: the values at tau = -1 and +1 (the two ends of the cell) of a function convex in tau that lies
-        above the loss on the whole cell. The larger of the two bounds the cell.
+        `(k, c)` float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
+        above the loss on the whole cell. The largest of a row bounds the cell.
 
     Raises:
         EnclosureError: an operation has no rule; the message names it and the module that calls it.
@@ -51,10 +57,16 @@ def enclose(
     stored = dict(model.named_buffers()) | (buffers or {})
 
     def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor) -> Tensor:
-        parameters = {name: moving(start[name], end[name], lower, upper) for name in start}
-        constants = {name: _constant(value) for name, value in stored.items()}
-        output = functional_call(model, {**parameters, **constants}, tuple(map(_constant, inputs)))
-        return torch.stack(_values(loss(output, target)))
+        weights = {name: moving(start[name], end[name], lower, upper) for name in start}
+        weights |= {name: _constant(value) for name, value in stored.items()}
+
+        def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
+            with run(signs):
+                output = functional_call(model, weights, tuple(_constant(part[None]) for part in sample))
+                return torch.stack(_values(loss(output, target[None])))
+
+        values = torch.vmap(of_sample)(target, *inputs)
+        return weighted_mean(values, torch.ones(len(values), device=values.device))
 
     with _evaluation(model), torch.no_grad():
         bounds = torch.vmap(bound)(start, end, lower.to(torch.float64), upper.to(torch.float64))
@@ -103,7 +115,7 @@ def _constant(value: Tensor) -> Tensor:
     return lift(value) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def _values(loss: Tensor) -> tuple[Tensor, Tensor]:
+def _values(loss: Tensor) -> tuple[Tensor, ...]:
     if not isinstance(loss, Enclosure) or loss.dim() != 0:
         kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise EnclosureError(f"the loss must return one number that depends on the parameters, got {kind}")

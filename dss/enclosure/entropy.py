@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
-from dss.enclosure.losses import reduced, under
+from dss.enclosure.losses import reduced, under, weighted
 from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
-from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
 
 @rule("cross_entropy")
 def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
                   label_smoothing=0.0) -> Enclosure:  # fmt: skip
-    """log sum_j exp(z_j - z_y): every other logit up by its error, that of the label down.
+    """log sum_j exp(z_j - z_y) of the differences of logits, each as large as its unknowns make it.
 
     Targets with a share q_k for each class: sum_k q_k log sum_j exp(z_j - z_k), each term at its own worst case.
     """
@@ -28,9 +28,9 @@ def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, 
     share = counted.to(torch.float64) if weight is None else weight.to(torch.float64)[label] * counted
     if label_smoothing:
         labels = torch.nn.functional.one_hot(label, x.shape[-1]).to(torch.float64)
-        losses = _scaled(_shared(x, _smoothed(labels, label_smoothing), weight), counted.to(torch.float64))
+        losses = weighted(_shared(x, _smoothed(labels, label_smoothing), weight), counted.to(torch.float64))
     else:
-        losses = _scaled(_labelled(x, label), share)
+        losses = weighted(_labelled(x, label), share)
     return reduced(losses, reduction, share)
 
 
@@ -48,24 +48,17 @@ def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
     return shares * (1 - smoothing) + smoothing / shares.shape[-1]
 
 
-def _scaled(losses: Enclosure, share: Tensor) -> Enclosure:
-    """Losses times constants >= 0, ceilings too."""
-    scaled = settled(losses.center * share, losses.slope * share, losses.error * share)
-    scaled.ceiling = tuple(raised(side * share, (side * share).abs()) for side in losses.ceiling)
-    return scaled
-
-
 def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
     """The loss of each sample; `x` has its classes last."""
-    index, error = label.unsqueeze(-1), x.error.expand(x.center.shape)
+    index = label.unsqueeze(-1)
+    gap = x - x.gather(-1, index)
 
-    def entropy(z: Tensor, error: Tensor) -> Tensor:
-        gap = (z + error) - (z - error).gather(-1, index)
+    def entropy(gap: Tensor) -> Tensor:
         return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
 
     slack = _slack(x)
-    ceiling = tuple(raised(entropy(x.center + sign * x.slope, error), slack) for sign in (-1, 1))
-    return under((entropy(x.center, -x.reach.expand(x.center.shape)) - slack).clamp(min=0.0), ceiling)
+    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius), slack) for corner in CORNERS)
+    return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 
 def _slack(x: Enclosure) -> Tensor:
@@ -76,18 +69,19 @@ def _slack(x: Enclosure) -> Tensor:
 
 def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
     """The loss of each sample whose target is a share (>= 0) for each class."""
-    if bool((shares < 0).any()):
-        raise EnclosureError("targets of cross-entropy must not be negative: the loss would not be convex")
+    # The loss would not be convex: nothing is known.
+    shares = torch.where((shares < 0).any(-1, keepdim=True), torch.nan, shares)
     shares = shares if weight is None else shares * weight
     same = torch.eye(x.center.shape[-1], dtype=torch.bool, device=x.center.device)
 
-    def entropy(z: Tensor, error: Tensor) -> Tensor:
-        gap = (z + error).unsqueeze(-2) - (z - error).unsqueeze(-1)
+    gap = x.unsqueeze(-2) - x.unsqueeze(-1)
+
+    def entropy(gap: Tensor) -> Tensor:
         return (torch.logsumexp(gap.masked_fill(same, 0.0), -1) * shares).sum(-1)
 
     slack = _slack(x) * shares.sum(-1) * (1 + x.center.shape[-1])
-    ceiling = tuple(raised(entropy(x.center + sign * x.slope, x.error), slack) for sign in (-1, 1))
-    return under((entropy(x.center, -x.reach) - slack).clamp(min=0.0), ceiling)
+    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius), slack) for corner in CORNERS)
+    return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 
 class Choice(torch.Tensor):
@@ -122,11 +116,7 @@ def argmax(x, dim=None, keepdim: bool = False) -> Choice:
 
 def _wrong(x: Enclosure, label: Tensor) -> Enclosure:
     """1 where the label is not the largest logit: 0 only if it is proved to be, by a margin on the whole cell."""
-    index, reach = label.unsqueeze(-1), x.reach.expand(x.center.shape)
-    low, high = x.center - reach - _slack(x).unsqueeze(-1), x.center + reach + _slack(x).unsqueeze(-1)
-    others = high.scatter(-1, index, -torch.inf).amax(-1)
-    best = low.scatter(-1, index, -torch.inf).amax(-1)
-    right = low.gather(-1, index).squeeze(-1) > others
-    wrong = high.gather(-1, index).squeeze(-1) < best
-    most, least = (~right).to(torch.float64), wrong.to(torch.float64)
-    return under(least, (most, most))
+    index, slack = label.unsqueeze(-1), _slack(x)
+    low, high = (part.scatter(-1, index, -torch.inf).amax(-1) for part in (x - x.gather(-1, index)).extent)
+    most, least = (~(high + slack < 0)).to(torch.float64), (low - slack > 0).to(torch.float64)
+    return under(least, (most,) * len(CORNERS))

@@ -1,53 +1,53 @@
-"""Convex functions with kinks: ReLU and its kin, max-pooling and maxima.
+"""Functions with kinks: ReLU and its kin, maxima, max-pooling.
 
-One idea serves all. For f convex and increasing in the error, f(c + e + g tau) is convex in tau, so its chord over
-[-1, 1] lies above. Below lies any line that supports f, moved down by the error. Half way between the two is the
-enclosure; their larger distance at tau = -1 and +1 is twice its error. Nothing is lost where no kink is in reach.
+Over the range [l, u] of z the chord of relu has the slope s = u / (u - l), and relu(z) - s z lies in [0, -s l]: convex,
+it is largest at the ends, and 0 at the kink. So relu(z) is s z and a gap, with all that z shares with others; the gap
+is zero where the kink is out of reach.
 """
 
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from dss.enclosure.rounding import largest
+from dss.enclosure.arithmetic import subtract
+from dss.enclosure.rounding import ELEMENTWISE, UNIT, largest
+from dss.enclosure.shapes import broadcast, rearranged
+from dss.enclosure.signs import total, with_unknowns
 from dss.enclosure.value import Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
 
 def kink(x, left: float, right: float) -> Enclosure:
-    """f(z) = left z for z < 0 and right z for z > 0, left <= right.
-
-    Above: the chord m + h tau of max(f(z + e), f(z - e)). Below: a (z - sign(a) e) for any a in [left, right]; taken
-    are the chord's slope, best for small errors, and the slope on the center's side, best for large ones. The two lines
-    are at most m - a c + |a| e + |h - a g| apart.
-    """
+    """f(z) = left z for z < 0 and right z for z > 0, left <= right: left z + (right - left) relu(z)."""
     x = lift(x)
-    ends = [x.center - x.slope, x.center + x.slope]
-    first, last = (_highest(z, x.error, left, right) for z in ends)
-    middle, half = (first + last) / 2, (last - first) / 2
-    steep = torch.where(x.slope == 0, right, half / x.slope).clamp(left, right)
-    flat = torch.where(x.center < 0, torch.full_like(x.center, left), right)
-    gaps = [middle - _line(a, x) + (half - a * x.slope).abs() for a in (steep, flat)]
-    a = torch.where(gaps[0] <= gaps[1], steep, flat)
-    size = (largest(x.center) + largest(x.slope) + largest(x.error)) * (1 + max(abs(left), abs(right)))
-    return settled((middle + _line(a, x)) / 2, (half + a * x.slope) / 2, torch.minimum(*gaps) / 2, size)
+    low, high = _extent(x)
+    share, gap = _chord_of_relu(low, high)
+    steep, half = left + (right - left) * share, (right - left) * gap / 2
+    signs, rest = with_unknowns(_times(steep, x.signs), half)
+    size = (x.most + largest(x.error)) * (1 + max(abs(left), abs(right)))
+    return settled(steep * x.center + half, steep * x.slope, steep.abs() * x.error + rest, _times(steep, x.bend),
+                   signs, magnitude=size)  # fmt: skip
 
 
-def _highest(z: Tensor, error: Tensor, left: float, right: float) -> Tensor:
-    """The largest value of f within `error` of z."""
-    top = _bent(z + error, left, right)
-    return top if left >= 0 else torch.maximum(top, _bent(z - error, left, right))
+def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
+    return None if part is None else factor * part
 
 
-def _bent(z: Tensor, left: float, right: float) -> Tensor:
-    return z.clamp(min=0.0) if (left, right) == (0.0, 1.0) else torch.maximum(left * z, right * z)
+def _extent(x: Enclosure) -> tuple[Tensor, Tensor]:
+    """The range of values, rounded outwards."""
+    low, high = x.extent
+    margin = 8 * UNIT * (low.abs() + high.abs() + x.center.abs())
+    return low - margin, high + margin
 
 
-def _line(a: Tensor, x: Enclosure) -> Tensor:
-    """The constant of the line a (z - sign(a) e)."""
-    return a * x.center - a.abs() * x.error
+def _chord_of_relu(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """A slope s in [0, 1], and g so that relu(z) - s z lies in [0, g] on the range; g is that of the s at hand."""
+    touches = (low < 0) & (high > 0)
+    share = torch.where(touches, (high / (high - low)).clamp(0.0, 1.0), (low >= 0).to(low.dtype))
+    gap = torch.maximum(-share * low, (1 - share) * high) * (1 + ELEMENTWISE)
+    known = touches | (low >= 0) | (high <= 0)
+    return share, torch.where(touches, gap, torch.where(known, 0.0, torch.nan))
 
 
 @rule("relu")
@@ -92,53 +92,73 @@ def relu6(x) -> Enclosure:
 
 @rule("maximum")
 def maximum(x, y) -> Enclosure:
-    """y + relu(x - y)."""
-    return y + kink(x - y, 0.0, 1.0)
+    """x + relu(y - x) = (1 - s) x + s y and the gap of relu at y - x."""
+    x, y = lift(x), lift(y)
+    shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
+    x, y = broadcast(x, shape), broadcast(y, shape)
+    share, gap = _chord_of_relu(*_extent(subtract(y, x)))
+    rest, half = 1 - share, gap / 2
+    size = sum(z.most + largest(z.error) for z in (x, y))
+    signs, left = with_unknowns(total(_times(rest, x.signs), _times(share, y.signs)), half)
+    bends = [part for part in (_times(rest, x.bend), _times(share, y.bend)) if part is not None]
+    return settled(rest * x.center + share * y.center + half, rest * x.slope + share * y.slope,
+                   rest * x.error + share * y.error + left, sum(bends) if bends else None, signs, magnitude=size)  # fmt: skip
 
 
 @rule("minimum")
 def minimum(x, y) -> Enclosure:
-    """y - relu(y - x)."""
-    return y - kink(y - x, 0.0, 1.0)
-
-
-def _winners(x: Enclosure, pool, pick) -> Enclosure:
-    """The maximum over groups: `pool(values)` takes it and `pick(values)` takes the entry that wins at the center.
-
-    Above: the chord of the maximum of c + e + g tau. Below: the line of the winner, less its error.
-    """
-    above = [pool(x.center + sign * x.slope + x.error) for sign in (-1, 1)]
-    center, slope, error = (pick(part.expand(x.center.shape)) for part in (x.center, x.slope, x.error))
-    below = [center + sign * slope - error for sign in (-1, 1)]
-    middle = (above[0] + above[1] + below[0] + below[1]) / 4
-    tilt = (above[1] - above[0] + below[1] - below[0]) / 4
-    gap = torch.maximum(above[0] - below[0], above[1] - below[1]) / 2
-    return settled(middle, tilt, gap, largest(center) + largest(slope) + largest(x.error) + largest(above[1]))
+    """-max(-x, -y)."""
+    return -maximum(-lift(x), -lift(y))
 
 
 @rule("amax")
 def amax(x, dim=-1, keepdim: bool = False) -> Enclosure:
-    """The largest entry along one dimension."""
-    index = x.center.argmax(dim, keepdim=True)
-
-    def pick(part: Tensor) -> Tensor:
-        picked = part.gather(dim, index)
-        return picked if keepdim else picked.squeeze(dim)
-
-    return _winners(x, lambda part: part.amax(dim, keepdim), pick)
+    """The largest entry along one dimension, as a knock-out of pairs."""
+    while (count := x.shape[dim]) > 1:
+        half = count // 2
+        best = maximum(x.narrow(dim, 0, half), x.narrow(dim, half, half))
+        x = torch.cat([best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
+    return x if keepdim else x.squeeze(dim)
 
 
-def _max_pool(function, dims: int, x, *shape, return_indices=False, **options) -> Enclosure:
-    """The winner at the center against the best that another entry could be."""
+def _max_pool(dims: int, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
+              return_indices=False) -> Enclosure:  # fmt: skip
+    """Maxima of shifted copies, one dimension after the other.
+
+    What lies beyond the border takes no part: another entry of the window, seen twice, stands in for it.
+    """
     if return_indices:
         raise EnclosureError("no rule encloses the indices of a maximum; call max_pool with return_indices=False")
-    _, index = function(x.center, *shape, return_indices=True, **options)
+    kernel, stride, padding, dilation = (_each(dims, part) for part in (kernel_size, stride or kernel_size, padding, dilation))
+    for i in range(dims):
+        dim = x.dim() - dims + i
+        x = _max_along(x, dim, kernel[i], stride[i], padding[i], dilation[i], ceil_mode)
+    return x
 
-    def pick(part: Tensor) -> Tensor:
-        return part.flatten(-dims).gather(-1, index.flatten(-dims)).reshape(index.shape)
 
-    return _winners(x, lambda part: function(part, *shape, **options), pick)
+def _each(dims: int, value) -> tuple[int, ...]:
+    value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return value * dims if len(value) == 1 else value
 
 
-rule("max_pool1d")(partial(_max_pool, F.max_pool1d, 1))
-rule("max_pool2d")(partial(_max_pool, F.max_pool2d, 2))
+def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> Enclosure:
+    size, span = x.shape[dim], dilation * (kernel - 1) + 1
+    room = size + 2 * padding - span
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    count -= ceil and (count - 1) * stride >= size + padding  # torch drops a window that starts beyond the border
+    best = None
+    for step in range(-padding, span - padding, dilation):
+        last = step + (count - 1) * stride
+        if step >= 0 and last < size:  # a view, which is much faster than a copy
+            part = x[(slice(None),) * dim + (slice(step, last + 1, stride),)]
+        else:
+            places = torch.arange(step, last + 1, stride, device=x.device)
+            places = torch.where(places < 0, places % dilation, places)
+            places = torch.where(places < size, places, size - 1 - (size - 1 - places) % dilation)
+            part = rearranged(partial(torch.index_select, dim=dim, index=places), x)
+        best = part if best is None else maximum(best, part)
+    return best
+
+
+rule("max_pool1d")(partial(_max_pool, 1))
+rule("max_pool2d")(partial(_max_pool, 2))

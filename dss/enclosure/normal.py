@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dss.enclosure.rounding import gamma, raised
-from dss.enclosure.smooth import RSQRT, apply, nearer, ranged
+from dss.enclosure.rounding import WIDE, gamma, largest, raised
+from dss.enclosure.shapes import per_row
+from dss.enclosure.smooth import EXP, RSQRT, apply, nearer, ranged
 from dss.enclosure.value import Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
@@ -72,54 +73,50 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
 
 @rule("softmax")
 def softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
-    """Taylor at the center with p = softmax(c): the slope is p (g - p.g), the remainder by the second derivative.
-
-    A displacement common to all logits changes nothing, so d counts from p.g tau. With |d| <= r <= R, p'' [d, d] =
-    q ((d - q.d)^2 - Var_q d) for a q on the way, which is at most exp(2 R) p; half of it lies between -q Var / 2 and
-    q (r + q.r)^2 / 2. To first order E moves entry i by p_i ((1 - p_i) e_i + sum p_j e_j over the others).
-    """
+    """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
+    common, so p changes by a factor of at most exp(2 R)."""
     x = lift(x)
-    center, slope, error = (part.expand(x.center.shape) for part in (x.center, x.slope, x.error))
-    p = torch.softmax(center, dim)
-    own = slope - (p * slope).sum(dim, True)
-    reach, spread = own.abs() + error, (p * error).sum(dim, True)
-    most = reach.amax(dim, True)
-    growth = torch.exp(2 * most)
-    average = torch.minimum(growth * (p * reach).sum(dim, True), most)
-    variance = torch.minimum(growth * (p * reach * reach).sum(dim, True), most * most)
-    weight = torch.clamp(growth * p, max=1.0) / 4
-    up, down = weight * (reach + average) ** 2, weight * variance
-    error = p * ((1 - 2 * p).clamp(min=0.0) * error + spread) + up + down
-    scale = 1 + center.abs() + x.slope.abs() + most
-    error = raised(error, p * scale, gamma(center.shape[dim]))
-    taylor = settled(p + (up - down), p * own, error, p * scale + up + down)
-    return nearer(taylor, _between_extremes(p, growth))
-
-
-def _between_extremes(p: Tensor, growth: Tensor) -> Enclosure:
-    """Each logit moves by at most R, so odds, and with them p, change by a factor of at most exp(2 R)."""
-    return ranged(p / growth, torch.clamp(p * growth, max=1.0))
+    p = torch.softmax(x.center, dim)
+    growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
+    return nearer(apply(EXP, log_softmax(x, dim)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
 
 
 @rule("logsumexp")
 def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
-    """Taylor: the gradient is p = softmax(c) and the second derivative the variance of d under some q on the way.
+    """Taylor with p = softmax(c): log sum exp(c + d) = log sum exp(c) + p.d + Var_q(d) / 2 for a q on the way.
 
-    The variance ignores a displacement common to all, so d counts from p.g tau; it lies between 0 and both R^2 and
-    exp(2 R) sum p r^2.
+    The variance ignores a displacement common to all, so d counts from p.g tau: |d| <= r <= R, and the odds of q are
+    within exp(2 R) of those of p. With d = g tau + w, |w| <= v, Var_p(d) is tau^2 Var_p(g) up to sum p v (2 |g| + v),
+    and Var_q(d) differs from it by (exp(2 R) - 1) sum p r^2 at most. Where that is more, Var_q(d) lies in
+    [0, min(exp(2 R) sum p r^2, R^2)].
     """
     x = lift(x)
     dim = dim[0] if isinstance(dim, (tuple, list)) else dim
-    slope, error = (part.expand(x.center.shape) for part in (x.slope, x.error))
     p = torch.softmax(x.center, dim)
-    tilt = (p * slope).sum(dim, True)
-    reach = (slope - tilt).abs() + error
-    most = reach.amax(dim, keepdim)
-    variance = torch.minimum(torch.exp(2 * most) * (p * reach * reach).sum(dim, keepdim), most * most) / 4
-    value, lost = torch.logsumexp(x.center, dim, keepdim), gamma(x.center.shape[dim])
+
+    def fold(part: Tensor) -> Tensor:
+        return (p * part).sum(dim, keepdim)
+
+    own, reach, rest = _relative(x, p, dim)
+    most, square = reach.amax(dim, keepdim), fold(reach * reach)
+    tilt, lost = fold(own * own), fold(rest * (2 * own.abs() + rest)) + torch.expm1(2 * most) * square
+    whole = torch.minimum(torch.exp(2 * most) * square, most * most)
+    split = lost < whole / 2
+    bent = torch.where(split, tilt, whole) / 4
+    bend = torch.where(split, bent, 0.0)
+    bend = bend if x.bend is None else bend + fold(x.bend)
+    value, rounding = torch.logsumexp(x.center, dim, keepdim), gamma(x.center.shape[dim])
     magnitude = x.magnitude.amax(dim, keepdim) + most + 1
-    error = raised((p * error).sum(dim, keepdim) + variance, value.abs() + magnitude, lost)
-    return settled(value + variance, tilt if keepdim else tilt.squeeze(dim), error, magnitude)
+    error = fold(x.error) + torch.where(split, lost / 2, bent)
+    error = raised(error, value.abs() + magnitude + whole, rounding)
+    return settled(value + bent, fold(x.slope), error, bend, per_row(fold, x.signs), magnitude=magnitude)
+
+
+def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacements from the mean one: slope, reach, and what of the reach is not the slope."""
+    own = x.slope - (p * x.slope).sum(dim, True)
+    rest = (x.curvature + x.radius).expand(x.center.shape) * WIDE
+    return own, own.abs() + rest + gamma(p.shape[dim]) * largest(x.slope), rest
 
 
 @rule("log_softmax")
@@ -162,4 +159,5 @@ def _averaged(x: Enclosure, pool, terms: int) -> Enclosure:
     """A mean with weights >= 0 of each component."""
     center, slope, error, large = (pool(part.expand(x.center.shape)) for part in
                                    (x.center, x.slope, x.error, x.magnitude))  # fmt: skip
-    return Enclosure(center, slope, raised(error, large, gamma(terms)))
+    bend = None if x.bend is None else pool(x.bend)
+    return Enclosure(center, slope, raised(error, large, gamma(terms)), bend, per_row(pool, x.signs))

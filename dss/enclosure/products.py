@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dss.enclosure.rounding import ELEMENTWISE, gamma, largest, raised
+from dss.enclosure.shapes import per_row, rearranged
+from dss.enclosure.signs import total, wide
 from dss.enclosure.value import Enclosure, lift, rule
 from dss.errors import EnclosureError
 
@@ -15,36 +17,72 @@ from dss.errors import EnclosureError
 def bilinear(function: Callable[[Tensor, Tensor], Tensor], x, y, bias=0.0, *, terms: int) -> Enclosure:
     """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
 
-    (c + g tau + E)(c' + g' tau + E'): the center is f(c, c') + f(g, g') / 2 because tau^2 lies in [0, 1], the slope
-    f(g, c') + f(c, g'), the error |f(g, g')| / 2 + f(e, |c'| + |g'|) + f(|c| + |g| + e, e'), as f sums products.
+    With q = 2 tau^2 - 1, so that tau^2 = (1 + q) / 2, the product of (c + g tau + b q + s + E) and (c' + g' tau + ...)
+    has the center f(c, c') + f(g, g') / 2, the slope f(g, c') + f(c, g'), the bend f(b, c') + f(c, b') + f(g, g') / 2
+    and the signs f(s, c') + f(c, s'). What is left is of third order, and an error.
     """
     x, y, bias = lift(x), lift(y), lift(bias)
-    center, slope = function(x.center, y.center) + bias.center, bias.slope
-    error = _spread(function, x, y, terms) + bias.error
+    center, slope, bend = function(x.center, y.center) + bias.center, bias.slope, bias.bend
     if not x.still:
         slope = slope + function(x.slope, y.center)
     if not y.still:
         slope = slope + function(x.center, y.slope)
     if not (x.still or y.still):
-        bend = function(x.slope, y.slope)
-        center, error = torch.add(center, bend, alpha=0.5), torch.add(error, bend.abs(), alpha=0.5)
-    size = largest(center) + largest(slope) + largest(bias.center)
-    return Enclosure(center, slope, raised(error, size, gamma(terms) + ELEMENTWISE))
+        half = function(x.slope, y.slope) / 2
+        center, bend = center + half, _sum(bend, half)
+    if x.bend is not None:
+        bend = _sum(bend, function(x.bend, y.center))
+    if y.bend is not None:
+        bend = _sum(bend, function(x.center, y.bend))
+    signs = total(per_row(lambda row: function(row, y.center), x.signs),
+                  per_row(lambda row: function(x.center, row), y.signs))  # fmt: skip
+    error = _spread(function, x, y, terms) + _third_order(function, x, y) + bias.error
+    result = Enclosure(center, slope, error, bend, total(signs, wide(bias.signs, center.dim())))
+    error = raised(error, result.most + largest(bias.center), gamma(terms) + ELEMENTWISE)
+    result.error = error if error.dim() == 0 else error.expand(center.shape)
+    return result
+
+
+def _sum(one: Tensor | None, other: Tensor) -> Tensor:
+    return other if one is None else one + other
+
+
+def _third_order(function: Callable, x: Enclosure, y: Enclosure) -> Tensor:
+    """|f(g, b') + f(b, g')| + f(b, b') + f(g + b, s') + f(s, g' + b' + s'), without signs but for the first."""
+    error, tilted = x.center.new_zeros(()), []
+    if x.bend is not None and not y.still:
+        tilted.append(function(x.bend, y.slope))
+    if y.bend is not None and not x.still:
+        tilted.append(function(x.slope, y.bend))
+    if tilted:
+        error = sum(tilted).abs()
+    if x.bend is not None and y.bend is not None:
+        error = error + function(x.curvature, y.curvature)
+    if y.signs is not None and not (x.still and x.bend is None):
+        error = error + function(_drift(x), y.shared)
+    if x.signs is not None and not y.fixed:
+        error = error + function(x.shared, _drift(y) + y.shared)
+    return error
+
+
+def _drift(x: Enclosure) -> Tensor:
+    """How far tau takes an entry."""
+    return (x.slope.abs() + x.curvature).expand(x.center.shape)
 
 
 def _spread(function: Callable, x: Enclosure, y: Enclosure, terms: int) -> Tensor:
-    """The error that comes in, f(e, Y) + f(X + e, e'), and gamma f(X, Y) for the rounding of center and slope.
+    """The error that comes in, f(e, Y) + f(X + e, e'), and gamma f(X, Y) for the rounding of all parts.
 
     An error that is one number for a whole tensor (rounding of the weights) is bounded by the largest entry it meets.
     """
-    most, other, lost = (largest(x.center) + largest(x.slope), largest(y.center) + largest(y.slope), gamma(terms))
+    lost = gamma(terms)
     if x.error.dim() == 0 and y.error.dim() == 0:
-        return terms * (x.error * other + (most + x.error) * (y.error + lost * other))
+        return terms * (x.error * y.most + (x.most + x.error) * (y.error + lost * y.most))
     if x.error.dim() == 0:
-        return function(x.magnitude + x.error, y.error + lost * y.magnitude) + terms * x.error * other
-    spread = function(torch.add(x.error, x.magnitude, alpha=lost), y.magnitude)
+        return function(x.magnitude + x.error, y.error + lost * y.magnitude) + terms * x.error * y.most
+    spread = function(x.error + lost * x.most, y.magnitude.expand(y.center.shape))
     if y.error.dim() == 0:
-        return spread + terms * y.error * (most + largest(x.error))
+        return spread + terms * y.error * (x.most + largest(x.error))
     return spread + function(x.magnitude + x.error, y.error)
 
 
@@ -95,8 +133,7 @@ def embedding(indices, weight, *_args, max_norm=None, **_options) -> Enclosure:
     """Rows of the table: nothing is computed, so nothing is lost."""
     if max_norm is not None:
         raise EnclosureError("no rule encloses an embedding with max_norm: it changes its table; train without it")
-    return Enclosure(*(part if part.dim() == 0 else F.embedding(indices, part)
-                       for part in (weight.center, weight.slope, weight.error)))  # fmt: skip
+    return rearranged(lambda table: F.embedding(indices, table), lift(weight))
 
 
 class _Convolution(torch.autograd.Function):
@@ -112,9 +149,13 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, x: Tensor, weight: Tensor, dims: int, options: tuple):
+        x_at, weight_at = in_dims[:2]
+        if weight_at is None:  # one weight for all: more images
+            rows = x.movedim(x_at, 0)
+            return _Convolution.apply(rows.flatten(0, 1), weight, dims, options).unflatten(0, rows.shape[:2]), 0
         rows = (part.movedim(at, 0) if at is not None else [part] * info.batch_size
                 for part, at in zip((x, weight), in_dims))  # fmt: skip
-        return torch.stack([_Convolution.forward(a, b, dims, options) for a, b in zip(*rows)]), 0
+        return torch.stack([_Convolution.apply(a, b, dims, options) for a, b in zip(*rows)]), 0
 
 
 def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Enclosure:

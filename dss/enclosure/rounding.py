@@ -24,6 +24,10 @@ ELEMENTWISE = 64 * UNIT
 """Relative error of an elementwise formula of at most 16 operations and 2 elementary functions, with room to spare."""
 
 
+WIDE = 1 + 1e-12
+"""Covers the rounding of errors, which are sums of at most 4,000 terms >= 0, and of what is needed to few digits only."""
+
+
 def gamma(terms: int) -> float:
     """Relative error `n u / (1 - n u)` of a sum of `terms` products in any order, and of four operations after it."""
     lost = (terms + 8) * UNIT

@@ -1,9 +1,12 @@
 """Operations that only move entries about: each component goes through torch's own function, exactly."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dss.enclosure.signs import padded
 from dss.enclosure.value import Enclosure, lift, rule, rule_with_function
 from dss.errors import EnclosureError
 
@@ -19,7 +22,8 @@ def rearranged(function, x: Enclosure) -> Enclosure:
     """`function`, applied to each component; one that is a single number for all entries stays as it is."""
     whole = x.center.dim() == 0
     parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
-    result = Enclosure(*parts)
+    bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
+    result = Enclosure(*parts, bend, signs)
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     _share(x, result)
@@ -52,11 +56,22 @@ def expand_as(x, other) -> Enclosure:
     return rearrange(Tensor.expand, x, tuple(other.shape))
 
 
+def per_row(function, signs: Tensor | None) -> Tensor | None:
+    """`function` of the rows of every unknown."""
+    return None if signs is None else torch.vmap(function)(signs)
+
+
 @rule_with_function("chunk", "split", "unbind", "tensor_split")
 def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     """The parts of one tensor."""
-    whole = [part.expand(x.center.shape) for part in (x.center, x.slope, x.error)]
-    results = tuple(Enclosure(*parts) for parts in zip(*(func(part, *args, **kwargs) for part in whole)))
+
+    def cut(part: Tensor) -> tuple[Tensor, ...]:
+        return func(part, *args, **kwargs)
+
+    whole = [cut(part.expand(x.center.shape)) for part in (x.center, x.slope, x.error)]
+    nothing = [None] * len(whole[0])
+    bends = nothing if x.bend is None else cut(x.bend)
+    results = tuple(Enclosure(*parts) for parts in zip(*whole, bends, per_row(cut, x.signs) or nothing))
     _share(x, *results)
     return results
 
@@ -65,16 +80,34 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
 def joined(func, tensors, *args, **kwargs) -> Enclosure:
     """Many tensors as one."""
     tensors = [lift(tensor) for tensor in tensors]
-    whole = ([part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors)
-    return Enclosure(*(func(parts, *args, **kwargs) for parts in zip(*whole)))
+    return combined(lambda *parts: func(parts, *args, **kwargs), *tensors)
+
+
+def combined(function, *tensors: Enclosure) -> Enclosure:
+    """`function` of several tensors, linear in them and without arithmetic, of each component."""
+    whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
+    parts = [function(*parts) for parts in zip(*whole)]
+    bends = None
+    if any(x.bend is not None for x in tensors):
+        bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
+    count = max((len(x.signs) for x in tensors if x.signs is not None), default=0)
+    if not count:
+        return Enclosure(*parts, bends)
+    none = [x.center.new_zeros(0, *x.center.shape) for x in tensors]
+    rows = (padded(zero if x.signs is None else x.signs, count) for x, zero in zip(tensors, none))
+    return Enclosure(*parts, bends, torch.vmap(function)(*rows))
 
 
 @rule("pad")
 def pad(x, pad, mode: str = "constant", value: float | None = None) -> Enclosure:
     """New entries are the constant, exactly, or copies of old ones."""
-    whole = [part.expand(x.center.shape) for part in (x.center, x.slope, x.error)]
-    fills = (value or 0.0, 0.0, 0.0) if mode == "constant" else (None, None, None)
-    return Enclosure(*(F.pad(part, pad, mode, fill) for part, fill in zip(whole, fills)))
+    if mode != "constant":
+        return rearranged(lambda part: F.pad(part, pad, mode), x)
+    framed = rearranged(lambda part: F.pad(part, pad), x)
+    if not value:
+        return framed
+    inside = F.pad(torch.ones_like(x.center, dtype=torch.bool), pad)
+    return where(inside, framed, value)
 
 
 @rule("where")
@@ -83,8 +116,13 @@ def where(condition, x, y) -> Enclosure:
     if isinstance(condition, Enclosure):
         raise EnclosureError("no rule encloses 'where' with a condition that depends on the parameters")
     x, y = lift(x), lift(y)
-    return Enclosure(*(torch.where(condition, getattr(x, part), getattr(y, part))
-                       for part in ("center", "slope", "error")))  # fmt: skip
+    shape = torch.broadcast_shapes(condition.shape, x.center.shape, y.center.shape)
+    return combined(partial(torch.where, condition), broadcast(x, shape), broadcast(y, shape))
+
+
+def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
+    """With its entries repeated."""
+    return x if x.center.shape == shape else rearranged(lambda part: part.expand(shape), x)
 
 
 @rule("masked_fill")

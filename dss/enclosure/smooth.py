@@ -1,8 +1,9 @@
-"""Smooth functions of one variable, to first order with the exact range of the second derivative.
+"""Smooth functions of one variable, to second order with the exact range of the second derivative.
 
-Taylor at the center: s(c + d) = s(c) + s'(c) d + s''(x) d^2 / 2, d = g tau + E, d^2 in [0, r^2] and r = |g| + e. With
-s'' in [low, high] on the range (0 included, as d may vanish) the center moves by (high + low) r^2 / 4, the slope is
-s'(c) g and the error |s'(c)| e + (high - low) r^2 / 4. Where r is large, the bare range of s is the better enclosure.
+Taylor at the center c: s(c + d) = s(c) + s'(c) d + s''(c) d^2 / 2 + (s''(x) - s''(c)) d^2 / 2 with x on the way. Of
+d = g tau + w, where |w| <= v, the part g^2 tau^2 = g^2 (1 + q) / 2 of d^2 is kept and at most 2 |g| v + v^2 is not.
+The last term is of third order: with s'' in [low, high] on the range and d^2 in [0, r^2] its bounds are known. Where r
+is large, the bare range of s is the better enclosure.
 """
 
 import math
@@ -13,11 +14,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dss.enclosure.rounding import UNIT, raised
-from dss.enclosure.value import Enclosure, lift, rule, settled
-
-_WIDE = 1 + 1e-12
-"""Second derivatives are needed to three digits; this covers whatever their evaluation loses."""
+from dss.enclosure.rounding import UNIT, WIDE, raised
+from dss.enclosure.signs import aligned
+from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Curve:
 
 
 def bends(curve: Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """The range of s'' on [low, high], widened to contain 0: its values at the ends and at the turns between."""
+    """The range of s'' on [low, high]: its values at the ends and at the turns between."""
     first, second = curve.bend(low), curve.bend(high)
     least, most = torch.minimum(first, second), torch.maximum(first, second)
     for place, value in curve.turns:
@@ -51,37 +50,58 @@ def bends(curve: Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
         least = torch.where(inside, least.clamp(max=value), least)
         most = torch.where(inside, most.clamp(min=value), most)
     slack = 1e-12 * curve.scale if curve.scale is not None else 0.0
-    return (least * _WIDE - slack).clamp(max=0.0), (most * _WIDE + slack).clamp(min=0.0)
+    return least - (1e-12 * least.abs() + slack), most + (1e-12 * most.abs() + slack)
 
 
 def apply(curve: Curve, x) -> Enclosure:
     """Enclose s(x)."""
     x = lift(x)
-    center, reach = x.center, x.reach * _WIDE
-    margin = 4 * UNIT * (center.abs() + reach)
-    low, high = center - reach - margin, center + reach + margin
+    low, high = x.extent
+    margin = 8 * UNIT * (x.center.abs() + low.abs() + high.abs())
+    low, high = low - margin, high + margin
     if curve.positive:
         low = torch.where(low > 0, low, math.nan)
+    result = _taylor(curve, x, low, high)
+    return result if curve.span is None else nearer(result, ranged(*curve.span(low, high)))
+
+
+def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
+    value, steep, curved = (part(x.center) for part in (curve.value, curve.slope, curve.bend))
     least, most = bends(curve, low, high)
-    value, steep, square = curve.value(center), curve.slope(center), reach * reach / 4
-    up, down = most * square, least * square
-    magnitude = value.abs() + steep.abs() * x.reach + up - down
+    tilt, rest, reach = x.slope.abs(), (x.curvature + x.radius) * WIDE, torch.maximum(high - x.center, x.center - low)
+    lost, square = rest * (2 * tilt + rest), reach * reach
+    # What is not tilt may be so large that d^2 is known best as a number in [0, r^2].
+    split = 2 * lost < square
+    bent = curved * torch.where(split, tilt * tilt, square) / 4
+    up, down = (most - curved).clamp(min=0.0) * square / 4, (least - curved).clamp(max=0.0) * square / 4
+    error = steep.abs() * x.error + torch.where(split, curved.abs() * lost / 2, bent.abs()) + (up - down)
+    bend = torch.where(split, bent, 0.0)
+    bend = bend if x.bend is None else bend + steep * x.bend
+    signs = None if x.signs is None else steep * x.signs
+    magnitude = value.abs() + steep.abs() * reach + bent.abs() + up - down
     if curve.scale is not None:
-        magnitude = magnitude + 1 + center.abs()
-    linear = settled(value + (up + down), steep * x.slope, steep.abs() * x.error + (up - down), magnitude)
-    return linear if curve.span is None else nearer(linear, ranged(*curve.span(low, high)))
+        magnitude = magnitude + 1 + x.center.abs()
+    return settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
 
 
 def ranged(low: Tensor, high: Tensor) -> Enclosure:
     """Anything between `low` and `high`, which were computed by elementary functions."""
-    return settled((low + high) / 2, torch.zeros_like(low), (high - low) / 2, low.abs() + high.abs() + 1)
+    size = low.abs() + high.abs() + 1
+    return settled((low + high) / 2, torch.zeros_like(low), (high - low) / 2, magnitude=size)
 
 
 def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
-    """Entry by entry the enclosure with the smaller error. Both hold, so a NaN, which knows nothing, may lose."""
-    choose = one.error <= other.error
-    parts = ("center", "slope", "error")
-    return Enclosure(*(torch.where(choose, getattr(one, part), getattr(other, part)) for part in parts))
+    """Entry by entry the enclosure that is known better. Both hold, so a NaN, which knows nothing, may lose."""
+    choose = one.curvature + one.radius <= other.curvature + other.radius
+    parts = []
+    for name in PARTS:
+        pair = [getattr(x, name) for x in (one, other)]
+        first, second = aligned(*pair) if name == "signs" else pair
+        if first is None and second is None:
+            parts.append(None)
+        else:
+            parts.append(torch.where(choose, 0.0 if first is None else first, 0.0 if second is None else second))
+    return Enclosure(*parts)
 
 
 def rising(function: Callable[[Tensor], Tensor]) -> Callable:
@@ -189,8 +209,13 @@ def reciprocal(x) -> Enclosure:
     """1/x by its sign: sign * (1 / (sign * x)), so that the argument is positive or nothing is known."""
     x = lift(x)
     sign = torch.where(x.center < 0, -1.0, 1.0)
-    result = apply(INVERSE, Enclosure(x.center * sign, x.slope * sign, x.error))
-    return Enclosure(result.center * sign, result.slope * sign, result.error)
+    return _turned(apply(INVERSE, _turned(x, sign)), sign)
+
+
+def _turned(x: Enclosure, sign: Tensor) -> Enclosure:
+    """Times -1 or 1, exactly."""
+    bend, signs = (None if part is None else part * sign for part in (x.bend, x.signs))
+    return Enclosure(x.center * sign, x.slope * sign, x.error, bend, signs)
 
 
 @rule("gelu")
@@ -207,8 +232,9 @@ def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
     """log(1 + exp(beta x)) / beta; torch's line above the threshold lies at most exp(-threshold) / beta below."""
     z = x * beta
     result = apply(SOFTPLUS, z) * (1 / beta)
-    bent = z.center + z.reach > threshold
-    return Enclosure(result.center, result.slope, result.error + bent * (1.001 * math.exp(-threshold) / abs(beta)))
+    beyond = z.extent[1] > threshold
+    result.error = result.error + beyond * (1.001 * math.exp(-threshold) / abs(beta))
+    return result
 
 
 @rule("logsigmoid", "log_sigmoid")

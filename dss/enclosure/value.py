@@ -7,8 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dss.enclosure.rounding import largest, raised
+from dss.enclosure.rounding import WIDE, largest, raised
 from dss.errors import EnclosureError
+
+PARTS = ("center", "slope", "error", "bend", "signs")
+
+CORNERS = ((-1.0, 1.0), (-0.75, 0.0), (-0.25, -1.0), (0.25, -1.0), (0.75, 0.0), (1.0, 1.0))
+"""(tau, q) of a polygon that contains the curve q = 2 tau^2 - 1: tangents at -1, -1/2, 0, 1/2, 1 and the chord. A function
+convex in (tau, q) is largest at one of them."""
 
 _RULES: dict[str, Callable] = {}
 _PLAIN = {
@@ -20,53 +26,109 @@ _PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_nested",
 
 
 class Enclosure(torch.Tensor):
-    """A tensor known to be `center + slope * tau + E`, tau in [-1, 1], |E| <= error, entry by entry.
+    """A tensor of which every entry is `center + slope tau + bend (2 tau^2 - 1) + sum_k signs[k] eps_k + E`.
 
-    It is handed to an unchanged `nn.Module` in place of parameters and data; each operation is answered by the rule
-    registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for
+    tau in [-1, 1] is the place on the cell, eps_k in [-1, 1] are unknown numbers that all entries share, and
+    |E| <= error is each entry's own. What is shared can cancel on the way through a network; an error only grows.
+
+    The value is handed to an unchanged `nn.Module` in place of parameters and data; each operation is answered by the
+    rule registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for
     every entry, and such a slope is zero (the tensor does not move) unless the center is a scalar itself.
 
     Attributes:
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
-        ceiling: None, or the values at tau = -1 and +1 of a function convex in tau that lies above the entry.
+        bend: None for zero.
+        signs: `(k, *shape)`, or None for k = 0; row k belongs to the same eps_k in all tensors of a run.
+        ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
     """
 
     center: Tensor
     slope: Tensor
     error: Tensor
-    ceiling: tuple[Tensor, Tensor] | None
+    bend: Tensor | None
+    signs: Tensor | None
+    ceiling: tuple[Tensor, ...] | None
     views: list[int]
 
     @staticmethod
-    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, *, ceiling=None):
+    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, ceiling=None):
         shape = center.shape
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
         self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
-        self.views = [1]
+        self.bend = None if bend is None else bend.expand(shape)
+        self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
+        self.views, self._most = [1], None
         return self
 
     @property
+    def most(self) -> Tensor:
+        """One number at least as large as every entry's magnitude."""
+        if self._most is None:
+            self._most = largest(self.center) + largest(self.slope)
+            if self.bend is not None:
+                self._most = self._most + largest(self.bend)
+            if self.signs is not None:
+                self._most = self._most + len(self.signs) * largest(self.signs)
+        return self._most
+
+    @property
     def still(self) -> bool:
-        """Whether the tensor does not move with tau."""
+        """Whether the tensor does not move with tau, to first order."""
         return self.slope.dim() == 0 < self.center.dim()
 
     @property
-    def magnitude(self) -> Tensor:
-        """`|center| + |slope|`: the largest absolute value without the error."""
-        return self.center.abs() + self.slope.abs()
+    def fixed(self) -> bool:
+        """Whether nothing of it depends on tau or on the shared unknowns."""
+        return self.still and self.bend is None and self.signs is None
 
     @property
-    def reach(self) -> Tensor:
-        """How far an entry gets from its center: `|slope| + error`."""
-        return self.slope.abs() + self.error
+    def shared(self) -> Tensor:
+        """How far the shared unknowns take an entry: `sum_k |signs[k]|`."""
+        if self.signs is None:
+            return self.center.new_zeros(())
+        return self.signs.abs().sum(0) * WIDE
+
+    @property
+    def curvature(self) -> Tensor:
+        """`|bend|`."""
+        return self.center.new_zeros(()) if self.bend is None else self.bend.abs()
+
+    @property
+    def magnitude(self) -> Tensor:
+        """The largest absolute value without the error."""
+        return self.center.abs() + self.slope.abs() + self.curvature + self.shared
+
+    @property
+    def radius(self) -> Tensor:
+        """How far an entry gets from its place `center + slope tau + bend (2 tau^2 - 1)`."""
+        return self.error + self.shared
+
+    @property
+    def extent(self) -> tuple[Tensor, Tensor]:
+        """The least and the largest value, of which the tau on the cell is found exactly."""
+        tilt, radius = self.slope.abs(), self.radius
+        if self.bend is None:
+            return self.center - (tilt + radius), self.center + (tilt + radius)
+        # The parabola turns inside the cell where |slope| < 4 |bend|, at center - bend - slope^2 / (8 bend).
+        turns = tilt < 4 * self.bend.abs()
+        turn = -self.bend - tilt * tilt / (8 * torch.where(turns, self.bend, 1.0))
+        low, high = self.bend - tilt, self.bend + tilt
+        low, high = (torch.where(turns, pick(end, turn), end) for pick, end in ((torch.minimum, low), (torch.maximum, high)))
+        return self.center + low - radius, self.center + high + radius
+
+    def at(self, corner: tuple[float, float]) -> Tensor:
+        """The place at one of `CORNERS`."""
+        tau, square = corner
+        place = self.center + tau * self.slope
+        return place if self.bend is None else place + square * self.bend
 
     def become(self, other: "Enclosure") -> "Enclosure":
         """Change in place, as `relu_` or `+=` do."""
         if self.views[0] > 1:
             raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
                                  "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in ("center", "slope", "error", "ceiling"):
+        for name in (*PARTS, "ceiling", "_most"):
             setattr(self, name, getattr(other, name))
         return self
 
@@ -142,11 +204,13 @@ def lift(value: Tensor | float) -> Enclosure:
     return Enclosure(center, zero, zero)
 
 
-def settled(center: Tensor, slope: Tensor, error: Tensor, magnitude: Tensor | None = None, **kept) -> Enclosure:
-    """The enclosure computed by an elementwise formula; `magnitude` bounds the terms that were added for its center."""
-    if magnitude is None:
-        magnitude = largest(center) + largest(slope)
-    return Enclosure(center, slope, raised(error, magnitude), **kept)
+def settled(center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, magnitude: Tensor | None = None,
+            ceiling=None) -> Enclosure:  # fmt: skip
+    """The enclosure computed by an elementwise formula; `magnitude` bounds the terms that were added for its parts."""
+    result = Enclosure(center, slope, error, bend, signs, ceiling=ceiling)
+    error = raised(error, result.most if magnitude is None else magnitude)
+    result.error = error if error.dim() == 0 else error.expand(center.shape)
+    return result
 
 
 def _complaint(name: str) -> str:

@@ -17,6 +17,8 @@ from dss.space import ParameterSpace
 
 # Activations of one chunk stay below this, whatever the data's size.
 CHUNK_BYTES = 256 * 2**20
+# The same for bounds on cells: more memory would only be slower.
+CELL_BYTES = 128 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
 BATCH_BYTES = 48 * 2**20
 
@@ -125,23 +127,22 @@ class NetworkObjective(Objective):
             raise EnclosureError(
                 "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
-        fitting = max(1, CHUNK_BYTES // bytes_per_cell(self._bytes, parameters=self.space.size))
-        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
+        # All samples of a few cells go together, or, where that is too much, some samples of one cell.
+        fitting = CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size)
+        cells = (x.split(max(1, fitting)) for x in (starts, ends, lower, upper))
         return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
 
     def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Bounds on as many cells as memory holds for one sample, over the data in chunks."""
+        """Bounds on cells that fit memory, over the data in chunks."""
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
-        rows, samples = self._rows, self._data(starts)
-        spare = CHUNK_BYTES // len(starts) - bytes_per_cell(0, parameters=self.space.size)
-        size = max(1, spare // bytes_per_cell(self._bytes, parameters=0))
-        buffers = self._rows.buffers_like(starts)
+        rows, buffers = self._rows, self._rows.buffers_like(starts)
+        size = max(1, CELL_BYTES // (len(starts) * bytes_per_cell(self._bytes, parameters=0)))
+        parts = list(self._data(starts).chunks(size))
         bounds = [
             enclose(rows.template, rows.loss, start, end, lower, upper, part.inputs, part.target, buffers=buffers)
-            for part in samples.chunks(size)
+            for part in parts
         ]
-        weights = torch.tensor([len(part) for part in samples.chunks(size)], device=starts.device)
-        return weighted_mean(torch.stack(bounds), weights)
+        return weighted_mean(torch.stack(bounds), torch.tensor([len(part) for part in parts], device=starts.device))
 
     def _probe(self, model: nn.Module) -> None:
         """Ask once what the model allows, at its own parameters."""
