@@ -35,9 +35,11 @@ class Measurement(ABC):
         name: of the experiment, for the files of strings.
         finders: the protocol of each variant.
         space: tells weights from biases.
+        shortening: how strict strings are pulled tight.
     """
 
     space: dss.ParameterSpace
+    shortening: dss.Shortening = dss.Shortening()
 
     def __init__(self, name: str, finders: Mapping[str, PaperString]):
         self.name, self.finders = name, finders
@@ -78,15 +80,15 @@ class Measurement(ABC):
         """A strict string pulled tight; what did not pass cannot be."""
         if not dss.certify(problem.judge, path, threshold=problem.threshold).passed:
             return {"connected": False}
-        found = dss.shorten(problem.objective, path, threshold=problem.threshold, judge=problem.judge)
+        found = dss.shorten(problem.objective, path, threshold=problem.threshold, judge=problem.judge, options=self.shortening)
         certificate = self.prove(problem, found.path)
         return {
             "connected": certificate.passed,
             "proven": certificate.proven,
             **self.shape(found.path),
             "max_loss": certificate.max_loss,
-            "converged": found.converged,
-            "change": found.change,
+            "stationarity": found.stationarity,
+            "boundary_share": found.boundary_share,
         }
 
     def shape(self, path: dss.Path) -> Record:

@@ -9,6 +9,7 @@ from dss import InputError, NetworkObjective, Objective, ParameterSpace
 from dss.tasks.nets import PolynomialNet
 
 ROWS_AT_ONCE = 64
+SAMPLE_SEED = 10**6
 
 
 class PolynomialObjective(Objective):
@@ -85,7 +86,8 @@ def midpoint_samples(function: Callable[[Tensor], Tensor], n: int) -> tuple[Tens
 
 def random_samples(function: Callable[[Tensor], Tensor], n: int, seed: int) -> tuple[Tensor, Tensor]:
     """n samples x, y `(n,)` float64 with x uniform in [0, 1]: what the paper's scripts draw."""
-    x = torch.rand(n, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    # Starting points are drawn with small seeds: samples must not share their stream.
+    x = torch.rand(n, generator=torch.Generator().manual_seed(SAMPLE_SEED + seed), dtype=torch.float64)
     return x, function(x)
 
 

@@ -2,12 +2,16 @@
 
 import json
 import math
+from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 
 import dss
-from experiments import compare
+from experiments import compare, cubic_draws, measurement
+from experiments.polynomials import PolynomialMeasurement
 from experiments.results import Results, connected, mean_and_error, work
 
 
@@ -61,3 +65,28 @@ def test_the_figure_has_the_papers_points_only_beside_the_papers_data():
 def test_results_that_are_not_there_are_named(tmp_path):
     with pytest.raises(dss.InputError, match="run the experiment first"):
         compare.load(tmp_path / "none.json")
+
+
+def test_jobs_of_the_scripts_draw_their_own_data_and_are_compared_by_their_means(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "STRINGS", tmp_path / "runs")
+    small = replace(cubic_draws.QUICK, thresholds=(0.3,), pairs=2, samples=40, points=5)
+    results = cubic_draws.run(small, 2, tmp_path / "draws.json")
+    (records,) = results.records["paper"].values()
+    assert [record["job"] for record in records] == [0, 0, 1, 1]
+    jobs = [PolynomialMeasurement(replace(small, seed=job)) for job in (0, 1)]
+    samples = [objective.x for job in jobs for objective in (job.objective, job.judge)]
+    assert all(not torch.equal(a, b) for a, b in combinations(samples, 2))
+    for job, (constant, mean) in zip(jobs, cubic_draws.job_means(records), strict=True):
+        grid = torch.linspace(-0.2, 1.0, 2001, dtype=torch.float64)
+        assert constant == pytest.approx((job.judge.y - grid[:, None]).abs().mean(1).min().item(), abs=1e-3)
+        own = [r["length"] for r in records if r["best_constant"] == constant]
+        assert mean == pytest.approx(np.mean(own))
+
+
+def test_means_of_jobs_stand_beside_the_papers_points(tmp_path):
+    results = Results(tmp_path / "draws.json", {})
+    lengths = {0: (1.2, 1.4), 1: (1.6, 1.8)}
+    results.add("paper", 0.164, [
+        {"job": job, "best_constant": 0.158 + job / 1000, "connected": True, "length": length} for job in lengths for length in lengths[job]
+    ])  # fmt: skip
+    assert "| 0.164 | 2 | 1.5 ± 0.2 | 1.3 to 1.7 | 1.523 ± 0.065 | 1.00 |" in cubic_draws.table(results)
