@@ -22,12 +22,15 @@ STUDY = Study(
     loss=cross_entropy,
     judge_loss=dss.error_rate,
     thresholds=THRESHOLDS,
+    paper_data="CIFAR-10",
+    stand_in_thresholds=(0.8, 0.7, 0.6, 0.5, 0.4),
     optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
     batch_size=128,
 )
+SMALL = replace(STUDY, name="cifar10-small", thresholds=(0.7, 0.5), stand_in_thresholds=(0.7, 0.5), pairs=2, judge_samples=500)
 QUICK = replace(
-    STUDY, thresholds=(0.85,), variants={"paper": (0.98, 1.1)}, pairs=1, points=4, batch_size=32, steps=60, check_every=5
+    STUDY, name="cifar10-quick", thresholds=(0.85,), stand_in_thresholds=None, variants={"paper": (0.98, 1.1)}, pairs=1, points=4, batch_size=32, steps=60, check_every=5
 )
 
 if __name__ == "__main__":
-    main(STUDY, QUICK, cifar10, lambda _: small_images(200, 40, channels=3, size=24), __file__)
+    main(STUDY, SMALL, QUICK, cifar10, lambda: small_images(200, 40, channels=3, size=24), __file__)

@@ -15,17 +15,21 @@ from experiments.networks import Data, Pair
 
 MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
 CROP = 24
+PHOTOS = ("astronaut", "chelsea", "coffee", "immunohistochemistry", "hubble_deep_field", "retina", "rocket", "stereo_motorcycle")
 
 
 def mnist(folder: Path | None) -> Data:
     """MNIST from its four idx files in `folder`, else from OpenML, else Fashion-MNIST; 55,000 and 10,000 images.
+
+    Fashion-MNIST comes in files of the same names; its classes are equally many, MNIST's are not, and so it is told apart.
 
     Raises:
         TaskError: none of them is to be had, or a file is damaged.
     """
     if folder is not None:
         x, y, x_test, y_test = (_idx(folder / name) for name in MNIST_FILES)
-        return Data("MNIST", (x[:55_000, None] / 255, y[:55_000].long()), (x_test[:, None] / 255, y_test.long()))
+        name = "Fashion-MNIST" if len(y.unique(return_counts=True)[1].unique()) == 1 else "MNIST"
+        return Data(name, (x[:55_000, None] / 255, y[:55_000].long()), (x_test[:, None] / 255, y_test.long()))
     fetched = _fetch("mnist_784")
     if fetched is not None:
         x, y = fetched[0].reshape(-1, 1, 28, 28), fetched[1]
@@ -51,23 +55,17 @@ def cifar10(folder: Path | None) -> Data:
 
 
 def photo_patches(train: int, judge: int, seed: int = 0) -> Data:
-    """24x24 patches of scikit-learn's two photos; ten classes, the fifths of each photo's width.
+    """24x24 patches of the ten photos that scikit-image and scikit-learn ship; a patch's class is its photo.
 
     Training patches come from the upper 80 % of a photo, judging ones from the rest.
 
     Raises:
-        TaskError: Pillow, which reads the photos, is not installed.
+        TaskError: scikit-image, or Pillow, which reads the photos, is not installed.
     """
-    from sklearn.datasets import load_sample_images
-
-    try:
-        photos = [torch.from_numpy(photo / 255.0).float().permute(2, 0, 1) for photo in load_sample_images().images]
-    except ImportError as error:
-        raise TaskError("CIFAR-10 is not at hand, and photos need Pillow: give --data FOLDER, or pip install pillow") from error
-    generator = torch.Generator().manual_seed(seed)
+    photos, generator = _photos(), torch.Generator().manual_seed(seed)
     halves = [_patches(photos, count, part, generator) for count, part in ((train, (0.0, 0.8)), (judge, (0.8, 1.0)))]
     mean, deviation = halves[0][0].mean(), halves[0][0].std()
-    return Data("photo patches, china and flower", *(((x - mean) / deviation, y) for x, y in halves))
+    return Data("photo patches", *(((x - mean) / deviation, y) for x, y in halves))
 
 
 def small_images(train: int, judge: int, *, channels: int = 1, size: int = 28) -> Data:
@@ -76,15 +74,27 @@ def small_images(train: int, judge: int, *, channels: int = 1, size: int = 28) -
     return Data("digits, enlarged", _first(parts[0], train), _first(parts[1], judge))
 
 
+def _photos() -> list[Tensor]:
+    """Ten photos `(3, height, width)` in [0, 1]."""
+    try:
+        from skimage import data
+        from sklearn.datasets import load_sample_images
+
+        shipped = [getattr(data, name)() for name in PHOTOS]
+        arrays = [image[0] if isinstance(image, tuple) else image for image in shipped] + load_sample_images().images
+    except ImportError as error:
+        raise TaskError("CIFAR-10 is not at hand, and photos need two packages: give --data FOLDER, or pip install scikit-image pillow") from error
+    return [torch.from_numpy(array / 255.0).float().permute(2, 0, 1) for array in arrays]
+
+
 def _patches(photos: list[Tensor], count: int, part: tuple[float, float], generator: torch.Generator) -> Pair:
-    classes = torch.randint(5 * len(photos), (count,), generator=generator)
+    classes = torch.randint(len(photos), (count,), generator=generator)
     images = []
     for label in classes.tolist():
-        photo, fifth = photos[label // 5], label % 5
-        _, height, width = photo.shape
+        _, height, width = photos[label].shape
         top = _between(int(part[0] * height), int(part[1] * height) - CROP, generator)
-        left = _between(fifth * width // 5, (fifth + 1) * width // 5 - CROP, generator)
-        images.append(photo[:, top : top + CROP, left : left + CROP])
+        left = _between(0, width - CROP, generator)
+        images.append(photos[label][:, top : top + CROP, left : left + CROP])
     return torch.stack(images), classes
 
 

@@ -25,14 +25,16 @@ STUDY = Study(
     loss=cross_entropy,
     judge_loss=cross_entropy,
     thresholds=tuple(log(perplexity) for perplexity in PERPLEXITIES),
+    paper_data="Penn Treebank",
     optimizer=lambda parameters: torch.optim.SGD(parameters, lr=20.0),
     batch_size=20,
     clip_norm=0.25,
     insertion="midpoint",
 )
+SMALL = replace(STUDY, name="ptb-small", thresholds=(log(700), log(300)), pairs=2, judge_samples=500)
 QUICK = replace(
-    STUDY, model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
+    STUDY, name="ptb-quick", model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
 )
 
 if __name__ == "__main__":
-    main(STUDY, QUICK, penn_treebank, lambda _: described_data_sets(), __file__)
+    main(STUDY, SMALL, QUICK, penn_treebank, described_data_sets, __file__)

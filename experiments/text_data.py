@@ -1,5 +1,6 @@
 """Text for the experiments: Penn Treebank where it is at hand, else the King James Bible; words of a fixed vocabulary."""
 
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -31,10 +32,15 @@ def penn_treebank(folder: Path | None) -> Data:
     if program is None:
         raise TaskError("no text is at hand; give --data FOLDER with ptb.train.txt and ptb.test.txt, or install Debian's bible-kjv")
     text = subprocess.run([program, "-f", "Gen1:1-Rev22:21"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+    verses = verses_of(text)
     # Every tenth verse is for the test: one book is unlike another.
-    verses = text.lower().splitlines()
     train, test = ("\n".join(v for i, v in enumerate(verses) if (i % 10 == 9) is held) for held in (False, True))
     return as_data("King James Bible", train, test)
+
+
+def verses_of(text: str) -> list[str]:
+    """The verses in lower case, without their numbers (the first word of a line) and without punctuation."""
+    return [" ".join(re.findall(r"[a-z]+(?:['-][a-z]+)*", line.lower().partition(" ")[2])) for line in text.splitlines()]
 
 
 def described_data_sets(vocabulary: int = 200, sequences: int = 40) -> Data:

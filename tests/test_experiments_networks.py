@@ -53,6 +53,41 @@ def test_mnist_is_read_from_its_own_files(tmp_path):
     assert np.allclose(data.judge[0][:, 0] * 255, arrays[2]) and data.judge[1].tolist() == arrays[3].tolist()
 
 
+def test_fashion_mnist_in_files_of_the_same_names_keeps_its_name(tmp_path):
+    labels = np.repeat(np.arange(10, dtype=np.uint8), 2)
+    images = np.zeros((20, 28, 28), np.uint8)
+    for name, array in zip(image_data.MNIST_FILES, [images, labels] * 2, strict=True):
+        (tmp_path / name).write_bytes(idx(array))
+    assert image_data.mnist(tmp_path).name == "Fashion-MNIST"
+
+
+def test_photo_patches_are_of_their_photo_and_of_their_part(monkeypatch):
+    heights = torch.arange(200.0).view(1, -1, 1).expand(3, 200, 60)
+    monkeypatch.setattr(image_data, "_photos", lambda: [1000 * i + heights for i in range(10)])
+    data = image_data.photo_patches(300, 100)
+    assert data.train[0].shape == (300, 3, 24, 24) and data.judge[0].shape == (100, 3, 24, 24)
+    # Normalisation is one affine map for both parts: undone by two known rows.
+    (x, y), (x_test, y_test) = data.train, data.judge
+    slope = (x[0, 0, 1, 0] - x[0, 0, 0, 0]).item()
+    values = [(part[:, 0, 0, 0] - x[0, 0, 0, 0]) / slope for part in (x, x_test)]
+    origin = values[0][y == 0].min()
+    for label, top, low, high in ((y, values[0], 0, 160), (y_test, values[1], 160, 200)):
+        rows = top - origin - 1000 * label
+        assert rows.max() - rows.min() <= high - low - 24 + 0.5
+
+
+def test_verses_lose_their_numbers_and_their_punctuation():
+    text = "Ge1:1 In the beginning God created the heaven; and\nPs3:2 LORD's help is Beth-el's (Selah)."
+    assert text_data.verses_of(text) == ["in the beginning god created the heaven and", "lord's help is beth-el's selah"]
+
+
+def test_thresholds_follow_the_data():
+    papers, other = (networks.Data(name, (), ()) for name in ("MNIST", "Fashion-MNIST"))
+    assert mnist.STUDY.on(papers).thresholds == mnist.THRESHOLDS
+    assert mnist.STUDY.on(other).thresholds == mnist.FASHION_THRESHOLDS
+    assert ptb.STUDY.on(other).thresholds == ptb.STUDY.thresholds
+
+
 def test_a_folder_without_the_files_is_refused_by_name(tmp_path):
     for load in (image_data.mnist, image_data.cifar10, text_data.penn_treebank):
         with pytest.raises(dss.TaskError, match=str(tmp_path)):
