@@ -28,6 +28,7 @@ from dss.shorten import Shortened, Shortening, prune, shorten
 from dss.space import ParameterSpace
 from dss.tasks import Task, load_task
 from dss.taut import Solver
+from dss.theory import disconnection_threshold
 
 __all__ = [
     "Barrier",
@@ -73,6 +74,7 @@ __all__ = [
     "certify",
     "conclude",
     "connect",
+    "disconnection_threshold",
     "error_rate",
     "keep_freed_memory",
     "load_point",
