@@ -51,6 +51,7 @@ POSITIVE = {
 
 IMAGES = {
     "max_pool2d": lambda x: F.max_pool2d(x, 2), "max_pool2d padded": lambda x: F.max_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "max_pool2d dilated": lambda x: F.max_pool2d(x, 2, 1, 1, 2), "max_pool2d strips": lambda x: F.max_pool2d(x, (1, 3), (2, 1), (0, 1)),
     "max_pool1d": lambda x: F.max_pool1d(x.flatten(2), 3), "avg_pool2d": lambda x: F.avg_pool2d(x, 3, 2, 1),
     "avg_pool1d": lambda x: F.avg_pool1d(x.flatten(2), 4), "adaptive": lambda x: F.adaptive_avg_pool2d(x, (4, 1)),
     "adaptive 1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 5), "group_norm": lambda x: F.group_norm(x, 3),
