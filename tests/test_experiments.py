@@ -12,7 +12,7 @@ from dss.theory import hidden_orientation
 from experiments import counterexample, cubics, growing_string, measurement, polynomials, quadratics, two_gaussians
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString, paper_beads
-from experiments.triangle import SWAP, X, aligned, objective, perfect, permuted, pinched_path, rescaled, units
+from experiments.triangle import SWAP, X, aligned, objective, perfect, permuted, pinched_path, point, rescaled, units
 
 BOWL = dss.Quadratic((1.0, 1.0, 1.0))
 MUELLER_ENDS = torch.tensor([[-0.558, 1.442], [0.623, 0.028]], dtype=torch.float64)
@@ -219,7 +219,14 @@ def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monk
     (explicit,), (line,) = records["explicit path"].values(), records["aligned ends"].values()
     assert [r["proven"] for r in explicit] == [True] * 3
     assert line[0]["straight_after"] and not line[0]["straight_before"]
-    assert (tmp_path / "runs" / "stalled-string.html").stat().st_size > 1e6
+    assert (tmp_path / "runs" / "stalled-string-to-the-rescaled-copy.html").stat().st_size > 1e6
+
+
+def test_points_that_no_unit_answers_to_are_counted():
+    w, v = units(perfect())
+    assert counterexample.unseen(perfect()) == 0
+    assert counterexample.unseen(point(w[[0, 0, 2]], v)) == 1
+    assert counterexample.unseen(point(w[[0, 0, 0]], v)) == 2
 
 
 def test_two_units_do_no_better_than_half_on_the_literal_two_gaussians():
