@@ -15,7 +15,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from dss import InputError
-from dss.figures.style import SERIES, axis, layout
+from dss.figures.style import SERIES, axis, layout, log_ticks
 from experiments.results import Record, connected, mean_and_error
 
 HERE = Path(__file__).parent
@@ -87,16 +87,16 @@ def figure(data: str, variants: Mapping[str, Mapping[float, Sequence[Record]]], 
     for i, (name, records) in enumerate(variants.items()):
         found = rows(records, QUANTITIES[quantity], {})
         points = {row.threshold: (row.mean, row.error) for row in found if row.connected}
-        traces.append(_trace(f"{name}, ours", points, SERIES[i % 6]))
-    shown = go.Figure(traces)
-    titles = axis("threshold L₀", type="log"), axis(quantity.replace("_", " "), type="log" if quantity == "num_beads" else "linear")
-    return shown.update_layout(layout(xaxis=titles[0], yaxis=titles[1], title={"text": data}))
+        traces.append(_trace(f"{name}, ours", points, SERIES[i % 6], dash="solid" if i < 6 else "dash"))
+    x = axis(f"threshold L₀ · {data}", type="log", **log_ticks([v for trace in traces for v in trace.x]))
+    ticks = {"type": "log", **log_ticks([v for trace in traces for v in trace.y])} if quantity == "num_beads" else {}
+    return go.Figure(traces).update_layout(layout(xaxis=x, yaxis=axis(quantity.replace("_", " "), **ticks), margin={"t": 70}))
 
 
-def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str) -> go.Scatter:
+def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str, dash: str = "solid") -> go.Scatter:
     means, errors = ([point[i] for point in points.values()] for i in (0, 1))
     bars = {"type": "data", "array": [0.0 if math.isnan(e) else e for e in errors], "thickness": 1}
-    return go.Scatter(x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour})
+    return go.Scatter(x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour, "dash": dash})
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ def write(picture: StringPicture, folder: Path) -> list[Path]:
     for name, figure in pages.items():
         if name != "growing-string":
             figure.frames = []
-        figure.write_html(folder / f"{name}.html", include_plotlyjs=True)
+        figure.write_html(folder / f"{name}.html", include_plotlyjs=True, config={"displayModeBar": False})
     return [folder / f"{name}.html" for name in pages]
 
 
