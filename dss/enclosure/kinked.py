@@ -10,44 +10,44 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dss.enclosure.arithmetic import subtract
-from dss.enclosure.rounding import ELEMENTWISE, UNIT, largest
+from dss.enclosure.arithmetic import negative
+from dss.enclosure.rounding import TINY, UNIT
 from dss.enclosure.shapes import broadcast, rearranged
-from dss.enclosure.signs import total, with_unknowns
-from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.enclosure.signs import aligned, total, with_unknowns
+from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
 
 def kink(x, left: float, right: float) -> Enclosure:
     """f(z) = left z for z < 0 and right z for z > 0, left <= right: left z + (right - left) relu(z)."""
     x = lift(x)
-    low, high = _extent(x)
-    share, gap = _chord_of_relu(low, high)
-    steep, half = left + (right - left) * share, (right - left) * gap / 2
+    low, high = x.extent
+    share, half = _chord_of_relu(low, high, x.reach)
+    # left + (right - left) share, of which relu needs nothing but the share
+    steep = share if (left, right) == (0.0, 1.0) else left + (right - left) * share
+    half = half if right - left == 1 else half * (right - left)
     signs, rest = with_unknowns(_times(steep, x.signs), half)
-    size = (x.most + largest(x.error)) * (1 + max(abs(left), abs(right)))
-    return settled(steep * x.center + half, steep * x.slope, steep.abs() * x.error + rest, _times(steep, x.bend),
-                   signs, magnitude=size)  # fmt: skip
+    return settled(steep * x.center + half, steep * x.slope, (steep if left >= 0 else steep.abs()) * x.error + rest,
+                   _times(steep, x.bend), signs, magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
 
 
 def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
     return None if part is None else factor * part
 
 
-def _extent(x: Enclosure) -> tuple[Tensor, Tensor]:
-    """The range of values, rounded outwards."""
-    low, high = x.extent
-    margin = 8 * UNIT * (low.abs() + high.abs() + x.center.abs())
-    return low - margin, high + margin
+def _chord_of_relu(low: Tensor, high: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """A slope s in [0, 1], and half the gap g so that relu(z) - s z lies in [0, g] on the range; `size` bounds the terms
+    of which `low` and `high` are sums.
 
-
-def _chord_of_relu(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """A slope s in [0, 1], and g so that relu(z) - s z lies in [0, g] on the range; g is that of the s at hand."""
-    touches = (low < 0) & (high > 0)
-    share = torch.where(touches, (high / (high - low)).clamp(0.0, 1.0), (low >= 0).to(low.dtype))
-    gap = torch.maximum(-share * low, (1 - share) * high) * (1 + ELEMENTWISE)
-    known = touches | (low >= 0) | (high <= 0)
-    return share, torch.where(touches, gap, torch.where(known, 0.0, torch.nan))
+    Where the range stays on one side, the quotient is <= 0 or >= 1 in any arithmetic that rounds monotonically, so that
+    the clamp makes s exact and the gap zero. The ends of a range are a little apart: 0/0 does not occur. A computed s is
+    off by 3 u s at most, which moves the other end of the gap, (1 - s) high, by 3 u high: far less than what callers
+    allow for rounding, 64 u `size`.
+    """
+    margin = 32 * UNIT * size + TINY
+    low, high = low - margin, high + margin
+    share = (high / (high - low)).clamp(0.0, 1.0)
+    return share, (share * low).clamp(max=0.0) * -0.5
 
 
 @rule("relu")
@@ -96,13 +96,25 @@ def maximum(x, y) -> Enclosure:
     x, y = lift(x), lift(y)
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
-    share, gap = _chord_of_relu(*_extent(subtract(y, x)))
-    rest, half = 1 - share, gap / 2
-    size = sum(z.most + largest(z.error) for z in (x, y))
-    signs, left = with_unknowns(total(_times(rest, x.signs), _times(share, y.signs)), half)
-    bends = [part for part in (_times(rest, x.bend), _times(share, y.bend)) if part is not None]
-    return settled(rest * x.center + share * y.center + half, rest * x.slope + share * y.slope,
-                   rest * x.error + share * y.error + left, sum(bends) if bends else None, signs, magnitude=size)  # fmt: skip
+    size = x.reach + y.reach
+    share, half = _chord_of_relu(*_difference(y, x).extent, size)
+    signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
+    center, slope, error, bend = (_mixed(getattr(x, part), getattr(y, part), share) for part in PARTS[:4])
+    return settled(center + half, slope, error + rest, bend, signs, magnitude=size)
+
+
+def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
+    """x - y without the rounding of its parts, which the margin of a chord covers."""
+    minus = negative(y)
+    bend = x.bend if minus.bend is None else minus.bend if x.bend is None else x.bend + minus.bend
+    return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, total(x.signs, minus.signs))
+
+
+def _mixed(x: Tensor | None, y: Tensor | None, share: Tensor) -> Tensor | None:
+    """(1 - s) x + s y; None is zero."""
+    if x is None or y is None:
+        return _times(1 - share, x) if y is None else share * y
+    return torch.lerp(x, y, share)
 
 
 @rule("minimum")
@@ -146,7 +158,7 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
     room = size + 2 * padding - span
     count = (-(-room // stride) if ceil else room // stride) + 1
     count -= ceil and (count - 1) * stride >= size + padding  # torch drops a window that starts beyond the border
-    best = None
+    best, _ = None, x.reach  # known once, it holds for all the copies
     for step in range(-padding, span - padding, dilation):
         last = step + (count - 1) * stride
         if step >= 0 and last < size:  # a view, which is much faster than a copy

@@ -1,4 +1,4 @@
-"""Linear maps whose weight and input both move: linear, convolution, matmul, einsum, embedding."""
+"""Linear maps whose weight and input both move: linear, matmul, einsum, embedding."""
 
 import math
 from collections.abc import Callable
@@ -134,48 +134,3 @@ def embedding(indices, weight, *_args, max_norm=None, **_options) -> Enclosure:
     if max_norm is not None:
         raise EnclosureError("no rule encloses an embedding with max_norm: it changes its table; train without it")
     return rearranged(lambda table: F.embedding(indices, table), lift(weight))
-
-
-class _Convolution(torch.autograd.Function):
-    """A convolution that under `vmap` loops over the cells: in float64 twice as fast as a grouped one."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor, dims: int, options: tuple) -> Tensor:
-        return (F.conv1d, F.conv2d)[dims - 1](x, weight, None, *options)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:
-        pass
-
-    @staticmethod
-    def vmap(info, in_dims, x: Tensor, weight: Tensor, dims: int, options: tuple):
-        x_at, weight_at = in_dims[:2]
-        if weight_at is None:  # one weight for all: more images
-            rows = x.movedim(x_at, 0)
-            return _Convolution.apply(rows.flatten(0, 1), weight, dims, options).unflatten(0, rows.shape[:2]), 0
-        rows = (part.movedim(at, 0) if at is not None else [part] * info.batch_size
-                for part, at in zip((x, weight), in_dims))  # fmt: skip
-        return torch.stack([_Convolution.apply(a, b, dims, options) for a, b in zip(*rows)]), 0
-
-
-def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Enclosure:
-    """A sum over the window and the channels of a group; padding with zeros adds exact terms."""
-    options = (stride, padding, dilation, groups)
-
-    def function(a: Tensor, b: Tensor) -> Tensor:
-        return _Convolution.apply(a, b, dims, options)
-
-    bias = 0.0 if bias is None else lift(bias).reshape(-1, *[1] * dims)
-    return bilinear(function, x, weight, bias, terms=math.prod(weight.shape[1:]))
-
-
-@rule("conv1d")
-def conv1d(x, weight, *args, **options) -> Enclosure:
-    """Cross-correlation along one dimension."""
-    return _convolution(1, x, weight, *args, **options)
-
-
-@rule("conv2d")
-def conv2d(x, weight, *args, **options) -> Enclosure:
-    """Cross-correlation along two dimensions."""
-    return _convolution(2, x, weight, *args, **options)

@@ -6,8 +6,6 @@ order, with or without fused operations, is off by at most gamma_n times the sum
 Elementary functions (exp, log, tanh, erf, ...) are taken to be off by at most `ULPS` units in the last place.
 """
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -42,4 +40,5 @@ def raised(error: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> T
 
 def largest(part: Tensor) -> Tensor:
     """The largest absolute value as one number; NaN if there is one."""
-    return torch.linalg.vector_norm(part, math.inf) if part.numel() else part.new_zeros(())
+    # Several times as fast as the maximum norm or the maximum of a copy.
+    return torch.maximum(part.amax(), -part.amin()) if part.numel() else part.new_zeros(())

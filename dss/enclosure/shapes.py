@@ -19,11 +19,15 @@ def _share(source: Enclosure, *results: Enclosure) -> None:
 
 
 def rearranged(function, x: Enclosure) -> Enclosure:
-    """`function`, applied to each component; one that is a single number for all entries stays as it is."""
+    """`function`, applied to each component; one that is a single number for all entries stays as it is.
+
+    What bounds all entries bounds those that are left, too.
+    """
     whole = x.center.dim() == 0
     parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
     bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
     result = Enclosure(*parts, bend, signs)
+    result._most, result._reach = x._most, x._reach
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     _share(x, result)

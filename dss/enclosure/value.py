@@ -58,7 +58,7 @@ class Enclosure(torch.Tensor):
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend = None if bend is None else bend.expand(shape)
         self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
-        self.views, self._most = [1], None
+        self.views, self._most, self._reach = [1], None, None
         return self
 
     @property
@@ -69,8 +69,15 @@ class Enclosure(torch.Tensor):
             if self.bend is not None:
                 self._most = self._most + largest(self.bend)
             if self.signs is not None:
-                self._most = self._most + len(self.signs) * largest(self.signs)
+                self._most = self._most + torch.vmap(largest)(self.signs).sum()
         return self._most
+
+    @property
+    def reach(self) -> Tensor:
+        """`most` and the largest error."""
+        if self._reach is None:
+            self._reach = self.most + largest(self.error)
+        return self._reach
 
     @property
     def still(self) -> bool:
@@ -128,7 +135,7 @@ class Enclosure(torch.Tensor):
         if self.views[0] > 1:
             raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
                                  "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in (*PARTS, "ceiling", "_most"):
+        for name in (*PARTS, "ceiling", "_most", "_reach"):
             setattr(self, name, getattr(other, name))
         return self
 

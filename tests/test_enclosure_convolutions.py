@@ -1,0 +1,47 @@
+"""A convolution as a product with a matrix, and as a loop over cells: both are torch's convolution."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dss.enclosure import Enclosure, convolutions, lift
+
+F64 = torch.float64
+GEOMETRIES = {
+    "plain": ((2, 3, 5, 4), (4, 3, 3, 2), {}),
+    "padded and strided": ((2, 3, 5, 4), (4, 3, 3, 2), {"stride": (2, 1), "padding": [1, 0]}),
+    "same": ((2, 3, 5, 4), (4, 3, 3, 3), {"padding": "same"}),
+    "dilated groups": ((2, 4, 6, 6), (6, 2, 2, 2), {"dilation": 2, "groups": 2}),
+    "wide": ((3, 2, 9, 9), (2, 2, 3, 3), {"padding": 1}),
+    "one dimension": ((2, 3, 7), (4, 3, 3), {"padding": 2}),
+    "one image": ((3, 5, 5), (4, 3, 3, 3), {"padding": 1}),
+}
+
+
+def draw(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=F64)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e9])
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_both_ways_are_the_convolution_of_torch(monkeypatch, name, share):
+    monkeypatch.setattr(convolutions, "MATRIX_SHARE", share)
+    image, window, options = GEOMETRIES[name]
+    function = F.conv1d if name == "one dimension" else F.conv2d
+    x, w, b = draw(*image), draw(*window, seed=1), draw(window[0], seed=2)
+    exact = function(x, w, b, **options)
+    for result in (function(lift(x), lift(w), lift(b), **options), function(lift(x), w, b, **options)):
+        assert torch.allclose(result.center, exact, rtol=1e-13, atol=1e-13) and (result.error < 1e-11).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 1e9])
+def test_cells_have_weights_of_their_own_and_share_the_images(monkeypatch, share):
+    monkeypatch.setattr(convolutions, "MATRIX_SHARE", share)
+    x, w = draw(5, 2, 4, 4), draw(3, 6, 2, 3, 3, seed=1)
+
+    def of_cell(weight):
+        return torch.vmap(lambda image: F.conv2d(lift(image[None]), Enclosure(weight, 2 * weight, 0 * weight)).slope)(x)
+
+    found = torch.vmap(of_cell)(w)
+    exact = torch.stack([F.conv2d(x, 2 * weight) for weight in w])
+    assert torch.allclose(found[:, :, 0], exact, rtol=1e-13, atol=1e-13)
