@@ -23,11 +23,12 @@ from dss.network import NetworkObjective
 from dss.objective import Objective, Tally
 from dss.path import Path
 from dss.potentials import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
+from dss.prune import prune
+from dss.pull import Solver
 from dss.runs import Run, RunRecorder, load_run
-from dss.shorten import Shortened, Shortening, prune, shorten
+from dss.shorten import Shortened, Shortening, shorten
 from dss.space import ParameterSpace
 from dss.tasks import Task, load_task
-from dss.taut import Solver
 from dss.theory import disconnection_threshold
 
 __all__ = [

@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from typing import Literal
@@ -17,7 +17,7 @@ from dss.finders import GreedyString
 from dss.objective import Objective, Recalled, Tally
 from dss.path import Path
 from dss.proof import Bracket
-from dss.shorten import Shortened, Shortening, shorten_within
+from dss.shorten import Progress, Shortened, Shortening, shorten_within
 
 PROVE = ("auto", "always", "never")
 # The shortest time that an automatic proof gets, however fast the search was.
@@ -140,6 +140,8 @@ def conclude(
     prove: Literal["auto", "always", "never"] = "auto",
     began: float | None = None,
     watch: Callable[[Bracket], object] | None = None,
+    starts: Sequence[Path] = (),
+    watch_shortening: Callable[[Progress], object] | None = None,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
@@ -147,14 +149,16 @@ def conclude(
         shorten, points, prove: as for `connect`.
         began: `time.monotonic()` when the search began, for the seconds reported.
         watch: shown every bracket of the proof, for progress.
+        starts: other strings between the same ends from which shortening starts too.
+        watch_shortening: shown every round of the shortening, for progress.
 
     Raises:
-        InputError: an unknown way to prove.
+        InputError: an unknown way to prove, or a start with other ends.
     """
     if prove not in PROVE:
         raise InputError(f"prove must be one of {', '.join(PROVE)}, got {prove!r}")
     began = time.monotonic() if began is None else began
-    shortened = _shortened(problem, step, shorten)
+    shortened = _shortened(problem, step, shorten, starts, watch_shortening)
     if shortened is not None:
         step = replace(step, path=shortened.path)
     searched = time.monotonic() - began
@@ -185,13 +189,20 @@ def conclude(
     )
 
 
-def _shortened(problem: Problem, step: Step, shorten: bool | Shortening) -> Shortened | None:
+def _shortened(
+    problem: Problem,
+    step: Step,
+    shorten: bool | Shortening,
+    starts: Sequence[Path],
+    watch: Callable[[Progress], object] | None,
+) -> Shortened | None:
     """What shortening makes of the path, if it is asked for and the path passes its certificate."""
     if shorten is False or step.status is not Status.FOUND:
         return None
-    if not certify(problem.judge, step.path, threshold=problem.threshold).passed:
+    if not certify(Recalled(problem.judge), step.path, threshold=problem.threshold).passed:
         return None
-    return shorten_within(problem, step.path, Shortening() if shorten is True else shorten)
+    options = Shortening() if shorten is True else shorten
+    return shorten_within(problem, step.path, options, starts=starts, watch=watch)
 
 
 def versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
-from dss.cli.progress import proof_bar
+from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
 from dss.connect import PROVE, conclude
 from dss.descent import Descent
@@ -152,8 +152,9 @@ def _search(
                 refresh=False,
             )
             bar.update()
-    with proof_bar() as watch:
+    with shortening_bar() as watch_shortening, proof_bar() as watch:
         connection = conclude(
-            problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began, watch=watch
-        )
+            problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began,
+            watch=watch, watch_shortening=watch_shortening,
+        )  # fmt: skip
     recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)

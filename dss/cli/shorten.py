@@ -9,7 +9,7 @@ import torch
 
 from dss.cli.judges import problem_of
 from dss.cli.printing import print_outcome
-from dss.cli.progress import proof_bar
+from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
 from dss.connect import PROVE, conclude
 from dss.errors import RunError
@@ -25,7 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("shorten", help="pull the path of a run tight inside its level set")
     parser.add_argument("folder", type=FilePath, metavar="RUN", help="a run folder whose path is connected")
     parser.add_argument("--out", type=FilePath, help="the new run folder (default: RUN-short beside it)")
-    parser.add_argument("--starts", type=int, default=1, help="the path itself and bent copies of it; the shortest result is kept")
+    parser.add_argument("--starts", type=int, default=1, help="the path itself, the straight line, bent copies; the shortest result is kept")
+    parser.add_argument("--from", type=FilePath, nargs="+", default=[], metavar="RUN", dest="others", help="other runs between the same ends, whose paths are starts too")
     parser.add_argument("--prove", choices=PROVE, default="auto", help="as for dss connect (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
     parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
@@ -42,11 +43,12 @@ def run(options: argparse.Namespace) -> int:
     problem, objective = problem_of(found, found.path)
     *_, last = found.history
     began = time.monotonic()
-    with proof_bar() as watch:
+    starts = [load_run(other).path for other in options.others]
+    with shortening_bar() as watch_shortening, proof_bar() as watch:
         connection = conclude(
             problem, FINDERS[found.question["finder"]](), _found(last.step, found.path),
             shorten=Shortening(n_starts=options.starts), points=found.question["points"],
-            prove=options.prove, began=began, watch=watch,
+            prove=options.prove, began=began, watch=watch, starts=starts, watch_shortening=watch_shortening,
         )  # fmt: skip
     question = {key: value for key, value in found.question.items() if key != "format"}
     recorder = RunRecorder.start(

@@ -11,7 +11,8 @@ from dss.finder import Finder, Limits, Problem, Status, Step
 from dss.finders.greedy import GreedyString
 from dss.path import Path
 from dss.places import Places
-from dss.taut import Solver, Taut, tighten
+from dss.pull import Solver
+from dss.taut import Taut, tighten
 
 # The first string leaves the straight line by this share of the distance: on the line itself symmetry can hide the way.
 NUDGE = 1e-3
@@ -36,9 +37,9 @@ class GeodesicString(Finder):
 
     beads: int = 2
     cells: int = 2
-    patience: int = 4
+    patience: int = 8
     points: int = 20
-    solver: Solver = field(default_factory=lambda: Solver(iterations=20, updates=6, settle=None, samples=256))
+    solver: Solver = field(default_factory=lambda: Solver(settle=5e-3))
     descent: Descent = field(default_factory=Descent)
     limits: Limits = Limits()
 
@@ -61,7 +62,7 @@ class GeodesicString(Finder):
         if (maxima <= problem.threshold).all():
             return replace(step, maxima=maxima, status=Status.FOUND)
         path = step.path if len(step.path) > 2 else self._beaded(problem)
-        return self._step(step, Taut.of(path, cells=self.cells, weight=self.solver.weight))
+        return self._step(step, Taut.of(path, cells=self.cells))
 
     def _beaded(self, problem: Problem) -> Path:
         """Equidistant beads on the straight line, nudged off it."""
@@ -76,7 +77,7 @@ class GeodesicString(Finder):
         room = self.limits.beads is None or path.intermediate_beads + len(path) - 1 <= self.limits.beads
         taut = tighten(
             problem,
-            Taut(path, places, memory["weight"], step.maxima, round=pulls, steps=step.steps),
+            Taut(path, places, step.maxima, round=pulls, steps=step.steps),
             solver=self.solver,
             cells=self.cells,
             points=self.points,
@@ -86,5 +87,5 @@ class GeodesicString(Finder):
         return self._step(step, taut, Status.FOUND if (taut.maxima <= problem.threshold).all() else Status.SEARCHING)
 
     def _step(self, step: Step, taut: Taut, status: Status = Status.SEARCHING) -> Step:
-        memory = {"places": taut.places.as_json(), "weight": taut.weight, "pulls": taut.round}
+        memory = {"places": taut.places.as_json(), "pulls": taut.round}
         return replace(step, path=taut.path, maxima=taut.maxima, status=status, steps=taut.steps, memory=memory)

@@ -1,0 +1,110 @@
+"""The parts of the solver against dense linear algebra."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import dss
+from dss.places import Places
+from dss.pull import Solver, String, _Program
+from dss.quadratic import Curvature, box_minimum
+from dss.violations import Level, Violations, has_gradient
+
+FLOAT = torch.float64
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=FLOAT)
+
+
+def dense_bfgs(curvature, p):
+    """The Hessian that the pairs describe, by the textbook's update (Nocedal & Wright 2006, eq. 6.19)."""
+    hessian = curvature.scale * torch.eye(p, dtype=FLOAT)
+    for s, y in zip(curvature.steps, curvature.changes, strict=True):
+        s, y = s.flatten(), y.flatten()
+        hessian = hessian - torch.outer(hessian @ s, hessian @ s) / (s @ hessian @ s) + torch.outer(y, y) / (y @ s)
+    return hessian
+
+
+@given(st.integers(0, 6), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_the_inverse_in_coefficients_is_the_dense_inverse(pairs, seed):
+    root = random(6, 6, seed=seed)
+    true, curvature = root @ root.T + 2 * torch.eye(6, dtype=FLOAT), Curvature(2.0, 5.0, 4)
+    for k in range(pairs):
+        step = random(2, 3, seed=seed + 10 * k + 1)
+        curvature.add(step, (true @ step.flatten()).view(2, 3))
+    vectors = random(3, 6, seed=seed + 5)
+    basis = torch.stack([*vectors, *(x.flatten() for x in (*curvature.steps, *curvature.changes))])
+    coefficients = torch.eye(len(basis), dtype=FLOAT)[:, :3]
+    found = basis.T @ curvature.inverse(basis @ basis.T, coefficients)
+    torch.testing.assert_close(found, torch.linalg.solve(dense_bfgs(curvature, 6), vectors.T), rtol=1e-6, atol=1e-8)
+
+
+def test_a_pair_of_too_little_curvature_is_damped_to_a_fifth_of_the_least():
+    curvature, step = Curvature(2.0, 5.0, 4), random(1, 5)
+    curvature.add(step, -3 * step)
+    product = (curvature.changes[0] * step).sum()
+    assert product.item() == pytest.approx(0.2 * 2.0 * step.square().sum().item())
+
+
+@given(st.integers(1, 5), st.floats(0.1, 10), st.integers(0, 1000))
+@settings(max_examples=25, deadline=None)
+def test_the_minimum_in_a_box_satisfies_its_conditions(m, cap, seed):
+    root = random(m, m + 2, seed=seed)
+    matrix, linear = root @ root.T, 3 * random(m, seed=seed + 1)
+    x = box_minimum(matrix, linear, cap, torch.zeros(m, dtype=FLOAT))
+    slope = matrix @ x - linear
+    assert ((x >= 0) & (x <= cap)).all()
+    for at, s in zip(x.tolist(), slope.tolist(), strict=True):
+        assert s >= -1e-5 if at == 0 else s <= 1e-5 if at == cap else abs(s) <= 1e-5
+
+
+def test_the_energy_of_the_coordinates_is_the_strings():
+    path = dss.Path(random(6, 4))
+    string = String(path)
+    energy = 5 * path.segment_lengths().square().sum() / (path.beads[-1] - path.beads[0]).square().sum()
+    assert 1 + string.y.square().sum().item() == pytest.approx(energy.item())
+    torch.testing.assert_close(string.beads(), path.beads)
+
+
+def test_places_follow_the_coordinates_by_their_weights():
+    string, places = String(dss.Path(random(5, 3))), Places.grid(4, 3)
+    before, change = string.points(places), random(3, 3, seed=1)
+    string.y = string.y + change
+    torch.testing.assert_close(string.points(places) - before, string.weights(places) @ change)
+
+
+def test_the_gram_matrix_is_that_of_the_vectors_it_stands_for():
+    path = dss.Path(torch.tensor([[-1.0, 0.0], [-0.3, 0.9], [0.4, 0.8], [1.0, 0.0]], dtype=FLOAT))
+    problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
+    level, string, places = Level.of(problem, 0.0), String(path), Places.grid(3, 2)
+    points = string.points(places)
+    violations = Violations(level, points, level.violations(points), samples=1, key=())
+    program = _Program(string, places, violations, Solver())
+    pair = random(2, 2)
+    y = string.y.clone().requires_grad_()
+    string.y = y
+    moved = string.points(places)
+    constraints = [torch.autograd.grad(dss.Ring()(moved)[i] / 0.25, y, retain_graph=True)[0].flatten() for i in range(len(moved))]
+    string.y = y.detach()
+    basis = torch.stack([string.y.flatten(), *constraints, pair.flatten()])
+    torch.testing.assert_close(program._gram([pair]), basis @ basis.T)
+
+
+def test_a_judge_tells_a_gradient_or_not():
+    class Steps(dss.Ring):
+        def __call__(self, points):
+            return (super().__call__(points) > 0.1).double()
+
+    class Flat(dss.Ring):
+        def __call__(self, points):
+            return 0.0 * super().__call__(points)
+
+    point = torch.tensor([0.3, 0.2], dtype=FLOAT)
+    assert has_gradient(dss.Ring(), point)
+    assert not has_gradient(Steps(), point) and not has_gradient(Flat(), point)
+    net, data = torch.nn.Linear(2, 3), (torch.rand(8, 2), torch.arange(8) % 3)
+    judge = dss.NetworkObjective(net, dss.error_rate, data)
+    assert not has_gradient(judge, judge.space.flatten(net.state_dict()))
