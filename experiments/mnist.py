@@ -29,7 +29,7 @@ STUDY = Study(
     batch_size=100,
     variants={"paper": (0.98, 1.02), "strict": (0.98, 1.0)},
 )
-SMALL = replace(STUDY, name="mnist-small", stand_in_thresholds=(0.25, 0.2), pairs=2, judge_samples=500)
+SMALL = replace(STUDY, name="mnist-small", thresholds=(0.04, 0.01), stand_in_thresholds=(0.3, 0.175), pairs=2, judge_samples=500)
 QUICK = replace(
     STUDY, name="mnist-quick", thresholds=(0.6,), stand_in_thresholds=None, variants={"paper": (0.98, 1.02)}, pairs=1, points=4, batch_size=20, steps=60, check_every=5,
     optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),

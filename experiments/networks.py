@@ -149,7 +149,8 @@ class NetworkMeasurement(Measurement):
 
 def run(study: Study, data: Data, out: Path) -> Results:
     """All pieces of a study, with the thresholds that fit the data, that `out` does not hold yet."""
-    study = study.on(data)
+    # Strings bear the name of the results: those of other data or of another size are not mistaken for these.
+    study = replace(study.on(data), name=out.stem)
     results = Results(out, study.settings(data))
     work(results, pieces({v: study.thresholds for v in study.variants}), NetworkMeasurement(study, data), label=study.name)
     return results
@@ -166,10 +167,10 @@ def main(study: Study, small: Study, quick: Study, load: Callable[[Path | None],
     parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen, kind = (quick, "-quick") if options.quick else (small, "-small") if options.small else (study, "")
+    chosen = quick if options.quick else small if options.small else study
     data = load_quick() if options.quick else load(options.data)
     if options.pairs:
-        chosen, kind = replace(chosen, pairs=options.pairs), f"{kind}-{options.pairs}-pairs"
+        chosen = replace(chosen, name=f"{chosen.name}-{options.pairs}-pairs", pairs=options.pairs)
     STRINGS.mkdir(exist_ok=True)
     folder = STRINGS if options.quick else Path(script).parent
-    run(chosen, data, folder / f"{study.name}-{data.name.split(',')[0].lower().replace(' ', '-')}{kind}.json")
+    run(chosen, data, folder / f"{chosen.name}-{data.name.split(',')[0].lower().replace(' ', '-')}.json")

@@ -31,7 +31,7 @@ STUDY = Study(
     clip_norm=0.25,
     insertion="midpoint",
 )
-SMALL = replace(STUDY, name="ptb-small", thresholds=(log(700), log(300)), pairs=2, judge_samples=500)
+SMALL = replace(STUDY, name="ptb-small", thresholds=(log(700), log(300), log(200)), pairs=2, judge_samples=500)
 QUICK = replace(
     STUDY, name="ptb-quick", model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
 )

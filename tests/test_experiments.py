@@ -209,10 +209,10 @@ def test_alignment_undoes_the_swap():
 
 
 def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monkeypatch):
-    monkeypatch.setattr(dss, "FINDERS", {name: dss.FINDERS[name] for name in ("greedy", "straight")})
+    monkeypatch.setattr(dss, "FINDERS", {name: dss.FINDERS[name] for name in ("greedy", "straight", "band")})
     monkeypatch.setattr(counterexample, "STALL_STEPS", 40)
     monkeypatch.setattr(counterexample, "BEAD_STEPS", 40)
-    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=100, rounds=2).records
+    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=100, rounds=2, bends=1, bend_steps=100).records
     for name in ("greedy to the copy", "straight to the copy"):
         (found,) = records[name].values()
         assert [r["connected"] for r in found] == [True, False]
@@ -220,6 +220,21 @@ def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monk
     assert [r["proven"] for r in explicit] == [True] * 3
     assert line[0]["straight_after"] and not line[0]["straight_before"]
     assert (tmp_path / "runs" / "stalled-string-to-the-rescaled-copy.html").stat().st_size > 1e6
+
+
+def test_a_bent_start_leaves_the_line_sideways_and_the_lowest_barrier_of_all_starts_is_kept():
+    theta = perfect()
+    problem = dss.Problem.of(objective(), theta, permuted(theta, SWAP), threshold=0.05)
+    first, again, other = (counterexample.bent(problem, number).path for number in (0, 0, 1))
+    assert torch.equal(first.beads, again.beads) and not torch.equal(first.beads, other.beads)
+    away = (first.beads - problem.straight.resample(len(first)).beads).norm(dim=1)
+    assert away.argmax() == len(first) // 2
+    assert away.max().item() == pytest.approx(counterexample.BEND * (problem.end - theta).norm().item())
+    assert away[[0, -1]].max() == 0
+    band = counterexample.finders(50)["band"]
+    each = [counterexample.search(band, problem.end, 0.99, bend)["barrier_over_exact"] for bend in (0, 1)]
+    best = counterexample.any_of(band, problem.end, 0.99, 2)
+    assert (best["barrier_over_exact"], best["starts"], best["connected"]) == (min(each), 2, False)
 
 
 def test_points_that_no_unit_answers_to_are_counted():
