@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
 
-from dss.enclosure import CORNERS, Enclosure, enclose, lift, rule
+from dss.enclosure import CORNERS, Enclosure, enclose, is_deep, lift, rule
 from dss.errors import EnclosureError
 from models.mlp import MLP
 from models.recurrent import LanguageModel
@@ -147,6 +147,25 @@ def test_the_gap_of_a_network_with_kinks_shrinks_with_the_square_of_the_width(na
 def test_gaps_that_keep_their_sign_make_a_deep_bound_tighter():
     (without,), (with_signs,) = (gaps("mlp deep", (0.05,), signs=signs) for signs in (0, 4))
     assert 0 <= with_signs < 0.7 * without
+
+
+@pytest.mark.parametrize("options", [{"wide": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 0}, {"signs": 5}])
+def test_every_way_of_computing_a_bound_bounds(options):
+    make, inputs, target = ARCHITECTURES["conv"]
+    torch.manual_seed(0)
+    model = make().double().eval()
+    start, end, lower, upper = cells(model, torch.Generator().manual_seed(1), 0.02)
+    bounds, usual = (enclose(model, F.cross_entropy, start, end, lower, upper, inputs, target, **o) for o in (options, {}))
+    assert "chunk" not in options or torch.allclose(bounds, usual, rtol=1e-11)
+    for tau in (-1.0, -0.3, 0.5, 1.0):
+        value = exact_loss(model, F.cross_entropy, start, end, (lower + upper) / 2 + tau * (upper - lower) / 2, inputs, target)
+        assert (value <= under_corners(bounds.T, tau) * (1 + 1e-13)).all()
+
+
+@pytest.mark.parametrize(("blocks", "deep"), [(1, False), (2, True)])
+def test_deep_networks_are_known(blocks, deep):
+    model = ResNet(blocks=blocks, width=4)
+    assert is_deep(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS) is deep
 
 
 def test_zero_width_and_equal_ends_leave_rounding_only():

@@ -1,5 +1,6 @@
 """The rounding of sums, cells and means is enclosed, against exact fractions."""
 
+import math
 from fractions import Fraction
 
 import pytest
@@ -45,6 +46,15 @@ def test_cells_of_weights_contain_the_exact_points(seed, lower, power):
             line = Fraction(cell.center[i].item()) + tau * Fraction(cell.slope[i].item())
             # Slopes are a little too steep on purpose: the point is reached inside [-1, 1], within the steepness.
             assert abs(exact - line) <= Fraction(cell.error.item()) * 2 + abs(Fraction(cell.slope[i].item())) * Fraction(1e-11)
+
+
+@pytest.mark.parametrize("gap", [1.0, 30.0, 36.5, 40.0, 200.0])
+def test_a_loss_smaller_than_the_rounding_of_its_logarithm_is_not_lost(gap):
+    logits, label = torch.tensor([[gap, 0.0]], dtype=torch.float64), torch.tensor([0])
+    loss = math.log1p(math.exp(-gap))
+    shares = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    for result in (F.cross_entropy(lift(logits), label), F.cross_entropy(lift(logits), shares)):
+        assert loss <= min(side.item() for side in result.ceiling) <= max(side.item() for side in result.ceiling) < loss + 1e-10
 
 
 def test_weighted_mean_is_rounded_up():

@@ -28,6 +28,18 @@ def test_without_a_run_there_are_only_errors():
         assert F.relu(cell(0.1, -0.2)).signs is None
 
 
+def test_wide_kinks_are_followed_only_if_asked_and_counted_either_way():
+    x = cell(*torch.linspace(-1, 1, 200).tolist())
+    with run(1, wide=False) as state:
+        assert F.relu(x).signs is None and F.relu(x[70:150]).signs is not None
+        assert state.bends == 1
+    with run(1) as state:
+        assert F.relu(x).signs is not None and not state.deep
+        for _ in range(4):
+            F.relu(x)
+        assert state.deep
+
+
 def test_branches_do_not_share_what_they_found_apart():
     with run(1):
         x = cell(0.1)

@@ -30,6 +30,8 @@ def enclose(
     *,
     buffers: Tensors | None = None,
     signs: int = SIGNS,
+    wide: bool = True,
+    chunk: int | None = None,
 ) -> Tensor:
     """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
 
@@ -45,6 +47,8 @@ def enclose(
         target: the second argument of `loss`, by samples too.
         buffers: values to use instead of the model's own.
         signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
+        wide: whether kinks over many entries are followed, see `is_deep`.
+        chunk: how many samples go through the model together; all by default.
 
     Returns:
         `(k, c)` float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
@@ -61,11 +65,12 @@ def enclose(
         weights |= {name: _constant(value) for name, value in stored.items()}
 
         def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
-            with run(signs):
+            with run(signs, wide=wide):
                 output = functional_call(model, weights, tuple(_constant(part[None]) for part in sample))
                 return torch.stack(_values(loss(output, target[None])))
 
-        values = torch.vmap(of_sample)(target, *inputs)
+        parts = zip(*(x.split(chunk or len(target)) for x in (target, *inputs)))
+        values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
         return weighted_mean(values, torch.ones(len(values), device=values.device))
 
     with _evaluation(model), torch.no_grad():
@@ -73,6 +78,21 @@ def enclose(
     known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
     known &= _finite([*stored.values(), *inputs, target], rows=False)
     return torch.where(known[:, None] & ~bounds.isnan(), bounds, torch.inf)
+
+
+def is_deep(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...], target: Tensor) -> bool:
+    """Whether following kinks over many entries pays: in a few layers it costs more than it spares cells.
+
+    Args:
+        tensors: parameters and buffers by name, of one point; they are needed for their shapes.
+
+    Raises:
+        EnclosureError: an operation has no rule.
+    """
+    tensors = {name: _constant(value) for name, value in tensors.items()}
+    with _evaluation(model), torch.no_grad(), run(0) as state:
+        loss(functional_call(model, tensors, tuple(_constant(part[:1]) for part in inputs)), target[:1])
+    return state.deep
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

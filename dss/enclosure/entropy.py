@@ -14,7 +14,8 @@ def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, 
                   label_smoothing=0.0) -> Enclosure:  # fmt: skip
     """log sum_j exp(z_j - z_y) of the differences of logits, each as large as its unknowns make it.
 
-    Targets with a share q_k for each class: sum_k q_k log sum_j exp(z_j - z_k), each term at its own worst case.
+    Targets with a share q_k for each class: sum_k q_k log sum_j exp(z_j - z_k), each term at its own worst case: where
+    q_k < 0 the tangent at the center, which lies below the convex function, at the least that its unknowns make it.
     """
     x = lift(x)
     x = x.movedim(0 if x.dim() == 1 else 1, -1)
@@ -57,7 +58,7 @@ def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
         return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
 
     slack = _slack(x)
-    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius), slack) for corner in CORNERS)
+    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius) + slack, slack) for corner in CORNERS)
     return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 
@@ -68,20 +69,24 @@ def _slack(x: Enclosure) -> Tensor:
 
 
 def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
-    """The loss of each sample whose target is a share (>= 0) for each class."""
-    # The loss would not be convex: nothing is known.
-    shares = torch.where((shares < 0).any(-1, keepdim=True), torch.nan, shares)
+    """The loss of each sample whose target is a share for each class."""
     shares = shares if weight is None else shares * weight
-    same = torch.eye(x.center.shape[-1], dtype=torch.bool, device=x.center.device)
-
+    same, flipped = torch.eye(x.center.shape[-1], dtype=torch.bool, device=x.center.device), shares < 0
     gap = x.unsqueeze(-2) - x.unsqueeze(-1)
 
     def entropy(gap: Tensor) -> Tensor:
-        return (torch.logsumexp(gap.masked_fill(same, 0.0), -1) * shares).sum(-1)
+        return torch.logsumexp(gap.masked_fill(same, 0.0), -1)
 
-    slack = _slack(x) * shares.sum(-1) * (1 + x.center.shape[-1])
-    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius), slack) for corner in CORNERS)
-    return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
+    def loss(high: Tensor, low: Tensor) -> Tensor:
+        return (torch.where(flipped, low, high) * shares).sum(-1)
+
+    bottom, odds, radius = entropy(gap.center), torch.softmax(gap.center, -1), gap.radius.masked_fill(same, 0.0)
+    tops = (entropy(gap.at(corner) + radius) for corner in CORNERS)
+    tangents = (bottom + (odds * (gap.at(corner) - gap.center - radius)).sum(-1) for corner in CORNERS)
+    slack = _slack(x) * shares.abs().sum(-1) * (1 + x.center.shape[-1])
+    ceiling = tuple(raised(loss(*pair) + slack, slack) for pair in zip(tops, tangents))
+    least = loss(*map(entropy, gap.extent)) - slack
+    return under(torch.where(flipped.any(-1), least, least.clamp(min=0.0)), ceiling)
 
 
 class Choice(torch.Tensor):

@@ -13,7 +13,7 @@ from torch import Tensor
 from dss.enclosure.arithmetic import negative
 from dss.enclosure.rounding import TINY, UNIT
 from dss.enclosure.shapes import broadcast, rearranged
-from dss.enclosure.signs import aligned, total, with_unknowns
+from dss.enclosure.signs import aligned, count_bend, total, with_unknowns
 from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
 from dss.errors import EnclosureError
 
@@ -21,6 +21,7 @@ from dss.errors import EnclosureError
 def kink(x, left: float, right: float) -> Enclosure:
     """f(z) = left z for z < 0 and right z for z > 0, left <= right: left z + (right - left) relu(z)."""
     x = lift(x)
+    count_bend(x.center.numel())
     low, high = x.extent
     share, half = _chord_of_relu(low, high, x.reach)
     # left + (right - left) share, of which relu needs nothing but the share

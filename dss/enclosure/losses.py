@@ -76,22 +76,25 @@ def _residual_loss(function, x, target, reduction: str, weight) -> Enclosure:
 @rule("binary_cross_entropy_with_logits")
 def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, reduce=None, reduction="mean",
                                      pos_weight=None) -> Enclosure:  # fmt: skip
-    """(1 - y) softplus(z) + y softplus(-z): both convex, each at the worst of its error; needs 0 <= y <= 1."""
-    target = target.to(torch.float64)
-    target = torch.where((target < 0) | (target > 1), torch.nan, target)  # not convex: nothing is known
-    if pos_weight is not None and bool((pos_weight < 0).any()):
-        raise EnclosureError("binary cross-entropy is enclosed for pos_weight >= 0 only: its loss would not be convex")
-    positive = target if pos_weight is None else target * pos_weight
-    x = lift(x)
-    up, down = ([_softplus(sign * x.at(corner) + x.radius) for corner in CORNERS] for sign in (1, -1))
-    low, high = x.extent
-    lows = _softplus(low) * (1 - target) + _softplus(-high) * positive
-    size = (1 + x.magnitude + x.error) * (1 + positive)
-    ceiling = tuple(raised((1 - target) * a + positive * b, size) for a, b in zip(up, down))
-    losses = under(lows - 1e-13 * size, ceiling)
+    """(1 - y) softplus(z) + w y softplus(-z): both convex, each at the worst of its error, or, where its factor is negative,
+    its tangent at the center at the least of it."""
+    x, target = lift(x), target.to(torch.float64)
+    positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
+    (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
+    terms = [(negative, x, low, high), (positive, -x, -high, -low)]
+    ceiling = [raised(sum(_worst(factor, z, corner) for factor, z, *_ in terms), size) for corner in CORNERS]
+    least = sum(factor * _softplus(torch.where(factor < 0, high, low)) for factor, _, low, high in terms)
+    losses = under(least - 1e-13 * size, tuple(ceiling))
     if weight is not None:
         losses = losses * weight
     return reduced(losses, reduction)
+
+
+def _worst(factor: Tensor, z: Enclosure, corner: tuple[float, float]) -> Tensor:
+    """The most that `factor` softplus(z) can be at a corner, or that a line above it can be."""
+    top = _softplus(z.at(corner) + z.radius)
+    tangent = _softplus(z.center) + torch.sigmoid(z.center) * (z.at(corner) - z.center - z.radius)
+    return factor * torch.where(factor < 0, tangent, top)
 
 
 def _softplus(z: Tensor) -> Tensor:

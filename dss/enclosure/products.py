@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dss.enclosure.rounding import ELEMENTWISE, gamma, largest, raised
+from dss.enclosure.rounding import ELEMENTWISE, WIDE, gamma, largest, raised
 from dss.enclosure.shapes import per_row, rearranged
 from dss.enclosure.signs import total, wide
 from dss.enclosure.value import Enclosure, lift, rule
@@ -48,7 +48,10 @@ def _sum(one: Tensor | None, other: Tensor) -> Tensor:
 
 
 def _third_order(function: Callable, x: Enclosure, y: Enclosure) -> Tensor:
-    """|f(g, b') + f(b, g')| + f(b, b') + f(g + b, s') + f(s, g' + b' + s'), without signs but for the first."""
+    """|f(g, b') + f(b, g')| + f(|b|, |b'|) + f(|s|, |s'|) + sum_k |f(s_k, g')| + |f(s_k, b')| + |f(g, s'_k)| + |f(b, s'_k)|.
+
+    Each unknown's products with what moves keep their signs until they are summed, which is less than f(|s|, |g'|).
+    """
     error, tilted = x.center.new_zeros(()), []
     if x.bend is not None and not y.still:
         tilted.append(function(x.bend, y.slope))
@@ -58,16 +61,23 @@ def _third_order(function: Callable, x: Enclosure, y: Enclosure) -> Tensor:
         error = sum(tilted).abs()
     if x.bend is not None and y.bend is not None:
         error = error + function(x.curvature, y.curvature)
-    if y.signs is not None and not (x.still and x.bend is None):
-        error = error + function(_drift(x), y.shared)
-    if x.signs is not None and not y.fixed:
-        error = error + function(x.shared, _drift(y) + y.shared)
+    if x.signs is not None and y.signs is not None:
+        error = error + function(x.shared, y.shared)
+    for drift in _drifts(y):
+        error = error + _total(per_row(lambda row: function(row, drift), x.signs))
+    for drift in _drifts(x):
+        error = error + _total(per_row(lambda row: function(drift, row), y.signs))
     return error
 
 
-def _drift(x: Enclosure) -> Tensor:
-    """How far tau takes an entry."""
-    return (x.slope.abs() + x.curvature).expand(x.center.shape)
+def _drifts(x: Enclosure) -> list[Tensor]:
+    """What moves with tau."""
+    return [part for part, none in ((x.slope, x.still), (x.bend, x.bend is None)) if not none]
+
+
+def _total(rows: Tensor | None) -> Tensor | float:
+    """`sum_k |rows[k]|`."""
+    return 0.0 if rows is None else rows.abs().sum(0) * WIDE
 
 
 def _spread(function: Callable, x: Enclosure, y: Enclosure, terms: int) -> Tensor:

@@ -14,25 +14,40 @@ import torch
 from torch import Tensor
 
 
+NARROW = 128
+"""Kinks over more entries than this are wide: a few of their gaps are a small share of all, and every unknown costs a
+pass through each later layer. They are followed in deep networks only."""
+
+SHALLOW = 4
+"""Wide ReLUs (or kinks like it) of a network that is not deep: there cells are wide and gaps many."""
+
+
 class Run:
     """Counts the unknowns of one pass through a network, so that no two share a number.
 
     Attributes:
         count: unknowns so far.
         each: how many an operation may add.
+        wide: whether wide kinks may add some.
+        bends: wide kinks so far, those of maxima left out.
     """
 
-    def __init__(self, each: int, count: int = 0):
-        self.each, self.count = each, count
+    def __init__(self, each: int, count: int = 0, *, wide: bool = True):
+        self.each, self.count, self.wide, self.bends = each, count, wide, 0
+
+    @property
+    def deep(self) -> bool:
+        """Whether it pays to follow wide kinks."""
+        return self.bends > SHALLOW
 
 
 _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
-def run(each: int, count: int = 0) -> Iterator[Run]:
+def run(each: int, count: int = 0, *, wide: bool = True) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
-    token = _RUN.set(Run(each, count))
+    token = _RUN.set(Run(each, count, wide=wide))
     try:
         yield _RUN.get()
     finally:
@@ -66,10 +81,17 @@ def wide(signs: Tensor | None, dims: int) -> Tensor | None:
     return None if signs is None else signs.reshape(len(signs), *[1] * (dims + 1 - signs.dim()), *signs.shape[1:])
 
 
+def count_bend(entries: int) -> None:
+    """Note a ReLU or the like."""
+    state = _RUN.get()
+    if state is not None and entries > NARROW:
+        state.bends += 1
+
+
 def with_unknowns(signs: Tensor | None, gap: Tensor) -> tuple[Tensor | None, Tensor]:
     """The largest of the gaps `|g| <= gap` become unknowns: the rows with theirs, and the gaps that are left."""
     state = _RUN.get()
-    if state is None or state.each == 0 or gap.dim() == 0:
+    if state is None or state.each == 0 or gap.dim() == 0 or not (state.wide or gap.numel() <= NARROW):
         return signs, gap
     flat = gap.flatten()
     sizes, places = flat.topk(min(state.each, len(flat)))

@@ -58,7 +58,7 @@ class Enclosure(torch.Tensor):
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend = None if bend is None else bend.expand(shape)
         self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
-        self.views, self._most, self._reach = [1], None, None
+        self.views, self._most, self._reach, self._magnitude = [1], None, None, None
         return self
 
     @property
@@ -104,7 +104,9 @@ class Enclosure(torch.Tensor):
     @property
     def magnitude(self) -> Tensor:
         """The largest absolute value without the error."""
-        return self.center.abs() + self.slope.abs() + self.curvature + self.shared
+        if self._magnitude is None:
+            self._magnitude = self.center.abs() + self.slope.abs() + self.curvature + self.shared
+        return self._magnitude
 
     @property
     def radius(self) -> Tensor:
@@ -135,7 +137,7 @@ class Enclosure(torch.Tensor):
         if self.views[0] > 1:
             raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
                                  "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in (*PARTS, "ceiling", "_most", "_reach"):
+        for name in (*PARTS, "ceiling", "_most", "_reach", "_magnitude"):
             setattr(self, name, getattr(other, name))
         return self
 

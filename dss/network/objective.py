@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dss.enclosure import bytes_per_cell, enclose, weighted_mean
+from dss.enclosure import bytes_per_cell, enclose, is_deep
 from dss.errors import EnclosureError, InputError
 from dss.network import probe, statistics
 from dss.network.data import Samples, as_samples
@@ -74,6 +74,7 @@ class NetworkObjective(Objective):
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{getattr(loss, '__name__', type(loss).__name__)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
+        self._deep: bool | None = None  # not asked yet
         self._probe(model)
 
     @property
@@ -137,12 +138,14 @@ class NetworkObjective(Objective):
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
         rows, buffers = self._rows, self._rows.buffers_like(starts)
         size = max(1, CELL_BYTES // (len(starts) * bytes_per_cell(self._bytes, parameters=0)))
-        parts = list(self._data(starts).chunks(size))
-        bounds = [
-            enclose(rows.template, rows.loss, start, end, lower, upper, part.inputs, part.target, buffers=buffers)
-            for part in parts
-        ]
-        return weighted_mean(torch.stack(bounds), torch.tensor([len(part) for part in parts], device=starts.device))
+        data = self._data(starts)
+        if self._deep is None:
+            point = {name: value[0] for name, value in start.items()}
+            self._deep = is_deep(rows.template, rows.loss, point | buffers, data.inputs, data.target)
+        return enclose(
+            rows.template, rows.loss, start, end, lower, upper, data.inputs, data.target,
+            buffers=buffers, wide=self._deep, chunk=size,
+        )  # fmt: skip
 
     def _probe(self, model: nn.Module) -> None:
         """Ask once what the model allows, at its own parameters."""
