@@ -1,5 +1,7 @@
 """Results beside the paper's own points: a table and a figure. `python -m experiments.compare quadratics` prints and draws.
 
+Results on other data than the paper's are shown alone: a figure never mixes two kinds.
+
 The paper's error bars are standard deviations over its pairs or errors of the mean, its scripts do not say which; a mean
 of ours agrees when it lies within the bar widened by two of our standard errors.
 """
@@ -20,6 +22,10 @@ from experiments.results import Record, connected, mean_and_error
 
 HERE = Path(__file__).parent
 QUANTITIES = {"normalized_length": "length", "num_beads": "beads"}
+# The data of the paper's points, as results name them.
+PAPER_DATA = {"quadratics": "quadratics", "cubics": "cubics", "mnist": "MNIST", "cifar10": "CIFAR-10", "ptb": "Penn Treebank"}
+# The panels' percents and perplexities in the units of the thresholds: error rates and cross-entropies.
+UNITS = {"mnist": lambda x: round(x / 100, 9), "cifar10": lambda x: round(x / 100, 9), "ptb": math.log}
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,16 @@ class Row:
 
 
 def paper_points(task: str, quantity: str) -> dict[float, tuple[float, float]]:
-    """The paper's mean and error bar per threshold."""
+    """The paper's mean and error bar per threshold, in the units of our thresholds."""
+    unit = UNITS.get(task, float)
     with (HERE / "paper_figures.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["task"] == task and row["quantity"] == quantity]
-    return {float(row["x"]): (float(row["mean"]), float(row["error"])) for row in rows}
+    return {unit(float(row["x"])): (float(row["mean"]), float(row["error"])) for row in rows}
+
+
+def comparable_points(data: str, task: str, quantity: str) -> dict[float, tuple[float, float]]:
+    """The paper's points if the results ran on the paper's data, else none."""
+    return paper_points(task, quantity) if data.startswith(PAPER_DATA[task]) else {}
 
 
 def load(path: Path) -> tuple[str, dict[str, dict[float, list[Record]]]]:
@@ -83,7 +95,8 @@ def table(found: Sequence[Row]) -> str:
 
 def figure(data: str, variants: Mapping[str, Mapping[float, Sequence[Record]]], task: str, quantity: str) -> go.Figure:
     """Means with error bars by threshold: the paper's points if the data are the paper's, and every variant of ours."""
-    traces = [_trace("Freeman & Bruna 2017", paper_points(task, quantity), SERIES[6])] if data.startswith(task) else []
+    paper = comparable_points(data, task, quantity)
+    traces = [_trace("Freeman & Bruna 2017", paper, SERIES[6])] if paper else []
     for i, (name, records) in enumerate(variants.items()):
         found = rows(records, QUANTITIES[quantity], {})
         points = {row.threshold: (row.mean, row.error) for row in found if row.connected}
@@ -99,18 +112,26 @@ def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str, 
     return go.Scatter(x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour, "dash": dash})
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="results beside the paper's own points")
-    parser.add_argument("task", choices=("quadratics", "cubics"))
-    parser.add_argument("--results", type=Path, help="the JSON file (beside the script)")
-    task, path = (options := parser.parse_args()).task, options.results
-    data, variants = load(path or HERE / f"{task}.json")
+def show(task: str, path: Path) -> None:
+    """Print the tables of one file of results, and draw its figures into `runs/`."""
+    data, variants = load(path)
     (HERE / "runs").mkdir(exist_ok=True)
     for quantity, key in QUANTITIES.items():
-        paper = paper_points(task, quantity)
+        paper = comparable_points(data, task, quantity)
         for variant, records in variants.items():
-            print(f"\n{task}, {quantity.replace('_', ' ')}, {variant}\n\n{table(rows(records, key, paper if variant == 'paper' else {}))}")
-        figure(data, variants, task, quantity).write_html(HERE / "runs" / f"{task}-{quantity}.html", include_plotlyjs=True)
+            print(f"\n{path.stem} ({data}), {quantity.replace('_', ' ')}, {variant}\n")
+            print(table(rows(records, key, paper if variant == "paper" else {})))
+        figure(data, variants, task, quantity).write_html(HERE / "runs" / f"{path.stem}-{quantity}.html", include_plotlyjs=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="results beside the paper's own points")
+    parser.add_argument("task", choices=PAPER_DATA)
+    parser.add_argument("--results", type=Path, help="the JSON file (by default all of the task beside the script)")
+    options = parser.parse_args()
+    found = sorted((*HERE.glob(f"{options.task}.json"), *HERE.glob(f"{options.task}-*.json")))
+    for path in [options.results] if options.results else found or [HERE / f"{options.task}.json"]:
+        show(options.task, path)
 
 
 if __name__ == "__main__":

@@ -62,6 +62,23 @@ def test_the_figure_has_the_papers_points_only_beside_the_papers_data():
     assert [trace.name for trace in other.data] == ["paper, ours"]
 
 
+def test_percents_and_perplexities_become_error_rates_and_cross_entropies():
+    assert compare.comparable_points("MNIST", "mnist", "num_beads")[0.00775][0] == pytest.approx(5.67741935)
+    assert compare.comparable_points("CIFAR-10", "cifar10", "normalized_length")[0.2][0] == pytest.approx(1.84513447)
+    assert compare.comparable_points("Penn Treebank, 10000 words", "ptb", "num_beads")[math.log(135)][0] == 3
+    assert compare.comparable_points("King James Bible, 10000 words", "ptb", "num_beads") == {}
+
+
+def test_a_file_of_results_is_printed_and_drawn_under_its_own_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "HERE", tmp_path)
+    monkeypatch.setattr(compare, "paper_points", lambda task, quantity: {})
+    results = Results(tmp_path / "mnist-small-fashion-mnist.json", {"data": "Fashion-MNIST"})
+    results.add("strict", 0.3, [{"connected": True, "length": 1.25, "beads": 4}])
+    compare.show("mnist", results.path)
+    assert "| 0.3 | 1/1 | 1.25 ± nan |  |  |" in capsys.readouterr().out
+    assert (tmp_path / "runs" / "mnist-small-fashion-mnist-num_beads.html").stat().st_size > 1e6
+
+
 def test_results_that_are_not_there_are_named(tmp_path):
     with pytest.raises(dss.InputError, match="run the experiment first"):
         compare.load(tmp_path / "none.json")
