@@ -1,13 +1,13 @@
 """How far proofs of whole paths get: cells, seconds and the width of the bracket, per architecture and depth.
 
-    python -m benchmarks.proof [--seconds 60] [--factor 1.02] [--only mlp-6,transformer] [--tolerance 1e-3]
+    python -m benchmarks.proof [NAME ...] [--seconds 60] [--factor 1.02] [--tolerance 1e-3] [--samples 500] [--threads 1]
 
-Two networks are trained, joined by a greedy string, and the path's loss on the whole test set is proved to stay below
-`factor` times its largest value on a grid of 41 points per segment, which is timed too.
+Two networks are trained and joined, and the path's loss on the whole test set is proved to stay below `factor` times its
+largest value on a grid of 41 points per segment, which is timed too. The paper's networks run when they are named: they
+are joined by a straight line, and their cells take minutes.
 """
 
 import argparse
-import copy
 import math
 import time
 from collections.abc import Callable
@@ -15,13 +15,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, l1_loss
+from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 import dss
 from dss.proof import Bracket, prove
 from dss.tasks import data
-from dss.tasks.nets import DigitsNet, PolynomialNet
+from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
+from experiments import triangle
+from experiments.image_data import photo_patches
+from experiments.text_data import penn_treebank
 from models.mlp import MLP
+from models.paper import CIFAR10Net, PTBNet, TriangleNet
 from models.recurrent import LanguageModel
 from models.resnet import ResNet
 from models.transformer import RowTransformer
@@ -30,19 +34,26 @@ GRID = 41
 LINES = 16
 
 
+Split = tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 @dataclass(frozen=True)
 class Case:
-    """An architecture, its data and how long an end is trained; paths are sought at `threshold`."""
+    """An architecture, its data and how long an end is trained.
+
+    Paths are the beads that `path` gives, or greedy strings sought at `threshold`, or straight lines if that is None.
+    """
 
     make: Callable[[], nn.Module]
-    data: Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
-    threshold: float
+    data: Callable[[], Split]
+    threshold: float | None
     steps: int = 250
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     learning_rate: float = 3e-3
+    path: Callable[[], Tensor] | None = None
 
 
-def letters() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def letters() -> Split:
     """Lines of a rule-made text over 12 letters: each letter follows from the two before it, with some noise."""
     generator = torch.Generator().manual_seed(0)
     text = torch.randint(12, (600, LINES + 1), generator=generator)
@@ -52,7 +63,7 @@ def letters() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     return (text[:400, :-1], text[:400, 1:]), (text[400:, :-1], text[400:, 1:])
 
 
-def quadratic() -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def quadratic() -> Split:
     """The paper's quadratic on 1,000 points."""
     return data.polynomial((0.5, 0.25, 0.1))
 
@@ -71,6 +82,34 @@ CASES = {
 }
 
 
+def cubic() -> Split:
+    """The cubic of the experiments, on 1,000 points."""
+    return data.polynomial((8.0, -10.0, 3.0, 0.0))
+
+
+def photos() -> Split:
+    """Patches of photos in place of CIFAR-10: 20,000 and 2,560."""
+    found = photo_patches(20_000, 2_560)
+    return found.train, found.judge
+
+
+def text() -> Split:
+    """Stretches of 20 words of Penn Treebank's stand-in."""
+    found = penn_treebank(None)
+    return found.train, found.judge
+
+
+PAPER = {
+    "quadratics": Case(lambda: PolynomialNet(bias=False, bounded=True), quadratic, 0.02, 2000, l1_loss, 1e-2),
+    "cubics": Case(lambda: PolynomialNet(bias=True, bounded=False), cubic, 0.03, 4000, l1_loss, 1e-2),
+    "triangle": Case(lambda: TriangleNet().double(), lambda: ((triangle.X, triangle.Y),) * 2, None, 0, mse_loss,
+                     path=lambda: triangle.pinched_path(0.01, 20).beads),
+    "fashion": Case(PaperMNISTNet, data.fashion, None, 300, learning_rate=5e-4),
+    "photos": Case(CIFAR10Net, photos, None, 300, learning_rate=1e-3),
+    "text": Case(PTBNet, text, None, 300, learning_rate=2e-3),
+}  # fmt: skip
+
+
 def trained(case: Case, seed: int) -> nn.Module:
     """One end: Adam on minibatches of 128."""
     torch.manual_seed(seed)
@@ -85,55 +124,81 @@ def trained(case: Case, seed: int) -> nn.Module:
     return model.eval()
 
 
-def found(case: Case) -> tuple[dss.NetworkObjective, dss.Path]:
-    """The judge and a path between two trained networks."""
+def found(case: Case, samples: int | None) -> tuple[dss.NetworkObjective, Tensor]:
+    """The judge, on its first `samples` or all, and the beads of a path between two trained networks."""
+    train, test = case.data()
+    judge = dss.NetworkObjective(case.make(), case.loss, tuple(part[:samples] for part in test))
+    if case.path is not None:
+        return judge, case.path()
     models = [trained(case, seed) for seed in (0, 1)]
-    train, judge = (dss.NetworkObjective(copy.deepcopy(models[0]), case.loss, part) for part in case.data())
-    start, end = (dss.ParameterSpace.of(model).flatten(model.state_dict()) for model in models)
-    top = max(case.threshold, 1.1 * train(torch.stack([start, end])).max().item())
+    ends = torch.stack([judge.space.flatten(model.state_dict()) for model in models])
+    if case.threshold is None:
+        return judge, ends
+    objective = dss.NetworkObjective(models[0], case.loss, train)
+    top = max(case.threshold, 1.1 * objective(ends).max().item())
     finder = dss.GreedyString(limits=dss.Limits(rounds=4, seconds=120))
-    return judge, dss.connect(train, start, end, threshold=top, finder=finder, prove="never").path
+    return judge, dss.connect(objective, *ends, threshold=top, finder=finder, prove="never").path.beads
 
 
-def sampled(judge: dss.NetworkObjective, path: dss.Path) -> tuple[float, float]:
+def sampled(judge: dss.NetworkObjective, beads: Tensor) -> tuple[float, float]:
     """The largest loss on the grid, and the seconds it took."""
-    began, t = time.perf_counter(), torch.linspace(0, 1, GRID)[:, None]
+    began, t = time.perf_counter(), torch.linspace(0, 1, GRID, dtype=beads.dtype)
     with torch.no_grad():
-        most = max(judge(torch.lerp(a, b, t)).max().item() for a, b in zip(path.beads, path.beads[1:]))
+        most = max(judge(torch.lerp(a, b, t[:, None])).max().item() for a, b in zip(beads, beads[1:]))
     return most, time.perf_counter() - began
 
 
-def last_bracket(judge: dss.NetworkObjective, path: dss.Path, **options) -> tuple[Bracket, float]:
+def last_bracket(judge: dss.NetworkObjective, beads: Tensor, **options) -> tuple[Bracket, float]:
     """Where a proof ends, and its seconds."""
     began = time.perf_counter()
-    for bracket in prove(judge, path.beads, **options):
+    for bracket in prove(judge, beads, **options):
         pass
     return bracket, time.perf_counter() - began
 
 
-def report(name: str, factor: float, seconds: float, tolerance: float | None) -> str:
+def share(bracket: Bracket, goal: float) -> float:
+    """Of the path, counted in segments, how much is proved to lie at or below the goal."""
+    lengths = bracket.stairs[:, 2] - bracket.stairs[:, 1]
+    return (lengths[bracket.stairs[:, 3] <= goal].sum() / lengths.sum()).item()
+
+
+COLUMNS = {
+    "net": "12s", "params": "8d", "samples": "8d", "segments": "8d", "sampled": "8.4f", "grid s": "8.2f", "verdict": "10s",
+    "proved": "7.0%", "upper": "9.4g", "width": "9.2g", "cells": "6d", "leaves": "6d", "proof s": "8.2f",
+}  # fmt: skip
+
+
+def report(name: str, options: argparse.Namespace) -> str:
     """One row of the table."""
-    judge, path = found(CASES[name])
-    most, grid = sampled(judge, path)
-    goal = {"threshold": factor * most} if tolerance is None else {"tolerance": tolerance}
-    bracket, took = last_bracket(judge, path, max_seconds=seconds, **goal)
+    judge, beads = found((CASES | PAPER)[name], options.samples)
+    most, grid = sampled(judge, beads)
+    top = options.factor * most if options.tolerance is None else (1 + options.tolerance) * most
+    goal = {"threshold": top} if options.tolerance is None else {"tolerance": options.tolerance}
+    bracket, took = last_bracket(judge, beads, max_seconds=options.seconds, **goal)
     width = bracket.width / most if math.isfinite(bracket.upper) else math.inf
-    return (f"{name:12s} {path.beads.shape[1]:8d} {len(path) - 1:8d} {most:8.4f} {grid:8.2f} "
-            f"{bracket.verdict.name:10s} "
-            f"{bracket.upper:9.4g} {width:9.2g} {bracket.cells:6d} {len(bracket.stairs):6d} {took:8.2f}")  # fmt: skip
+    values = (name, beads.shape[1], judge.samples, len(beads) - 1, most, grid, bracket.verdict.name, share(bracket, top),
+              bracket.upper, width, bracket.cells, len(bracket.stairs), took)  # fmt: skip
+    return " ".join(format(value, form) for value, form in zip(values, COLUMNS.values(), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(CASES), metavar="NAME", help=f"of {', '.join(CASES | PAPER)}")
     parser.add_argument("--seconds", type=float, default=60.0, help="limit of one proof")
     parser.add_argument("--factor", type=float, default=1.02, help="the threshold over the largest loss of the grid")
     parser.add_argument("--tolerance", type=float, help="bracket the largest loss instead")
-    parser.add_argument("--only", help="comma-separated cases")
+    parser.add_argument("--samples", type=int, help="of the test set, the first ones; all by default")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    print(f"{'net':12s} {'params':>8s} {'segments':>8s} {'sampled':>8s} {'grid s':>8s} {'verdict':10s} {'upper':>9s} "
-          f"{'width':>9s} {'cells':>6s} {'leaves':>6s} {'proof s':>8s}")  # fmt: skip
-    for name in options.only.split(",") if options.only else CASES:
-        print(report(name, options.factor, options.seconds, options.tolerance), flush=True)
+    for name in options.names:
+        if name not in CASES | PAPER:
+            parser.error(f"no net is called {name!r}; there are {', '.join(CASES | PAPER)}")
+    torch.set_num_threads(options.threads)
+    dss.keep_freed_memory()
+    widths = (int(form.lstrip("<").split(".")[0].rstrip("sdgf%")) for form in COLUMNS.values())
+    print(" ".join(f"{title:{'<' if title == 'net' else '>'}{width}s}" for title, width in zip(COLUMNS, widths)))
+    for name in options.names:
+        print(report(name, options), flush=True)
 
 
 if __name__ == "__main__":
