@@ -4,7 +4,7 @@ import heapq
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
@@ -18,6 +18,9 @@ RESOLUTION = 2.0**-40
 
 MOST_PARTS = 4
 """A cell is cut into at most this many parts at once."""
+
+HOPELESS, MANY_PARTS = 64, 16
+"""A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
 
 
 class Verdict(Enum):
@@ -105,7 +108,7 @@ def prove(
         yield (bracket := proof.bracket(max_cells, deadline))
         if bracket.verdict.finished:
             return
-        proof.refine(proof.affordable(batch_cells, deadline))
+        proof.refine(batch_cells, deadline)
 
 
 @dataclass(order=True, frozen=True)
@@ -136,39 +139,39 @@ class _Proof:
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
         self.heap: list[_Cell] = []
-        self.whole: list[tuple[int, float, float]] = []  # segments that are not bounded yet
+        self.waiting: list[_Cell] = []  # not bounded yet on their own: what is known is the bound of a larger cell
         self.cells, self.seconds, self.seen, self.place = 0, 0.0, -math.inf, (0, 0.0)
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        self.whole = [(segment, 0.0, 1.0) for segment in range(last + 1)]
+        self.waiting = [_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)]
 
-    def refine(self, count: int) -> None:
-        """Bound the segments first; then split the worst cells above the goal, after a look at their middles."""
-        if self.whole:
-            self._bound(self.whole[:count])
-            self.whole = self.whole[count:]
-            return
+    def refine(self, count: int, deadline: float) -> None:
+        """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
+        if not self.waiting:
+            self._split(count)
+        if not self._refuted:
+            count = self._affordable(MOST_PARTS * count, deadline)
+            self._bound(self.waiting[:count])
+            self.waiting = self.waiting[count:]
+
+    def _split(self, count: int) -> None:
+        """Take the worst cells from the heap; their parts wait to be bounded."""
         worst = []
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
-        if self._refuted:
-            for cell in worst:
-                heapq.heappush(self.heap, cell)
-            return
-        parts = [part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)]
-        self._bound(parts)
+        self.waiting = sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss))
 
-    def affordable(self, count: int, deadline: float) -> int:
-        """How many cells to split so that, at the pace so far, their parts are bounded before the deadline."""
+    def _affordable(self, count: int, deadline: float) -> int:
+        """How many cells can be bounded before the deadline at the pace so far."""
         if deadline == math.inf:
             return count
         if not self.cells:  # the pace is not known yet
             return 1
-        left, each = deadline - time.monotonic(), MOST_PARTS * self.seconds / self.cells
+        left, each = deadline - time.monotonic(), self.seconds / self.cells
         return max(1, min(count, int(left / each) if each > 0 else count))
 
     @property
@@ -180,23 +183,24 @@ class _Proof:
     def _refuted(self) -> bool:
         return self.threshold is not None and self.seen > self.threshold
 
-    def _parts(self, cell: _Cell, loss: float) -> list[tuple[int, float, float]]:
+    def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
-        wanted = math.sqrt(excess / room) if room > 0 and math.isfinite(excess) else MOST_PARTS
-        count = min(max(2, math.ceil(wanted)), MOST_PARTS)
+        wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
+        count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
-        return [(cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
+        return [_Cell(cell.key, cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
 
-    def _bound(self, parts: list[tuple[int, float, float]]) -> None:
-        segments, lower, upper = zip(*parts)
-        index = torch.tensor(segments, device=self.beads.device)
-        ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device) for side in (lower, upper))
+    def _bound(self, parts: list[_Cell]) -> None:
+        index = torch.tensor([part.segment for part in parts], device=self.beads.device)
+        ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
+                for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
         began = time.monotonic()
         bounds = self.objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
         bounds = torch.where(bounds.isnan(), math.inf, bounds).tolist()
         for part, bound in zip(parts, bounds):
-            heapq.heappush(self.heap, _Cell(-bound, *part))
+            # What bounds a cell bounds its parts.
+            heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
         self.cells += len(parts)
         self.seconds += time.monotonic() - began
 
@@ -215,10 +219,9 @@ class _Proof:
 
     def bracket(self, max_cells: int, deadline: float) -> Bracket:
         """The present state."""
-        upper = math.inf if self.whole else self.heap[0].bound
-        rows = [(cell.segment, cell.lower, cell.upper, cell.bound) for cell in self.heap]
-        rows = sorted(rows + [(*whole, math.inf) for whole in self.whole])
-        stairs = torch.tensor(rows, dtype=torch.float64).reshape(-1, 4)
+        cells = self.heap + self.waiting
+        upper = max(cell.bound for cell in cells)
+        stairs = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
         verdict = self._verdict(upper, max_cells, deadline)
         return Bracket(upper, self.seen, *self.place, self.cells, verdict, stairs)
 
@@ -231,7 +234,7 @@ class _Proof:
             return Verdict.CELLS
         if time.monotonic() >= deadline:
             return Verdict.SECONDS
-        return Verdict.RESOLUTION if not self.whole and self.heap[0].narrow else Verdict.OPEN
+        return Verdict.RESOLUTION if not self.waiting and self.heap[0].narrow else Verdict.OPEN
 
 
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:

@@ -138,6 +138,29 @@ def test_brackets_only_tighten_and_their_stairs_cover_the_path():
     assert (Bowl()(points) <= stairs[:, 3]).all()
 
 
+def test_time_is_kept_cell_by_cell_and_parts_that_wait_keep_the_bound_of_the_whole(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("dss.proof.time.monotonic", lambda: now[0])
+
+    class Slow(Bowl):
+        def enclose(self, starts, ends, lower, upper):
+            now[0] += len(starts)
+            return super().enclose(starts, ends, lower, upper)
+
+    brackets = list(prove(Slow(1e4), CORNER, threshold=2.05, max_seconds=11.5))
+    assert brackets[-1].verdict is Verdict.SECONDS and brackets[-1].cells == 12
+    assert brackets[-1].upper == 1e4 + 2 and (brackets[-1].stairs[:, 3] < 1e4 / 16**2 + 2.1).sum() == 10
+    for bracket in brackets:
+        for segment in (0, 1):
+            own = bracket.stairs[bracket.stairs[:, 0] == segment]
+            assert own[0, 1] == 0 and own[-1, 2] == 1 and torch.equal(own[1:, 1], own[:-1, 2])
+
+
+def test_hopeless_cells_are_cut_into_many_parts():
+    counts = [len(bracket.stairs) for bracket in prove(Bowl(1e6), LINE, threshold=1.01)]
+    assert counts[:3] == [1, 1, 16]
+
+
 def test_cells_are_split_where_the_bound_is_worst():
     beads = torch.tensor([[0.0], [0.1], [1.0]], dtype=F64)
     bracket = last(Bowl(0.5), beads, threshold=1.01)
