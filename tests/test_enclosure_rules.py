@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from enclosure_points import F64, SHARED, assert_inside, points_inside, random_enclosure
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from dss.enclosure import Enclosure, known_operations, lift
+from dss.enclosure import Enclosure
 from dss.enclosure.signs import run
 from dss.enclosure.value import PARTS
 

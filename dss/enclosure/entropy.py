@@ -5,7 +5,7 @@ from torch import Tensor
 
 from dss.enclosure.losses import reduced, under, weighted
 from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
-from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
+from dss.enclosure.value import CORNERS, Enclosure, lift, rule
 from dss.errors import EnclosureError
 
 

@@ -137,7 +137,9 @@ class NetworkObjective(Objective):
         """Bounds on cells that fit memory, over the data in chunks."""
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
         rows, buffers = self._rows, self._rows.buffers_like(starts)
-        size = max(1, CELL_BYTES // (len(starts) * bytes_per_cell(self._bytes, parameters=0)))
+        each = len(starts) * bytes_per_cell(self._bytes, parameters=0)
+        # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
+        size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
         data = self._data(starts)
         if self._deep is None:
             point = {name: value[0] for name, value in start.items()}
