@@ -45,3 +45,9 @@ def test_cells_have_weights_of_their_own_and_share_the_images(monkeypatch, share
     found = torch.vmap(of_cell)(w)
     exact = torch.stack([F.conv2d(x, 2 * weight) for weight in w])
     assert torch.allclose(found[:, :, 0], exact, rtol=1e-13, atol=1e-13)
+
+
+def test_a_large_matrix_is_never_made():
+    assert convolutions._pays((8, 4, 4), (8, 8, 3, 3), (1, 1, 1, 1))
+    assert not convolutions._pays((64, 7, 7), (64, 64, 5, 5), (1, 2, 1, 1))
+    assert not convolutions._pays((8, 8, 8), (8, 8, 3, 3), (1, 1, 1, 1))

@@ -24,10 +24,8 @@ def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=
     """A sum over the window and the channels of a group; padding with zeros adds exact terms."""
     options = tuple(tuple(part) if isinstance(part, list) else part for part in (stride, padding, dilation, groups))
     bias, terms = 0.0 if bias is None else lift(bias).reshape(-1, *[1] * dims), math.prod(weight.shape[1:])
-    function = _looped
-    if x.dim() == dims + 2 and math.prod(x.shape[1:]) * MATRIX_SHARE <= terms:
-        table = _table(tuple(x.shape[1:]), tuple(weight.shape), options)
-        function = _multiplied if table.numel() <= MATRIX_SIZE else _looped
+    batched = x.dim() == dims + 2
+    function = _multiplied if batched and _pays(tuple(x.shape[1:]), tuple(weight.shape), options) else _looped
     return bilinear(partial(function, options), x, weight, bias, terms=terms)
 
 
@@ -35,7 +33,14 @@ for _dims in CONVOLUTIONS:
     rule(f"conv{_dims}d")(partial(_convolution, _dims))
 
 
-@lru_cache(maxsize=64)
+def _pays(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
+    """Whether the matrix is neither too empty nor too large."""
+    shapes = (torch.empty(shape, device="meta") for shape in (image, window))
+    entries = math.prod(image) * CONVOLUTIONS[len(image) - 1](*shapes, None, *options).numel()
+    return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and entries <= MATRIX_SIZE
+
+
+@lru_cache(maxsize=16)
 def _table(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> Tensor:
     """Which weight, counted from 1, leads from an entry of an image to one of its convolution; 0 for none.
 
