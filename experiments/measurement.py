@@ -11,6 +11,7 @@ from experiments.protocol import PaperString, paper_beads
 from experiments.results import Record
 
 STRICT, SHORTENED = "strict", "shortened"
+SOLVER = "sequential quadratic programming"  # rows pulled tight by an earlier solver name it
 STRINGS = Path(__file__).parent / "runs"  # strings found, for pictures and for shortening; not part of the results
 
 
@@ -87,6 +88,7 @@ class Measurement(ABC):
             "proven": certificate.proven,
             **self.shape(found.path),
             "max_loss": certificate.max_loss,
+            "solver": SOLVER,
             "stationarity": found.stationarity,
             "boundary_share": found.boundary_share,
         }

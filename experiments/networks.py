@@ -161,7 +161,7 @@ def main(study: Study, small: Study, quick: Study, load: Callable[[Path | None],
     parser = argparse.ArgumentParser(description=f"{study.name}: the paper's protocol, strict strings, shortened ones")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="a tiny size on data that is always at hand, in under a minute, into runs/")
-    size.add_argument("--small", action="store_true", help="two pairs, two thresholds, in about an hour")
+    size.add_argument("--small", action="store_true", help="one or two pairs, two thresholds, few judging samples: under an hour")
     parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, or of its stand-in")
     parser.add_argument("--pairs", type=int, help=f"pairs of ends ({study.pairs}, the paper's twenty take days on two cores)")
     parser.add_argument("--threads", type=int, default=1, help="of this process (1)")

@@ -30,8 +30,9 @@ STUDY = Study(
     batch_size=20,
     clip_norm=0.25,
     insertion="midpoint",
+    judge_samples=250,
 )
-SMALL = replace(STUDY, name="ptb-small", thresholds=(log(700), log(300), log(200)), pairs=2, judge_samples=500)
+SMALL = replace(STUDY, name="ptb-small", thresholds=(log(300), log(200)), pairs=1, judge_samples=50)
 QUICK = replace(
     STUDY, name="ptb-quick", model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
 )
