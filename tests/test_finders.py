@@ -145,3 +145,12 @@ def test_every_limit_ends_the_search_with_its_status_and_a_partial_path(name, li
     assert step.status is status
     assert torch.equal(step.path.beads[[0, -1]], torch.stack(ends(dss.MuellerBrown)))
     assert limits.beads is None or step.path.intermediate_beads <= limits.beads
+
+
+def test_the_geodesic_search_is_warmed_up_by_the_steps_it_counts():
+    problem = mueller_brown(-40.5)
+    cold, warm = (dss.GeodesicString(descent=ADAM, warmup=steps) for steps in (0, 30))
+    first = {finder.warmup: finder.advance(problem, finder.begin(problem)) for finder in (cold, warm)}
+    assert first[0].steps == 0 and first[30].steps == 30
+    line, ends_apart = problem.straight.resample(4).beads, (problem.end - problem.start).norm()
+    assert (first[0].path.beads - line).norm() < 0.01 * ends_apart < (first[30].path.beads - line).norm()

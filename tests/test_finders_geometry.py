@@ -191,6 +191,7 @@ def test_the_control_points_are_read_back_off_the_beads(curve):
         lambda: dss.ConstrainedString(zeta=-1.0),
         lambda: dss.ConstrainedString(alpha=0.9, margin=0.1),
         lambda: dss.GeodesicString(cells=0),
+        lambda: dss.GeodesicString(warmup=-1),
         lambda: dss.GreedyString(insertion="nowhere"),
         lambda: dss.GreedyString(alpha=1.5),
     ],

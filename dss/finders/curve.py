@@ -54,18 +54,18 @@ class Curve(Finder):
         bends = min(self.bends, self.limits.beads or self.bends)
         path, steps = step.path, step.steps
         if step.round:
-            path = self._trained(problem, step, bends)
+            path = self.trained(problem, step.path, bends, round=step.round)
             steps += self.cycle * self.places
         every = torch.arange(len(path) - 1)
         maxima = sample_segments(problem.judge, path, every, points=self.points, threshold=problem.threshold).losses
         status = Status.FOUND if (maxima <= problem.threshold).all() else Status.SEARCHING
         return replace(step, path=path, maxima=maxima, status=status, steps=steps)
 
-    def _trained(self, problem: Problem, step: Step, bends: int) -> Path:
-        """The curve after one more cycle."""
-        generator = problem.generator("curve", step.round)
+    def trained(self, problem: Problem, path: Path, bends: int, *, round: int) -> Path:
+        """The curve that `path` stands for after one more cycle, its `round`-th: it has random numbers of its own."""
+        generator = problem.generator("curve", round)
         ends = torch.stack([problem.start, problem.end])
-        inner = self._control(step.path, bends)[1:-1].clone().requires_grad_()
+        inner = self._control(path, bends)[1:-1].clone().requires_grad_()
         optimizer = self.descent.optimizer([inner])
         for _ in range(self.cycle):
             t = torch.rand(self.places, generator=generator, dtype=torch.float64)

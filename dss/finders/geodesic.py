@@ -8,6 +8,7 @@ from dss.certificate import sample_segments
 from dss.descent import Descent
 from dss.errors import InputError
 from dss.finder import Finder, Limits, Problem, Status, Step
+from dss.finders.curve import PolygonalChain
 from dss.finders.greedy import GreedyString
 from dss.path import Path
 from dss.places import Places
@@ -20,13 +21,15 @@ NUDGE = 1e-3
 
 @dataclass(frozen=True)
 class GeodesicString(Finder):
-    """Pull a few beads tight below the threshold, from the straight line; hand what resists to greedy insertion.
+    """Pull a few beads tight below the threshold; hand what resists to greedy insertion.
 
-    A round pulls the string (see `dss.taut`), judges its segments, and holds it at the peaks that failed. Segments that
+    The first beads leave the straight line by a few minibatch steps on the mean loss along their string, as a polygonal
+    chain does: second-order steps would crawl there, where the loss is far above the threshold. A round then pulls the string (see `dss.taut`), judges its segments, and holds it at the peaks that failed. Segments that
     fail again and again get a bead. After `patience` rounds, greedy dynamic string sampling goes on from there.
 
     Attributes:
         beads: intermediate beads of the first string.
+        warmup: minibatch steps of the first string.
         cells: places per segment that are held below the threshold.
         patience: rounds before greedy insertion takes over.
         points: cells of the grid on which a segment is judged.
@@ -36,16 +39,17 @@ class GeodesicString(Finder):
     """
 
     beads: int = 2
+    warmup: int = 100
     cells: int = 2
     patience: int = 8
     points: int = 20
-    solver: Solver = field(default_factory=lambda: Solver(settle=5e-3))
+    solver: Solver = field(default_factory=lambda: Solver(margin=0.1, tolerance=0.08, settle=1.0))
     descent: Descent = field(default_factory=Descent)
     limits: Limits = Limits()
 
     def __post_init__(self):
-        if min(self.beads, self.cells) < 1 or self.patience < 0:
-            raise InputError(f"beads and cells are at least 1, patience at least 0, got {self}")
+        if min(self.beads, self.cells) < 1 or min(self.patience, self.warmup) < 0:
+            raise InputError(f"beads and cells are at least 1, patience and warmup at least 0, got {self}")
 
     def advance(self, problem: Problem, step: Step) -> Step:
         """Judge what there is, then pull, then insert greedily."""
@@ -61,15 +65,20 @@ class GeodesicString(Finder):
         maxima = sample_segments(problem.judge, step.path, every, points=self.points, threshold=problem.threshold).losses
         if (maxima <= problem.threshold).all():
             return replace(step, maxima=maxima, status=Status.FOUND)
-        path = step.path if len(step.path) > 2 else self._beaded(problem)
-        return self._step(step, Taut.of(path, cells=self.cells))
+        if len(step.path) > 2:
+            return self._step(step, Taut.of(step.path, cells=self.cells))
+        return self._step(step, replace(Taut.of(self._beaded(problem), cells=self.cells), steps=self.warmup))
 
     def _beaded(self, problem: Problem) -> Path:
-        """Equidistant beads on the straight line, nudged off it."""
-        beads = problem.straight.resample(2 + min(self.beads, self.limits.beads or self.beads)).beads
+        """Equidistant beads on the straight line, nudged and trained off it."""
+        inner = min(self.beads, self.limits.beads or self.beads)
+        beads = problem.straight.resample(2 + inner).beads
         noise = torch.randn(beads[1:-1].shape, generator=problem.generator("geodesic nudge")).to(beads)
         nudge = NUDGE * (problem.end - problem.start).norm() * noise / noise.norm(dim=1, keepdim=True)
-        return Path(torch.cat([beads[:1], beads[1:-1] + nudge, beads[-1:]]))
+        path = Path(torch.cat([beads[:1], beads[1:-1] + nudge, beads[-1:]]))
+        if not self.warmup:
+            return path
+        return PolygonalChain(cycle=self.warmup, descent=self.descent).trained(problem, path, inner, round=0)
 
     def _pulled(self, problem: Problem, step: Step) -> Step:
         memory, path = step.memory, step.path
