@@ -51,6 +51,7 @@ class Case:
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy
     learning_rate: float = 3e-3
     path: Callable[[], Tensor] | None = None
+    batch: int = 128
 
 
 def letters() -> Split:
@@ -104,19 +105,19 @@ PAPER = {
     "cubics": Case(lambda: PolynomialNet(bias=True, bounded=False), cubic, 0.03, 4000, l1_loss, 1e-2),
     "triangle": Case(lambda: TriangleNet().double(), lambda: ((triangle.X, triangle.Y),) * 2, None, 0, mse_loss,
                      path=lambda: triangle.pinched_path(0.01, 20).beads),
-    "fashion": Case(PaperMNISTNet, data.fashion, None, 300, learning_rate=5e-4),
-    "photos": Case(CIFAR10Net, photos, None, 300, learning_rate=1e-3),
-    "text": Case(PTBNet, text, None, 300, learning_rate=2e-3),
+    "fashion": Case(PaperMNISTNet, data.fashion, None, 100, learning_rate=5e-4),
+    "photos": Case(CIFAR10Net, photos, None, 100, learning_rate=1e-3),
+    "text": Case(PTBNet, text, None, 100, learning_rate=2e-3, batch=20),
 }  # fmt: skip
 
 
 def trained(case: Case, seed: int) -> nn.Module:
-    """One end: Adam on minibatches of 128."""
+    """One end: Adam on minibatches."""
     torch.manual_seed(seed)
     model, (x, y) = case.make(), case.data()[0]
     optimizer = torch.optim.Adam(model.parameters(), case.learning_rate)
     for _ in range(case.steps):
-        index = torch.randint(len(x), (128,))
+        index = torch.randint(len(x), (case.batch,))
         loss = case.loss(model(x[index]), y[index])
         optimizer.zero_grad()
         loss.backward()
