@@ -14,15 +14,31 @@ from pathlib import Path as File
 from statistics import median
 
 import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
 
 import dss
 from dss.shorten import Shortening, shorten_within
 from dss.tasks import BUILTIN, train
 
-RATES = {"digits": 2e-3, "quadratics": 1e-2, "cubics": 1e-2, "fashion": 5e-4}
 # Epochs between two looks at an end: it stops training at a share of the threshold.
-LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1}
+LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1, "fashion-small": 1}
 COLUMNS = ("found", "seconds", "gradients", "losses", "beads", "length", "shortened", "shorten seconds")
+
+
+def fashion_small() -> dss.Task:
+    """A conv net of 6,346 parameters on the first 10,000 training images of Fashion-MNIST, judged on 2,000 test images."""
+    (x, y), (x_test, y_test) = BUILTIN["fashion"]().train, BUILTIN["fashion"]().judge
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 10)),
+    )
+    train, judge = (x[:10_000], y[:10_000]), (x_test[:2000], y_test[:2000])
+    return dss.Task(net, cross_entropy, train, judge, batch_size=128, name="fashion-small", epochs=40, learning_rate=2e-3)
+
+
+TASKS = BUILTIN | {"fashion-small": fashion_small}
 
 
 def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
@@ -45,7 +61,7 @@ def end(name: str, seed: int, stop: float) -> torch.Tensor:
     """A trained end: the first network, from this seed on, that gets down to `stop`."""
     while True:
         torch.manual_seed(seed)
-        task = BUILTIN[name]()
+        task = TASKS[name]()
         for epoch in train(task, seed=seed):
             if epoch.number % LOOK[name] == 0 and task.judged_loss(epoch.model) <= stop:
                 return dss.ParameterSpace.of(task.model).flatten(epoch.model.state_dict())
@@ -54,11 +70,12 @@ def end(name: str, seed: int, stop: float) -> torch.Tensor:
 
 def measure(name: str, threshold: float, seed: int, options: argparse.Namespace) -> list[dict]:
     """One pair of ends, every finder; one row each."""
-    objective, judge = BUILTIN[name]().objectives()
+    task = TASKS[name]()
+    objective, judge = task.objectives()
     stop = options.ends * threshold
     start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
     rows = []
-    for label, finder in finders(RATES[name], options.minutes).items():
+    for label, finder in finders(task.learning_rate, options.minutes).items():
         if options.only and label not in options.only:
             continue
         problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
