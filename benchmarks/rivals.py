@@ -128,6 +128,13 @@ def cell(rows: list[dict], column: str) -> str:
     return f"{middle:.3f}" if column in ("length", "shortened") else f"{middle:.1f}"
 
 
+def warm_up() -> None:
+    """The first step of an optimizer imports for a second: no finder shall pay for it."""
+    parameter = torch.zeros(1, requires_grad=True)
+    parameter.sum().backward()
+    torch.optim.Adam([parameter]).step()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", metavar="TASK:THRESHOLD")
@@ -141,6 +148,7 @@ def main() -> None:
     parser.add_argument("--out", type=File, required=True, help="rows as JSON lines, appended")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    warm_up()
     rows = []
     for case in options.cases:
         name, _, threshold = case.partition(":")
