@@ -154,3 +154,13 @@ def test_the_geodesic_search_is_warmed_up_by_the_steps_it_counts():
     assert first[0].steps == 0 and first[30].steps == 30
     line, ends_apart = problem.straight.resample(4).beads, (problem.end - problem.start).norm()
     assert (first[0].path.beads - line).norm() < 0.01 * ends_apart < (first[30].path.beads - line).norm()
+
+
+def test_what_resists_greedy_insertion_too_begins_anew_at_the_straight_line():
+    problem, finder = mueller_brown(-40.5), dss.GeodesicString(descent=ADAM, patience=2)
+    path = problem.straight.resample(9)
+    stuck = dss.Step(path, torch.full((8,), torch.nan, dtype=torch.float64), round=5, memory={"pulls": 2, "places": {}})
+    anew, on = finder.advance(problem, stuck), finder.advance(problem, replace(stuck, round=4))
+    greedy = dss.GreedyString(points=finder.points, descent=ADAM)
+    expected = greedy.advance(problem, replace(greedy.begin(problem), round=5))
+    assert torch.equal(anew.path.beads, expected.path.beads) and len(anew.path) == 3 < 9 <= len(on.path)

@@ -31,7 +31,7 @@ class GeodesicString(Finder):
         beads: intermediate beads of the first string.
         warmup: minibatch steps of the first string.
         cells: places per segment that are held below the threshold.
-        patience: rounds before greedy insertion takes over.
+        patience: rounds before greedy insertion takes over, and as many before it begins anew at the straight line.
         points: cells of the grid on which a segment is judged.
         solver: of the pulls.
         descent: how greedy insertion trains beads.
@@ -56,6 +56,9 @@ class GeodesicString(Finder):
         if not step.memory:
             return self._first(problem, step)
         if step.memory["pulls"] >= self.patience:
+            if step.round == 1 + 2 * self.patience:
+                # The string pulled so far has slipped over a ridge that insertion cannot mend.
+                step = replace(step, path=problem.straight, maxima=torch.full((1,), torch.nan, dtype=torch.float64))
             return GreedyString(points=self.points, descent=self.descent, limits=self.limits).advance(problem, step)
         return self._pulled(problem, step)
 
