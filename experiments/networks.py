@@ -143,7 +143,7 @@ class NetworkMeasurement(Measurement):
         return [finder.search_together([problem])[0] for problem in problems]
 
     def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
-        """Samples: an error rate or a recurrent network's loss cannot be enclosed."""
+        """Samples: one cell of such a proof costs minutes per thousand images (`docs/proof.md`)."""
         return dss.certify(problem.judge, path, threshold=problem.threshold)
 
 
