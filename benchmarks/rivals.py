@@ -4,7 +4,8 @@
 
 For each task and threshold it trains ends, runs every finder in one process, and prints a table of medians: seconds of
 processor time to the path, samples read in gradients and losses, intermediate beads, normalized length, and what
-shortening makes of it. A row counts only if its path passes its certificate; "found" says how many did.
+shortening makes of it. A row counts only if its path passes its certificate; "found" says how many did. Checkouts of
+the published code of two rivals run beside them: see `published.py`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from pathlib import Path as File
 from statistics import median
 
+import published
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
@@ -71,11 +73,14 @@ def end(name: str, seed: int, stop: float) -> torch.Tensor:
 def measure(name: str, threshold: float, seed: int, options: argparse.Namespace) -> list[dict]:
     """One pair of ends, every finder; one row each."""
     task = TASKS[name]()
+    checkouts = {"garipov": options.garipov, "autoneb": options.autoneb}
+    rivals = finders(task.learning_rate, options.minutes)
+    rivals |= published.finders(task, **checkouts, seconds=60 * options.minutes)
     objective, judge = task.objectives()
     stop = options.ends * threshold
     start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
     rows = []
-    for label, finder in finders(task.learning_rate, options.minutes).items():
+    for label, finder in rivals.items():
         if options.only and label not in options.only:
             continue
         problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
@@ -144,6 +149,8 @@ def main() -> None:
     parser.add_argument("--doublings", type=int, default=1, help="of the beads while shortening (default: %(default)s)")
     parser.add_argument("--no-shorten", action="store_true", help="only search")
     parser.add_argument("--only", nargs="*", help="labels of finders")
+    parser.add_argument("--garipov", type=File, help="checkout of timgaripov/dnn-mode-connectivity, to run too")
+    parser.add_argument("--autoneb", type=File, help="checkout of fdraxler/PyTorch-AutoNEB, to run too")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--out", type=File, required=True, help="rows as JSON lines, appended")
     options = parser.parse_args()
@@ -153,7 +160,10 @@ def main() -> None:
     for case in options.cases:
         name, _, threshold = case.partition(":")
         for seed in range(options.seeds):
-            rows += measure(name, float(threshold), seed, options)
+            try:
+                rows += measure(name, float(threshold), seed, options)
+            except dss.InputError as error:
+                parser.error(str(error))
     print(table(rows))
 
 
