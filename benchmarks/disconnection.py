@@ -1,6 +1,6 @@
 """How soon each string says that it cannot get through, where no path exists.
 
-    python benchmarks/disconnection.py --pairs 10
+    python -m benchmarks.disconnection --pairs 10
 
 A bias-free 2-3-2 ReLU network on the vertices of a triangle, `y = (x2, x3, x1)`, and its copy with two hidden units
 swapped: below a mean squared error of 1/12 no path joins them. Above it one should be found. For both thresholds:

@@ -3,7 +3,7 @@
 Prints ratios measured side by side in this run: one gradient step of k beads over one plain PyTorch training step of the
 same net on the same batch, then the time of both schedules of greedy DSS between the same ends at the same threshold.
 
-    python benchmarks/engine.py
+    python -m benchmarks.engine
 """
 
 import time

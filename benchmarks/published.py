@@ -2,7 +2,7 @@
 
     git clone https://github.com/timgaripov/dnn-mode-connectivity
     git clone https://github.com/fdraxler/PyTorch-AutoNEB
-    python benchmarks/rivals.py digits:0.5 --garipov dnn-mode-connectivity --autoneb PyTorch-AutoNEB --out rivals.jsonl
+    python -m benchmarks.rivals digits:0.5 --garipov dnn-mode-connectivity --autoneb PyTorch-AutoNEB --out rivals.jsonl
 
 Each becomes a finder like the others: the same ends, data, minibatches, loss, and Adam at the task's rate.
 
@@ -27,10 +27,10 @@ from pathlib import Path as File
 from types import ModuleType
 
 import torch
-from published_networks import check_plain, on_curve
 from torch import Tensor, nn
 
 import dss
+from benchmarks.published_networks import check_plain, on_curve
 from dss.certificate import sample_segments
 from dss.finder import Step
 from dss.network.data import Samples, as_samples

@@ -1,6 +1,6 @@
 """Every finder on the same ends at the same threshold, under the same certificate.
 
-    python benchmarks/rivals.py digits:0.5 digits:0.35 quadratics:0.0025 cubics:0.05 --seeds 3 --out rivals.jsonl
+    python -m benchmarks.rivals digits:0.5 digits:0.35 quadratics:0.0025 cubics:0.05 --seeds 3 --out rivals.jsonl
 
 For each task and threshold it trains ends, runs every finder in one process, and prints a table of medians: seconds of
 processor time to the path, samples read in gradients and losses, intermediate beads, normalized length, and what
@@ -14,12 +14,12 @@ import time
 from pathlib import Path as File
 from statistics import median
 
-import published
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 import dss
+from benchmarks import published
 from dss.shorten import Shortening, shorten_within
 from dss.tasks import BUILTIN, train
 

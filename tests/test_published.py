@@ -1,7 +1,6 @@
 """The adapters of published rivals, on small modules with the same interface: the real ones are the user's."""
 
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,14 +9,10 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 import dss
+from benchmarks import published, rivals
+from benchmarks.published_networks import on_curve
 from dss.tasks import train
 from dss.tasks.nets import DigitsNet, PolynomialNet
-
-sys.path.append(str(Path(dss.__file__).parent.parent / "benchmarks"))
-
-import published
-import rivals
-from published_networks import on_curve
 
 CURVES = '''
 import torch
