@@ -164,3 +164,13 @@ def test_what_resists_greedy_insertion_too_begins_anew_at_the_straight_line():
     greedy = dss.GreedyString(points=finder.points, descent=ADAM)
     expected = greedy.advance(problem, replace(greedy.begin(problem), round=5))
     assert torch.equal(anew.path.beads, expected.path.beads) and len(anew.path) == 3 < 9 <= len(on.path)
+
+
+def test_a_bead_above_the_threshold_is_trained_before_greedy_insertion_goes_on():
+    problem, finder = mueller_brown(-40.5), dss.GeodesicString(descent=ADAM, patience=2)
+    path = problem.straight.resample(4)
+    assert (dss.MuellerBrown()(path.beads[1:-1]) > -40.5).any()
+    # Every segment is taken for judged and passed: only the beads are in the way.
+    step = dss.Step(path, torch.full((3,), -50.0, dtype=torch.float64), round=3, memory={"pulls": 2, "places": {}})
+    after = finder.advance(problem, step)
+    assert (dss.MuellerBrown()(after.path.beads) <= -40.5).all() and after.steps > 0

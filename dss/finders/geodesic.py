@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from dss.certificate import sample_segments
-from dss.descent import Descent
+from dss.descent import Descent, descend
 from dss.errors import InputError
 from dss.finder import Finder, Limits, Problem, Status, Step
 from dss.finders.curve import PolygonalChain
@@ -55,12 +55,13 @@ class GeodesicString(Finder):
         """Judge what there is, then pull, then insert greedily."""
         if not step.memory:
             return self._first(problem, step)
-        if step.memory["pulls"] >= self.patience:
-            if step.round == 1 + 2 * self.patience:
-                # The string pulled so far has slipped over a ridge that insertion cannot mend.
-                step = replace(step, path=problem.straight, maxima=torch.full((1,), torch.nan, dtype=torch.float64))
-            return GreedyString(points=self.points, descent=self.descent, limits=self.limits).advance(problem, step)
-        return self._pulled(problem, step)
+        if step.memory["pulls"] < self.patience:
+            return self._pulled(problem, step)
+        greedy = GreedyString(points=self.points, descent=self.descent, limits=self.limits)
+        if step.round == 1 + 2 * self.patience:
+            # The string pulled so far has slipped over a ridge that insertion cannot mend.
+            step = replace(step, path=problem.straight, maxima=torch.full((1,), torch.nan, dtype=torch.float64))
+        return greedy.advance(problem, self._repaired(problem, step, greedy.target(problem.threshold)))
 
     def _first(self, problem: Problem, step: Step) -> Step:
         """Judge the path the search starts from; a straight line gets its beads."""
@@ -96,8 +97,29 @@ class GeodesicString(Finder):
             insert=room,
             key=("geodesic",),
         )
-        return self._step(step, taut, Status.FOUND if (taut.maxima <= problem.threshold).all() else Status.SEARCHING)
+        passed = (taut.maxima <= problem.threshold).all() and not len(_high(problem, taut.path))
+        return self._step(step, taut, Status.FOUND if passed else Status.SEARCHING)
+
+    def _repaired(self, problem: Problem, step: Step, target: float) -> Step:
+        """The string with beads above the threshold trained: greedy insertion takes for granted that beads are below."""
+        high = _high(problem, step.path)
+        if not len(high):
+            return step
+        beads, maxima = step.path.beads.clone(), step.maxima.clone()
+        generator = problem.generator("geodesic repair", step.round)
+        trained = descend(
+            problem.objective, problem.judge, beads[high], target, options=self.descent, generator=generator
+        )
+        beads[high], maxima[high - 1], maxima[high] = trained.points, torch.nan, torch.nan
+        return replace(step, path=Path(beads), maxima=maxima, steps=step.steps + trained.steps)
 
     def _step(self, step: Step, taut: Taut, status: Status = Status.SEARCHING) -> Step:
         memory = {"places": taut.places.as_json(), "pulls": taut.round}
         return replace(step, path=taut.path, maxima=taut.maxima, status=status, steps=taut.steps, memory=memory)
+
+
+def _high(problem: Problem, path: Path) -> torch.Tensor:
+    """Which beads lie above the threshold, `(k,)`: a judge with kinks can peak at a bead and pass on both sides of it."""
+    with torch.no_grad():
+        losses = problem.judge(path.beads).double().cpu()
+    return torch.nonzero(losses > problem.threshold)[:, 0]
