@@ -49,7 +49,8 @@ def tighten(problem: Problem, taut: Taut, *, solver: Solver, cells: int, points:
     """Pull once, judge every segment, and hold the string where it failed.
 
     A segment that fails gets a place at its peak; if it has two such places already, or has failed beside one in the
-    third round, a bead instead (`insert`).
+    third round, a bead instead (`insert`). A pull after which the worst segment is worse is undone, and every segment
+    that had failed gets a bead.
 
     Args:
         problem: objective, judge and threshold.
@@ -63,7 +64,7 @@ def tighten(problem: Problem, taut: Taut, *, solver: Solver, cells: int, points:
     pulled = pull(problem, taut.path, taut.places, solver=solver, key=(*key, taut.round))
     steps = taut.steps + pulled.calls * taut.path.intermediate_beads
     peaks = _peaks(problem, pulled.path, points)
-    if insert and peaks.losses.max() > taut.maxima.max():
+    if insert and peaks.losses.max() > taut.maxima.max() > problem.threshold:
         # Held harder and yet worse: it slipped over a ridge between its places. More beads follow the pass.
         return replace(_beaded(problem, taut, points, cells), round=taut.round + 1, steps=steps)
     held = Taut(pulled.path, taut.places, peaks.losses, pulled.stationarity, taut.round + 1, steps)

@@ -9,6 +9,7 @@ from dss.places import Places
 from dss.prune import prune
 from dss.pull import Solver, pull
 from dss.shorten import Progress, Shortening, boundary_share, shorten, shorten_within
+from dss.taut import Taut, tighten
 
 FLOAT = torch.float64
 
@@ -251,3 +252,13 @@ def test_connect_shortens_before_it_certifies():
 def test_a_search_that_failed_is_not_shortened():
     found = dss.connect(dss.DoubleWell(), *over(dss.DoubleWell).beads, threshold=0.9, finder=dss.StraightLine(), shorten=True)
     assert not found.connected and found.shortened is None
+
+
+def test_a_string_that_had_passed_is_pulled_on_without_new_beads():
+    path = around_the_ring(9)
+    problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
+    # Every segment had passed with room to spare: being worse now is no slip over a ridge.
+    passed = Taut(path, Places.grid(8, 2), torch.zeros(8, dtype=FLOAT))
+    after = tighten(problem, passed, solver=Solver(), cells=2, points=20, insert=True, key=("test",))
+    assert after.maxima.max() > 0 and len(after.path) == len(path)
+    assert after.path.normalized_length < path.normalized_length

@@ -24,8 +24,9 @@ class GeodesicString(Finder):
     """Pull a few beads tight below the threshold; hand what resists to greedy insertion.
 
     The first beads leave the straight line by a few minibatch steps on the mean loss along their string, as a polygonal
-    chain does: second-order steps would crawl there, where the loss is far above the threshold. A round then pulls the string (see `dss.taut`), judges its segments, and holds it at the peaks that failed. Segments that
-    fail again and again get a bead. After `patience` rounds, greedy dynamic string sampling goes on from there.
+    chain does: second-order steps would crawl there, where the loss is far above the threshold. A round then pulls the
+    string (see `dss.taut`), judges its segments, and holds it at the peaks that failed. Segments that fail again and
+    again get a bead. After `patience` rounds, greedy dynamic string sampling goes on from there.
 
     Attributes:
         beads: intermediate beads of the first string.
@@ -34,7 +35,7 @@ class GeodesicString(Finder):
         patience: rounds before greedy insertion takes over, and as many before it begins anew at the straight line.
         points: cells of the grid on which a segment is judged.
         solver: of the pulls.
-        descent: how greedy insertion trains beads.
+        descent: how the first string and greedy insertion train beads.
         limits: what ends the search.
     """
 
