@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dss.enclosure import CORNERS, enclose, is_deep
+from dss.enclosure import CORNERS, adjoint, enclose, is_deep
 from models.mlp import MLP
 from models.recurrent import LanguageModel
 from models.resnet import ResNet
@@ -100,8 +100,17 @@ def test_the_gap_of_a_network_with_kinks_shrinks_with_the_square_of_the_width(na
 
 
 def test_gaps_that_keep_their_sign_make_a_deep_bound_tighter():
-    (without,), (with_signs,) = (gaps("mlp deep", (0.05,), signs=signs) for signs in (0, 4))
+    """What is traced back keeps its sign anyway; on wide cells the ranges inside the network matter."""
+    (without,), (with_signs,) = (gaps("mlp deep", (0.5,), signs=signs) for signs in (0, 4))
     assert 0 <= with_signs < 0.7 * without
+
+
+@pytest.mark.parametrize(("name", "width", "share"), [("resnet", 0.02, 0.25), ("mlp deep", 0.3, 0.8)])
+def test_errors_that_are_traced_back_make_a_bound_tighter(name, width, share, monkeypatch):
+    (traced,) = gaps(name, (width,))
+    monkeypatch.setattr(adjoint, "MOST_ROWS", 0)
+    (carried,) = gaps(name, (width,))
+    assert 0 <= traced < share * carried
 
 
 @pytest.mark.parametrize("options", [{"wide": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 0}, {"signs": 5}])

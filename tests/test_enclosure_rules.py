@@ -70,6 +70,9 @@ BINARY = {
     "conv2d": (F.conv2d, IMAGE, (4, 3, 3, 3)),
     "conv2d strided": (lambda x, w: F.conv2d(x, w, stride=2, padding=(1, 0)), IMAGE, (4, 3, 3, 2)),
     "conv2d same": (lambda x, w: F.conv2d(x, w, padding="same"), IMAGE, (2, 3, 3, 3)),
+    "conv2d same even": (lambda x, w: F.conv2d(x, w, padding="same", dilation=(1, 2)), IMAGE, (2, 3, 2, 4)),
+    "conv2d one image": (lambda x, w: F.conv2d(x[0], w, padding=[1, 1]), IMAGE, (2, 3, 3, 3)),
+    "outer": (lambda x, y: x[:, :1] * y + x[:, 1:2] + y, MATRIX, (1, 5)),
     "conv2d grouped": (lambda x, w: F.conv2d(x, w, dilation=2, groups=3), IMAGE, (6, 1, 2, 2)),
     "embedding": (lambda x, w: F.embedding(IDS, w) * x[:1, :2], MATRIX, (4, 2)),
     "addmm": (lambda x, y: torch.addmm(y, x, y, beta=2, alpha=0.5), (5, 5), (5, 5)),
@@ -138,6 +141,7 @@ def test_no_point_leaves_a_rule_of_images(name, seed, scale, **options):
         check(IMAGES[name], [IMAGE], seed, scale=scale, **options)
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", BINARY)
 @given(**CELLS, scale=SCALES.filter(lambda scale: scale <= 4))
 @settings(max_examples=20, deadline=None)

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.products import bilinear
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.shapes import per_row
@@ -27,7 +28,17 @@ def add(x, y, *, alpha=1) -> Enclosure:
     slope = slope.expand(center.shape) if moves else slope
     bend = x.bend if y.bend is None else y.bend if x.bend is None else x.bend + y.bend
     signs = total_signs(*(wide(z.signs, center.dim()) for z in (x, y)))
-    return settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
+    result = settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
+    sources = tuple(z for z in (x, y) if not is_number(z))
+    shapes = [z.center.shape for z in sources]
+    return tracked(result, sum(z.error for z in sources), sources,
+                   lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y))  # fmt: skip
+
+
+def _copies(x: Enclosure, y: Enclosure) -> int:
+    """How often an entry of one of the two is repeated to fit the other."""
+    whole = torch.broadcast_shapes(x.center.shape, y.center.shape).numel()
+    return whole // max(1, min(x.center.numel(), y.center.numel()))
 
 
 def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, ...] | None:
@@ -61,7 +72,7 @@ def negative(x) -> Enclosure:
     """Exact: what is unknown is symmetric."""
     x = lift(x)
     bend, signs = (None if part is None else -part for part in (x.bend, x.signs))
-    return Enclosure(-x.center, -x.slope, x.error, bend, signs)
+    return tracked(Enclosure(-x.center, -x.slope, x.error, bend, signs), None, (x,), lambda weight: (-weight,), terms=0)
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__")
@@ -69,13 +80,19 @@ def multiply(x, y) -> Enclosure:
     """The product, entry by entry; a ceiling survives a constant factor >= 0."""
     if isinstance(x, (int, float)):
         x, y = y, x
-    return _scaled(x, y) if isinstance(y, (int, float)) else bilinear(torch.mul, x, y, terms=1)
+    if isinstance(y, (int, float)):
+        return _scaled(x, y)
+    x, y = lift(x), lift(y)
+    return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y),
+                    back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
 
 
 def _scaled(x: Enclosure, factor: float) -> Enclosure:
     """Times a number, which is taken as the float64 it is."""
     bend, signs = (None if part is None else part * factor for part in (x.bend, x.signs))
-    scaled = settled(x.center * factor, x.slope * factor, x.error * abs(factor), bend, signs)
+    carried = x.error * abs(factor)
+    scaled = settled(x.center * factor, x.slope * factor, carried, bend, signs)
+    tracked(scaled, carried, (x,), lambda weight: (weight * factor,))
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
     return scaled
@@ -142,8 +159,9 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
 
     terms = math.prod(shape) if dim is None else math.prod(shape[d] for d in ([dim] if isinstance(dim, int) else dim))
     lost, bend, signs = gamma(terms), None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
-    error = raised(fold(x.error), fold(x.magnitude), lost)
-    folded = Enclosure(fold(x.center), fold(x.slope), error, bend, signs)
+    carried = fold(x.error)
+    folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), bend, signs)
+    tracked(folded, carried, (x,), transposed(fold, x.center))
     if x.ceiling is not None:
         folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)
     return folded

@@ -1,13 +1,17 @@
 """Convolutions whose weight and input both move."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dss.enclosure.adjoint import is_number
 from dss.enclosure.products import bilinear
+from dss.enclosure.rounding import is_plain_float32
+from dss.enclosure.shapes import pad
 from dss.enclosure.value import Enclosure, lift, rule
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d}
@@ -22,11 +26,29 @@ MATRIX_SIZE = 2**20
 
 def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Enclosure:
     """A sum over the window and the channels of a group; padding with zeros adds exact terms."""
-    options = tuple(tuple(part) if isinstance(part, list) else part for part in (stride, padding, dilation, groups))
-    bias, terms = 0.0 if bias is None else lift(bias).reshape(-1, *[1] * dims), math.prod(weight.shape[1:])
-    batched = x.dim() == dims + 2
-    function = _multiplied if batched and _pays(tuple(x.shape[1:]), tuple(weight.shape), options) else _looped
-    return bilinear(partial(function, options), x, weight, bias, terms=terms)
+    if x.dim() == dims + 1:
+        return _convolution(dims, x.unsqueeze(0), weight, bias, stride, padding, dilation, groups).squeeze(0)
+    stride, dilation = (tuple(part) if isinstance(part, (tuple, list)) else (part,) * dims for part in (stride, dilation))
+    if isinstance(padding, str):
+        x, padding = pad(x, _same(weight.shape[2:], dilation)) if padding == "same" else x, 0
+    padding = tuple(padding) if isinstance(padding, (tuple, list)) else (padding,) * dims
+    options = (stride, padding, dilation, groups)
+    bias, window = None if bias is None else lift(bias).reshape(-1, *[1] * dims), math.prod(weight.shape[2:])
+    shape = tuple(x.shape[1:])
+    if not is_number(lift(weight)):  # made of other weights, which is rare
+        return bilinear(partial(_plain, options), x, weight, bias, terms=weight.shape[1] * window)
+    dense = _pays(shape, tuple(weight.shape), options)
+    function, back = (_multiplied, _multiplied_back) if dense else (_looped, _Transposed.apply)
+    rough = None if dense or not is_plain_float32(weight.device) else partial(_rough, options)
+    return bilinear(partial(function, options), x, weight, bias, terms=weight.shape[1] * window, rough=rough,
+                    back=lambda cotangent, weight: back(cotangent, weight, options, shape),
+                    fan=weight.shape[0] // groups * window)  # fmt: skip
+
+
+def _same(window: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
+    """What `F.pad` adds for padding="same": the last dimension first, the odd one after."""
+    each = [step * (size - 1) for size, step in zip(window, dilation)][::-1]
+    return [side for total in each for side in (total // 2, total - total // 2)]
 
 
 for _dims in CONVOLUTIONS:
@@ -53,14 +75,33 @@ def _table(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> T
 
 def _multiplied(options: tuple, x: Tensor, weight: Tensor) -> Tensor:
     """A convolution as a product with a matrix; the zeros in it neither change a sum nor its rounding."""
-    table = _table(tuple(x.shape[1:]), tuple(weight.shape), options).to(x.device)
+    matrix, shape = _matrix(weight, options, tuple(x.shape[1:]))
+    return (x.flatten(1) @ matrix).unflatten(1, shape)
+
+
+def _multiplied_back(cotangent: Tensor, weight: Tensor, options: tuple, image: tuple[int, ...]) -> Tensor:
+    """Its transpose."""
+    return (cotangent.flatten(1) @ _matrix(weight, options, image)[0].T).unflatten(1, image)
+
+
+def _matrix(weight: Tensor, options: tuple, image: tuple[int, ...]) -> tuple[Tensor, torch.Size]:
+    """The matrix, from entries of an image to those of its convolution, and the shape of the latter."""
+    table = _table(image, tuple(weight.shape), options).to(weight.device)
     entries = torch.cat([weight.new_zeros(1), weight.flatten()])
-    matrix = entries.index_select(0, table.flatten()).view(len(table), -1)
-    return (x.flatten(1) @ matrix).unflatten(1, table.shape[1:])
+    return entries.index_select(0, table.flatten()).view(len(table), -1), table.shape[1:]
+
+
+def _plain(options: tuple, x: Tensor, weight: Tensor) -> Tensor:
+    return CONVOLUTIONS[weight.dim() - 2](x, weight, None, *options)
 
 
 def _looped(options: tuple, x: Tensor, weight: Tensor) -> Tensor:
     return _Convolution.apply(x, weight, options)
+
+
+def _rough(options: tuple, x: Tensor, weight: Tensor) -> Tensor:
+    """In float32, which is eight times as fast."""
+    return _looped(options, x.float(), weight.float()).double()
 
 
 class _Convolution(torch.autograd.Function):
@@ -68,7 +109,7 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, options: tuple) -> Tensor:
-        return CONVOLUTIONS[weight.dim() - 2](x, weight, None, *options)
+        return _plain(options, x, weight)
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:
@@ -76,10 +117,34 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, x: Tensor, weight: Tensor, options: tuple):
-        x_at, weight_at = in_dims[:2]
-        if weight_at is None:  # one weight for all: more images
-            rows = x.movedim(x_at, 0)
-            return _Convolution.apply(rows.flatten(0, 1), weight, options).unflatten(0, rows.shape[:2]), 0
-        rows = (part.movedim(at, 0) if at is not None else [part] * info.batch_size
-                for part, at in zip((x, weight), in_dims))  # fmt: skip
-        return torch.stack([_Convolution.apply(a, b, options) for a, b in zip(*rows)]), 0
+        return _over_cells(info, in_dims, x, weight, lambda a, b: _Convolution.apply(a, b, options))
+
+
+class _Transposed(torch.autograd.Function):
+    """The transpose of a convolution of images of the shape `(channels, ...)`, in the same manner."""
+
+    @staticmethod
+    def forward(cotangent: Tensor, weight: Tensor, options: tuple, shape: tuple[int, ...]) -> Tensor:
+        stride, padding, dilation, groups = options
+        image = cotangent.new_empty(()).expand(*cotangent.shape[: cotangent.dim() - len(shape)], *shape)
+        return torch.ops.aten.convolution_backward(cotangent, image, weight, None, stride, padding, dilation, False, (0,),
+                                                   groups, (True, False, False))[0]  # fmt: skip
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        pass
+
+    @staticmethod
+    def vmap(info, in_dims, cotangent: Tensor, weight: Tensor, options: tuple, shape: tuple[int, ...]):
+        return _over_cells(info, in_dims, cotangent, weight, lambda a, b: _Transposed.apply(a, b, options, shape))
+
+
+def _over_cells(info, in_dims: tuple, images: Tensor, weight: Tensor, function: Callable) -> tuple[Tensor, int]:
+    """Every cell by itself; with one weight for all, their images at once."""
+    images_at, weight_at = in_dims[:2]
+    if weight_at is None:
+        rows = images.movedim(images_at, 0)
+        return function(rows.flatten(0, 1), weight).unflatten(0, rows.shape[:2]), 0
+    rows = (part.movedim(at, 0) if at is not None else [part] * info.batch_size
+            for part, at in zip((images, weight), in_dims))  # fmt: skip
+    return torch.stack([function(a, b) for a, b in zip(*rows)]), 0

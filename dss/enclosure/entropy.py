@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dss.enclosure.adjoint import sharpened
 from dss.enclosure.losses import reduced, under, weighted
 from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
 from dss.enclosure.value import CORNERS, Enclosure, lift, rule
@@ -52,7 +53,7 @@ def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
 def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
     """The loss of each sample; `x` has its classes last."""
     index = label.unsqueeze(-1)
-    gap = x - x.gather(-1, index)
+    gap = sharpened(x - x.gather(-1, index))
 
     def entropy(gap: Tensor) -> Tensor:
         return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
@@ -72,7 +73,7 @@ def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
     """The loss of each sample whose target is a share for each class."""
     shares = shares if weight is None else shares * weight
     same, flipped = torch.eye(x.center.shape[-1], dtype=torch.bool, device=x.center.device), shares < 0
-    gap = x.unsqueeze(-2) - x.unsqueeze(-1)
+    gap = sharpened(x.unsqueeze(-2) - x.unsqueeze(-1))
 
     def entropy(gap: Tensor) -> Tensor:
         return torch.logsumexp(gap.masked_fill(same, 0.0), -1)
@@ -122,6 +123,6 @@ def argmax(x, dim=None, keepdim: bool = False) -> Choice:
 def _wrong(x: Enclosure, label: Tensor) -> Enclosure:
     """1 where the label is not the largest logit: 0 only if it is proved to be, by a margin on the whole cell."""
     index, slack = label.unsqueeze(-1), _slack(x)
-    low, high = (part.scatter(-1, index, -torch.inf).amax(-1) for part in (x - x.gather(-1, index)).extent)
+    low, high = (part.scatter(-1, index, -torch.inf).amax(-1) for part in sharpened(x - x.gather(-1, index)).extent)
     most, least = (~(high + slack < 0)).to(torch.float64), (low - slack > 0).to(torch.float64)
     return under(least, (most,) * len(CORNERS))

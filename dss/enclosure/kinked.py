@@ -10,6 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dss.enclosure.adjoint import passed_on, through, tracked
 from dss.enclosure.arithmetic import negative
 from dss.enclosure.rounding import TINY, UNIT
 from dss.enclosure.shapes import broadcast, rearranged
@@ -28,8 +29,11 @@ def kink(x, left: float, right: float) -> Enclosure:
     steep = share if (left, right) == (0.0, 1.0) else left + (right - left) * share
     half = half if right - left == 1 else half * (right - left)
     signs, rest = with_unknowns(_times(steep, x.signs), half)
-    return settled(steep * x.center + half, steep * x.slope, (steep if left >= 0 else steep.abs()) * x.error + rest,
-                   _times(steep, x.bend), signs, magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
+    size = steep if left >= 0 else steep.abs()
+    result = settled(steep * x.center + half, steep * x.slope, size * x.error + rest, _times(steep, x.bend), signs,
+                     magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
+    passed = passed_on(x)
+    return result if passed is None else through(result, size * passed, x, lambda weight: steep.to(weight.dtype) * weight)
 
 
 def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
@@ -97,11 +101,22 @@ def maximum(x, y) -> Enclosure:
     x, y = lift(x), lift(y)
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
+    result, share = _larger(x, y)
+    return tracked(result, _mixed(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
+
+
+def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
+    """The maximum of two of the same shape, and the share s."""
     size = x.reach + y.reach
     share, half = _chord_of_relu(*_difference(y, x).extent, size)
     signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
     center, slope, error, bend = (_mixed(getattr(x, part), getattr(y, part), share) for part in PARTS[:4])
-    return settled(center + half, slope, error + rest, bend, signs, magnitude=size)
+    return settled(center + half, slope, error + rest, bend, signs, magnitude=size), share
+
+
+def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 - s) w and s w, both to the last digits."""
+    return (1 - share).to(weight.dtype) * weight, share.to(weight.dtype) * weight
 
 
 def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
@@ -159,18 +174,44 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
     room = size + 2 * padding - span
     count = (-(-room // stride) if ceil else room // stride) + 1
     count -= ceil and (count - 1) * stride >= size + padding  # torch drops a window that starts beyond the border
-    best, _ = None, x.reach  # known once, it holds for all the copies
+    takes, shares, _ = [], [], x.reach  # known once, it holds for all the copies
     for step in range(-padding, span - padding, dilation):
         last = step + (count - 1) * stride
         if step >= 0 and last < size:  # a view, which is much faster than a copy
-            part = x[(slice(None),) * dim + (slice(step, last + 1, stride),)]
+            takes.append((slice(None),) * dim + (slice(step, last + 1, stride),))
         else:
             places = torch.arange(step, last + 1, stride, device=x.device)
             places = torch.where(places < 0, places % dilation, places)
             places = torch.where(places < size, places, size - 1 - (size - 1 - places) % dilation)
-            part = rearranged(partial(torch.index_select, dim=dim, index=places), x)
-        best = part if best is None else maximum(best, part)
-    return best
+            takes.append((slice(None),) * dim + (places,))
+    best, passed = x[takes[0]], passed_on(x)
+    carried = None if passed is None else passed[takes[0]]
+    for take in takes[1:]:
+        best, share = _larger(best, x[take])
+        carried = None if passed is None else torch.lerp(carried, passed[take], share)
+        shares.append(share)
+    if passed is None or not shares:
+        return best
+    # An entry of overlapping windows has several places, and what is local to it is a little overrated.
+    pull = partial(_pooled, takes, shares, x.center.shape)
+    return through(best, carried, x, pull, terms=len(takes) * (1 + 2 * padding))
+
+
+def _pooled(takes: list, shares: list[Tensor], shape: torch.Size, weight: Tensor) -> Tensor:
+    """Weights of a maximum of copies taken back to where these came from: one tensor is filled, instead of one per copy."""
+    sums = weight.new_zeros(shape)
+    for take, share in zip(takes[:0:-1], shares[::-1]):
+        weight, part = _divided(weight, share)
+        _add_at(sums, take, part)
+    _add_at(sums, takes[0], weight)
+    return sums
+
+
+def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:
+    if isinstance(take[-1], slice):
+        sums[take] += part
+    else:  # places may repeat
+        sums.index_add_(len(take) - 1, take[-1], part)
 
 
 rule("max_pool1d")(partial(_max_pool, 1))

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dss.enclosure.adjoint import sharpened
 from dss.enclosure.arithmetic import ceiling, mean, multiply, total
 from dss.enclosure.rounding import raised
 from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
@@ -66,7 +67,7 @@ def _residual_loss(function, x, target, reduction: str, weight) -> Enclosure:
     """A convex increasing function of the absolute residual."""
     if weight is not None:
         raise EnclosureError("no rule encloses a residual loss with weights; multiply the unreduced loss by them")
-    d = lift(x) - target
+    d = sharpened(lift(x) - target)
     size, radius, (low, high) = d.magnitude + d.error, d.radius, d.extent
     ceiling = tuple(raised(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
     low = function(torch.maximum(low, -high).clamp(min=0.0) * (1 - 1e-14) - 1e-14 * size)
@@ -78,7 +79,7 @@ def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, 
                                      pos_weight=None) -> Enclosure:  # fmt: skip
     """(1 - y) softplus(z) + w y softplus(-z): both convex, each at the worst of its error, or, where its factor is negative,
     its tangent at the center at the least of it."""
-    x, target = lift(x), target.to(torch.float64)
+    x, target = sharpened(lift(x)), target.to(torch.float64)
     positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
     (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
     terms = [(negative, x, low, high), (positive, -x, -high, -low)]

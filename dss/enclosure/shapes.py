@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dss.enclosure.adjoint import is_number, passed_on, through, tracked, transposed
 from dss.enclosure.signs import padded
 from dss.enclosure.value import Enclosure, lift, rule, rule_with_function
 from dss.errors import EnclosureError
@@ -18,10 +19,11 @@ def _share(source: Enclosure, *results: Enclosure) -> None:
         result.views = source.views
 
 
-def rearranged(function, x: Enclosure) -> Enclosure:
+def rearranged(function, x: Enclosure, *, copies: int = 1, reshapes: bool = False) -> Enclosure:
     """`function`, applied to each component; one that is a single number for all entries stays as it is.
 
-    What bounds all entries bounds those that are left, too.
+    What bounds all entries bounds those that are left, too. No entry may be copied to more than `copies` places; if it
+    `reshapes`, the function leaves their order alone.
     """
     whole = x.center.dim() == 0
     parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
@@ -31,7 +33,12 @@ def rearranged(function, x: Enclosure) -> Enclosure:
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     _share(x, result)
-    return result
+    if not reshapes:
+        return tracked(result, None, (x,), transposed(function, x.center), terms=copies if copies > 1 else 0)
+    passed = passed_on(x)
+    if passed is None:
+        return result
+    return through(result, function(passed), x, lambda weight: weight.reshape(x.center.shape), terms=0)
 
 
 @rule_with_function(
@@ -45,7 +52,20 @@ def rearrange(func, x, *args, **kwargs) -> Enclosure:
     """Any torch function that copies entries of its first argument to new places."""
     if not isinstance(x, Enclosure) or any(isinstance(arg, Enclosure) for arg in args):
         raise EnclosureError(f"no rule encloses {func.__name__} with an index that depends on the parameters")
-    return rearranged(lambda part: func(part, *args, **kwargs), x)
+    # A slice takes an entry once; lists and tensors of indices, and all that repeats, may take it to every place.
+    once = func.__name__ in _ONCE or (func.__name__ == "__getitem__" and _is_plain(args[0]))
+    copies = 1 if once else func(torch.empty(x.shape, device="meta"), *args, **kwargs).numel()
+    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=copies, reshapes=func.__name__ in _RESHAPES)
+
+
+_RESHAPES = {"flatten", "reshape", "view", "unsqueeze", "squeeze", "unflatten"}
+_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "select", "narrow", "movedim", "flip",
+                     "roll", "diagonal", "pixel_shuffle"}  # fmt: skip
+
+
+def _is_plain(index) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
 
 
 @rule("view_as", "reshape_as")
@@ -77,6 +97,8 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     bends = nothing if x.bend is None else cut(x.bend)
     results = tuple(Enclosure(*parts) for parts in zip(*whole, bends, per_row(cut, x.signs) or nothing))
     _share(x, *results)
+    for i, result in enumerate(results):
+        tracked(result, None, (x,), transposed(lambda part, i=i: cut(part)[i], x.center), terms=0)
     return results
 
 
@@ -95,18 +117,23 @@ def combined(function, *tensors: Enclosure) -> Enclosure:
     if any(x.bend is not None for x in tensors):
         bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
     count = max((len(x.signs) for x in tensors if x.signs is not None), default=0)
-    if not count:
-        return Enclosure(*parts, bends)
-    none = [x.center.new_zeros(0, *x.center.shape) for x in tensors]
-    rows = (padded(zero if x.signs is None else x.signs, count) for x, zero in zip(tensors, none))
-    return Enclosure(*parts, bends, torch.vmap(function)(*rows))
+    signs = None
+    if count:
+        none = [x.center.new_zeros(0, *x.center.shape) for x in tensors]
+        rows = (padded(zero if x.signs is None else x.signs, count) for x, zero in zip(tensors, none))
+        signs = torch.vmap(function)(*rows)
+    numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
+    carried = function(*(torch.zeros_like(x.center) if number else x.error for x, number in zip(tensors, numbers)))
+    sources = [x for x, number in zip(tensors, numbers) if not number]
+    return tracked(Enclosure(*parts, bends, signs), carried, sources,
+                   lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
 
 
 @rule("pad")
 def pad(x, pad, mode: str = "constant", value: float | None = None) -> Enclosure:
     """New entries are the constant, exactly, or copies of old ones."""
     if mode != "constant":
-        return rearranged(lambda part: F.pad(part, pad, mode), x)
+        return rearranged(lambda part: F.pad(part, pad, mode), x, copies=3 ** x.dim())
     framed = rearranged(lambda part: F.pad(part, pad), x)
     if not value:
         return framed
@@ -126,7 +153,9 @@ def where(condition, x, y) -> Enclosure:
 
 def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
     """With its entries repeated."""
-    return x if x.center.shape == shape else rearranged(lambda part: part.expand(shape), x)
+    if x.center.shape == shape:
+        return x
+    return rearranged(lambda part: part.expand(shape), x, copies=shape.numel() // max(1, x.center.numel()))
 
 
 @rule("masked_fill")

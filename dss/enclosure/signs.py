@@ -30,10 +30,12 @@ class Run:
         each: how many an operation may add.
         wide: whether wide kinks may add some.
         bends: wide kinks so far, those of maxima left out.
+        kinked: whether there were kinks, narrow ones too.
+        nodes: the operations so far, for errors that are traced back (`adjoint`).
     """
 
     def __init__(self, each: int, count: int = 0, *, wide: bool = True):
-        self.each, self.count, self.wide, self.bends = each, count, wide, 0
+        self.each, self.count, self.wide, self.bends, self.kinked, self.nodes = each, count, wide, 0, False, []
 
     @property
     def deep(self) -> bool:
@@ -49,9 +51,14 @@ def run(each: int, count: int = 0, *, wide: bool = True) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
     token = _RUN.set(Run(each, count, wide=wide))
     try:
-        yield _RUN.get()
+        yield current()
     finally:
         _RUN.reset(token)
+
+
+def current() -> Run | None:
+    """The pass that is under way."""
+    return _RUN.get()
 
 
 def aligned(one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
@@ -83,14 +90,16 @@ def wide(signs: Tensor | None, dims: int) -> Tensor | None:
 
 def count_bend(entries: int) -> None:
     """Note a ReLU or the like."""
-    state = _RUN.get()
+    state = current()
     if state is not None and entries > NARROW:
         state.bends += 1
 
 
 def with_unknowns(signs: Tensor | None, gap: Tensor) -> tuple[Tensor | None, Tensor]:
     """The largest of the gaps `|g| <= gap` become unknowns: the rows with theirs, and the gaps that are left."""
-    state = _RUN.get()
+    state = current()
+    if state is not None:
+        state.kinked = True
     if state is None or state.each == 0 or gap.dim() == 0 or not (state.wide or gap.numel() <= NARROW):
         return signs, gap
     flat = gap.flatten()

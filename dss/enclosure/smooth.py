@@ -14,6 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dss.enclosure.adjoint import passed_on, through, tracked
 from dss.enclosure.rounding import UNIT, WIDE, raised
 from dss.enclosure.signs import aligned
 from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
@@ -81,7 +82,11 @@ def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
     magnitude = value.abs() + steep.abs() * reach + bent.abs() + up - down
     if curve.scale is not None:
         magnitude = magnitude + 1 + x.center.abs()
-    return settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
+    result = settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
+    passed = passed_on(x)
+    if passed is None:
+        return result
+    return through(result, steep.abs() * passed, x, lambda weight: steep.to(weight.dtype) * weight)
 
 
 def ranged(low: Tensor, high: Tensor) -> Enclosure:
@@ -101,7 +106,10 @@ def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
             parts.append(None)
         else:
             parts.append(torch.where(choose, 0.0 if first is None else first, 0.0 if second is None else second))
-    return Enclosure(*parts)
+    result, passed = Enclosure(*parts), passed_on(one)
+    if passed is None:
+        return result
+    return through(result, torch.where(choose, passed, 0.0), one, lambda weight: torch.where(choose, weight, 0.0), terms=0)
 
 
 def rising(function: Callable[[Tensor], Tensor]) -> Callable:
@@ -215,7 +223,8 @@ def reciprocal(x) -> Enclosure:
 def _turned(x: Enclosure, sign: Tensor) -> Enclosure:
     """Times -1 or 1, exactly."""
     bend, signs = (None if part is None else part * sign for part in (x.bend, x.signs))
-    return Enclosure(x.center * sign, x.slope * sign, x.error, bend, signs)
+    result = Enclosure(x.center * sign, x.slope * sign, x.error, bend, signs)
+    return tracked(result, None, (x,), lambda weight: (weight * sign.to(weight.dtype),), terms=0)
 
 
 @rule("gelu")
@@ -232,9 +241,10 @@ def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
     """log(1 + exp(beta x)) / beta; torch's line above the threshold lies at most exp(-threshold) / beta below."""
     z = x * beta
     result = apply(SOFTPLUS, z) * (1 / beta)
-    beyond = z.extent[1] > threshold
-    result.error = result.error + beyond * (1.001 * math.exp(-threshold) / abs(beta))
-    return result
+    beyond = (z.extent[1] > threshold) * (1.001 * math.exp(-threshold) / abs(beta))
+    looser = Enclosure(result.center, result.slope, result.error + beyond, result.bend, result.signs)
+    passed = passed_on(result)
+    return looser if passed is None else through(looser, passed, result, lambda weight: weight, terms=0)
 
 
 @rule("logsigmoid", "log_sigmoid")

@@ -11,6 +11,7 @@ from dss.enclosure.rounding import WIDE, largest, raised
 from dss.errors import EnclosureError
 
 PARTS = ("center", "slope", "error", "bend", "signs")
+_LAZY = ("_most", "_reach", "_amount", "_sway", "_magnitude")
 
 CORNERS = ((-1.0, 1.0), (-0.75, 0.0), (-0.25, -1.0), (0.25, -1.0), (0.75, 0.0), (1.0, 1.0))
 """(tau, q) of a polygon that contains the curve q = 2 tau^2 - 1: tangents at -1, -1/2, 0, 1/2, 1 and the chord. A function
@@ -39,6 +40,7 @@ class Enclosure(torch.Tensor):
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
         bend: None for zero.
         signs: `(k, *shape)`, or None for k = 0; row k belongs to the same eps_k in all tensors of a run.
+        node: where its error comes from, as `adjoint` noted it; None if it did not.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
     """
 
@@ -49,6 +51,7 @@ class Enclosure(torch.Tensor):
     signs: Tensor | None
     ceiling: tuple[Tensor, ...] | None
     views: list[int]
+    node: object | None
 
     @staticmethod
     def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, ceiling=None):
@@ -58,7 +61,9 @@ class Enclosure(torch.Tensor):
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend = None if bend is None else bend.expand(shape)
         self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
-        self.views, self._most, self._reach, self._magnitude = [1], None, None, None
+        self.views, self.node = [1], None
+        for name in _LAZY:
+            setattr(self, name, None)
         return self
 
     @property
@@ -105,8 +110,22 @@ class Enclosure(torch.Tensor):
     def magnitude(self) -> Tensor:
         """The largest absolute value without the error."""
         if self._magnitude is None:
-            self._magnitude = self.center.abs() + self.slope.abs() + self.curvature + self.shared
+            self._magnitude = self.amount + self.sway
         return self._magnitude
+
+    @property
+    def sway(self) -> Tensor:
+        """How far an entry gets from its center without the error."""
+        if self._sway is None:
+            self._sway = (self.slope.abs() + self.curvature + self.shared).expand(self.center.shape)
+        return self._sway
+
+    @property
+    def amount(self) -> Tensor:
+        """`|center|`."""
+        if self._amount is None:
+            self._amount = self.center.abs()
+        return self._amount
 
     @property
     def radius(self) -> Tensor:
@@ -137,7 +156,7 @@ class Enclosure(torch.Tensor):
         if self.views[0] > 1:
             raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
                                  "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in (*PARTS, "ceiling", "_most", "_reach", "_magnitude"):
+        for name in (*PARTS, *_LAZY, "ceiling", "node"):
             setattr(self, name, getattr(other, name))
         return self
 

@@ -1,0 +1,183 @@
+"""Errors weighed by what they do to the output, instead of by absolute weights layer after layer.
+
+An enclosure's error bounds E = value - (center + slope tau + bend q + signs), entry by entry. What an operation makes of
+it is L E_in + xi, with a known linear map L (the operation's derivative at the center) and a local remainder
+|xi| <= local: gaps of kinks, products of third order, rounding. Going forward only |E_out| <= |L| error_in + local can
+be kept, and absolute values compound. Once the output is there, row k of it is traced back with signs, as adjoints are:
+
+    |E_k| <= sum over operations of <|A|, local>,    A_in = L^T A_out,    A = e_k at the output.
+
+This is affine arithmetic with an unknown for every entry of every operation, for the price of a backward pass per entry
+of the output; CROWN (Zhang et al. 2018) does the same for kinks, dual weighted residuals (Becker & Rannacher 2001) for
+differential equations. Ranges inside the network stay what they were.
+
+The weights A may be rounded: with any A, E_k differs from the sum by <A_in - L^T A_out, E_in>. For a float32 sum of n
+products that is at most gamma_n <|A_out|, |L| error_in>, which a share gamma_n of the error in `local` covers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dss.enclosure.rounding import UNIT32, gamma, is_plain_float32
+from dss.enclosure.signs import current
+from dss.enclosure.value import Enclosure
+
+MOST_ROWS = 32
+"""Tensors with more entries keep the errors that were carried forward: each entry costs a backward pass."""
+
+LONG = 2**16
+"""Sums of more terms than this are taken in float64."""
+
+FLOOR = 1e-30
+"""More than underflow takes from a sum of ten million products in float32, relative to the other factors."""
+
+
+Pull = Callable[[Tensor], Sequence[Tensor]]
+
+
+@dataclass
+class Node:
+    """Where the error of a tensor comes from.
+
+    Attributes:
+        place: its number in the pass.
+        error: the bound on |E|.
+        carried: what of it comes from the sources, |L| times their errors; None for all of it.
+        sources: places of the tensors whose errors are passed on.
+        pull: from weights of the result to those of the sources, the transpose of L.
+        lost: relative rounding of `pull`.
+    """
+
+    place: int
+    error: Tensor
+    carried: Tensor | None
+    sources: tuple[int, ...]
+    pull: Pull
+    lost: float
+
+
+def is_number(x: Enclosure) -> bool:
+    """Whether one number bounds the errors of all entries (rounding of weights): it is reckoned as local where it is met."""
+    return x.error.dim() == 0 < x.center.dim()
+
+
+def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosure], pull: Pull, *,
+            terms: int = 1) -> Enclosure:  # fmt: skip
+    """`result`, with a note of where its error comes from.
+
+    Args:
+        carried: what of `result.error` is |L| times the errors of the sources; None for all of it.
+        sources: the arguments of L. If the error of one is a number, nothing is noted, and the result is a source itself.
+        pull: from weights of the result to those of every source, linear.
+        terms: products that a sum in `pull` has at most; 0 if it only moves weights about.
+    """
+    state = current()
+    if state is None or any(map(is_number, (result, *sources))):
+        return result
+    return _noted(result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
+
+
+def passed_on(x: Enclosure) -> Tensor | None:
+    """What of the error of `x` comes from others; None if it is a source itself."""
+    state = current()
+    if state is None or is_number(x) or not _is_noted(state.nodes, x) or not x.node.sources:
+        return None
+    return x.error if x.node.carried is None else x.node.carried
+
+
+def through(result: Enclosure, carried: Tensor, x: Enclosure, pull: Callable[[Tensor], Tensor], *, terms: int = 1) -> Enclosure:
+    """Like `tracked`, for a map that keeps absolute values (|L^T w| = |L|^T |w|: each entry of `x` goes to one place).
+
+    What is local to `x` may then as well count as local to the result, which saves a product.
+
+    Args:
+        carried: |L| times `passed_on(x)`.
+    """
+    inner = x.node
+    return _noted(result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), inner.lost + _lost(terms))
+
+
+def _noted(result: Enclosure, carried: Tensor | None, sources: tuple[int, ...], pull: Pull, lost: float) -> Enclosure:
+    nodes = current().nodes
+    result.node = Node(len(nodes), result.error, carried, sources, pull, lost)
+    nodes.append(result.node)
+    return result
+
+
+def _lost(terms: int) -> float:
+    return gamma(terms, UNIT32) if terms else 0.0
+
+
+def transposed(function: Callable, *templates: Tensor) -> Callable:
+    """The `pull` of a linear function of tensors shaped like the templates."""
+
+    def pull(weight: Tensor) -> tuple[Tensor, ...]:
+        zeros = (torch.zeros_like(template, dtype=weight.dtype) for template in templates)
+        return torch.func.vjp(function, *zeros)[1](weight)
+
+    return pull
+
+
+def sharpened(x: Enclosure) -> Enclosure:
+    """The same values, with errors by tracing back where that is affordable and less.
+
+    Errors of smooth networks are of third order anyway: there it costs more than it spares.
+    """
+    state, count = current(), x.center.numel()
+    if state is None or not state.kinked or is_number(x) or count > MOST_ROWS:
+        return x
+    dtype = torch.float32 if is_plain_float32(x.device) else torch.float64
+    nodes = state.nodes[: _place(state.nodes, x) + 1]
+    # What underflow may take from weights, times the errors they meet.
+    floor = FLOOR * (1 + sum(node.error.sum() for node in nodes))
+    rows = torch.eye(count, dtype=dtype, device=x.device)
+    traced = torch.vmap(lambda row: _traced(nodes, row.view(x.center.shape), floor))(rows).view(x.center.shape)
+    traced = traced.to(torch.float64) + floor
+    # A NaN knows nothing, and loses.
+    return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.signs)
+
+
+def _is_noted(nodes: list[Node], x: Enclosure) -> bool:
+    """Whether this pass knows where the error of `x` comes from, which was not widened since."""
+    node = x.node
+    return node is not None and node.error is x.error and node.place < len(nodes) and nodes[node.place] is node
+
+
+def _place(nodes: list[Node], x: Enclosure) -> int:
+    """The node of `x`, which is a source of its own if nobody noted anything else."""
+    if not _is_noted(nodes, x):
+        _noted(x, torch.zeros_like(x.error), (), lambda weight: (), 2 * UNIT32)
+    return x.node.place
+
+
+def _traced(nodes: list[Node], weight: Tensor, floor: Tensor) -> Tensor:
+    """A bound on |<weight, E>| for the result of the last node, but for `floor`."""
+    weights, total = {len(nodes) - 1: weight}, weight.new_zeros(())
+    for node in reversed(nodes):
+        weight = weights.pop(node.place, None)
+        if weight is None:
+            continue
+        if node.carried is not None or node.lost:
+            total = total + _product(weight, _local(node), floor)
+        for source, part in zip(node.sources, node.pull(weight) if node.sources else (), strict=True):
+            if source in weights:
+                part = weights[source] + part
+                total = total + _product(part, 2 * UNIT32 * nodes[source].error, floor)
+            weights[source] = part
+    return total * (1 + 4 * gamma(len(nodes), UNIT32))
+
+
+def _local(node: Node) -> Tensor:
+    """The bound on what does not come from the sources, and on what rounding takes from their weights."""
+    lost = node.lost * node.error
+    return lost if node.carried is None else (node.error - node.carried).clamp(min=0.0) + lost
+
+
+def _product(weight: Tensor, local: Tensor, floor: Tensor) -> Tensor:
+    """<|weight|, local>, rounded up, and what weights pulled from these may have lost by underflow."""
+    dtype = weight.dtype if weight.numel() <= LONG else torch.float64
+    found = torch.dot(weight.abs().to(dtype).flatten(), (local + floor).to(dtype).flatten()).to(weight.dtype)
+    return found * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))
