@@ -42,6 +42,10 @@ class Objective(ABC):
         """This judge, with whatever it must take from the training data (running statistics) taken from `training`."""
         return self
 
+    def part(self, samples: int) -> "Objective | None":
+        """The loss on `samples` of the data, spread over it: cheap, and similar. None if there is no such thing."""
+        return None
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Rigorous bounds on cells of segments.
 
@@ -106,6 +110,9 @@ class Counted(Objective):
     def exact_estimate(self) -> bool:
         return self.objective.exact_estimate
 
+    def part(self, samples: int) -> Objective | None:
+        return self.objective.part(samples)
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return self.objective.enclose(starts, ends, lower, upper)
 
@@ -131,6 +138,9 @@ class Recalled(Objective):
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.counted.recalled(points)
+
+    def part(self, samples: int) -> Objective | None:
+        return self.counted.part(samples)
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return self.counted.enclose(starts, ends, lower, upper)

@@ -23,6 +23,16 @@ HOPELESS, MANY_PARTS = 64, 16
 """A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
 
 
+REHEARSAL, LARGE = 64, 2048
+"""On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
+
+AT_ONCE = 16
+"""Cells that are tried in one step."""
+
+PATIENCE = 10.0
+"""Seconds that a step should take at most, so that progress is seen."""
+
+
 class Verdict(Enum):
     """Where a proof stands; the value is the sentence for people."""
 
@@ -48,7 +58,7 @@ class Bracket:
         upper: proved: no point of the path has a larger loss (infinite until every cell has a finite bound).
         seen: the largest loss that was computed, in the arithmetic of the beads.
         segment, t: where it was seen.
-        cells: how many cells were bounded so far.
+        cells: how many cells were bounded on the whole data so far.
         verdict: where the proof stands.
         stairs: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
     """
@@ -90,7 +100,8 @@ def prove(
     Args:
         objective: bounds cells by `enclose` and computes losses.
         beads: `(n, p)`, n >= 2, the path's points.
-        max_cells, max_seconds: limits, checked between batches, which shrink as the time runs out.
+        max_cells, max_seconds: limits, checked between batches, which shrink as the time runs out. Cells that were tried on a
+            part of the data count too.
         batch_cells: cells split together at most; more is faster and less best-first.
 
     Yields:
@@ -133,29 +144,63 @@ class _Cell:
         return self.upper - self.lower < RESOLUTION
 
 
+@dataclass
+class _Pace:
+    """How many cells were bounded, and in what time."""
+
+    cells: int = 0
+    seconds: float = 0.0
+
+    def note(self, cells: int, seconds: float) -> None:
+        self.cells, self.seconds = self.cells + cells, self.seconds + seconds
+
+    def affordable(self, count: int, deadline: float) -> int:
+        """How many of `count` cells can be bounded before the deadline; one at least, and one if the pace is not known."""
+        each, left = self.seconds / max(1, self.cells), deadline - time.monotonic()
+        return int(max(1, min(count, left / each))) if each > 0 else 1
+
+
 class _Proof:
     """The cells that cover the path, in a heap, and the largest loss seen."""
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
         self.heap: list[_Cell] = []
-        self.waiting: list[_Cell] = []  # not bounded yet on their own: what is known is the bound of a larger cell
-        self.cells, self.seconds, self.seen, self.place = 0, 0.0, -math.inf, (0, 0.0)
+        # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
+        # the data, and those to be bounded.
+        self.untried: list[_Cell] = []
+        self.waiting: list[_Cell] = []
+        self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
+        self.bounding, self.trying = _Pace(), _Pace()
+        self.seen, self.place = -math.inf, (0, 0.0)
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        self.waiting = [_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)]
+        self._queue([_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
 
     def refine(self, count: int, deadline: float) -> None:
         """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
-        if not self.waiting:
+        if not self.untried and not self.waiting:
             self._split(count)
-        if not self._refuted:
-            count = self._affordable(MOST_PARTS * count, deadline)
+        if self._refuted:
+            return
+        if self.untried:
+            # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
+            count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
+            self.untried = self._try(self.untried[:count]) + self.untried[count:]
+        else:
+            count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
+
+    def _queue(self, cells: list[_Cell]) -> None:
+        """Cells to be bounded, after a try if the data is large."""
+        if self.part is None:
+            self.waiting = cells
+        else:
+            self.untried = cells
 
     def _split(self, count: int) -> None:
         """Take the worst cells from the heap; their parts wait to be bounded."""
@@ -163,16 +208,23 @@ class _Proof:
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
-        self.waiting = sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss))
+        self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _affordable(self, count: int, deadline: float) -> int:
-        """How many cells can be bounded before the deadline at the pace so far."""
-        if deadline == math.inf:
-            return count
-        if not self.cells:  # the pace is not known yet
-            return 1
-        left, each = deadline - time.monotonic(), self.seconds / self.cells
-        return max(1, min(count, int(left / each) if each > 0 else count))
+    def _try(self, cells: list[_Cell]) -> list[_Cell]:
+        """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
+
+        The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
+        """
+        places = [(cell.segment, cell.middle) for cell in cells]
+        gaps = [bound - loss for bound, loss in zip(self._bounds(self.part, self.trying, cells), self._losses(self.part, places))]
+        smaller = []
+        for cell, loss, gap in zip(cells, self._look(places), gaps):
+            if loss + gap <= self.goal or cell.narrow:
+                self.waiting.append(cell)
+            else:
+                parts = self._parts(replace(cell, key=-(loss + gap)), loss)
+                smaller += [replace(part, key=cell.key) for part in parts]
+        return smaller
 
     @property
     def goal(self) -> float:
@@ -192,49 +244,56 @@ class _Proof:
         return [_Cell(cell.key, cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
 
     def _bound(self, parts: list[_Cell]) -> None:
+        for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
+            # What bounds a cell bounds its parts.
+            heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
+
+    def _bounds(self, objective: Objective, pace: "_Pace", parts: list[_Cell]) -> list[float]:
+        """Bounds of an objective on cells; what is not known is infinite."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
                 for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
         began = time.monotonic()
-        bounds = self.objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
-        bounds = torch.where(bounds.isnan(), math.inf, bounds).tolist()
-        for part, bound in zip(parts, bounds):
-            # What bounds a cell bounds its parts.
-            heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
-        self.cells += len(parts)
-        self.seconds += time.monotonic() - began
+        bounds = objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
+        pace.note(len(parts), time.monotonic() - began)
+        return torch.where(bounds.isnan(), math.inf, bounds).tolist()
 
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
-        """Compute losses; one that is not a number counts as infinite."""
+        """Compute losses and remember the largest."""
+        losses = self._losses(self.objective, places)
+        best = max(range(len(losses)), key=losses.__getitem__)
+        if losses[best] > self.seen:
+            self.seen, self.place = losses[best], places[best]
+        return losses
+
+    def _losses(self, objective: Objective, places: list[tuple[int, float]]) -> list[float]:
+        """Losses at points of the path; one that is not a number counts as infinite."""
         index = torch.tensor([segment for segment, _ in places], device=self.beads.device)
         t = torch.tensor([t for _, t in places], dtype=self.beads.dtype, device=self.beads.device)[:, None]
         with torch.no_grad():
             # The lerp that hits both ends exactly.
-            losses = self.objective(torch.lerp(self.beads[index], self.beads[index + 1], t)).double()
-        losses = torch.where(losses.isnan(), math.inf, losses)
-        best = int(losses.argmax())
-        if losses[best] > self.seen:
-            self.seen, self.place = float(losses[best]), places[best]
-        return losses.tolist()
+            losses = objective(torch.lerp(self.beads[index], self.beads[index + 1], t)).double()
+        return torch.where(losses.isnan(), math.inf, losses).tolist()
 
     def bracket(self, max_cells: int, deadline: float) -> Bracket:
         """The present state."""
-        cells = self.heap + self.waiting
+        cells = self.heap + self.waiting + self.untried
         upper = max(cell.bound for cell in cells)
         stairs = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
         verdict = self._verdict(upper, max_cells, deadline)
-        return Bracket(upper, self.seen, *self.place, self.cells, verdict, stairs)
+        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, stairs)
 
     def _verdict(self, upper: float, max_cells: int, deadline: float) -> Verdict:
         if self._refuted:
             return Verdict.REFUTED
         if upper <= self.goal and math.isfinite(upper):
             return Verdict.PROVEN if self.tolerance is None else Verdict.BRACKETED
-        if self.cells >= max_cells:
+        if self.bounding.cells + self.trying.cells >= max_cells:
             return Verdict.CELLS
         if time.monotonic() >= deadline:
             return Verdict.SECONDS
-        return Verdict.RESOLUTION if not self.waiting and self.heap[0].narrow else Verdict.OPEN
+        waits = self.waiting or self.untried
+        return Verdict.RESOLUTION if not waits and self.heap[0].narrow else Verdict.OPEN
 
 
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:

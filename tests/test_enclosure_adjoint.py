@@ -1,5 +1,7 @@
 """Errors that are traced back: sharp where they can be, and no point escapes, not even the worst one of every output."""
 
+import itertools
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -37,12 +39,14 @@ def worst(function, cells, tau, shared, k):
 
 
 def attack(function, shapes, seed, *, each=0, **options):
-    """Mix the entries, apply the function, mix its results into a few outputs, and look for points that get out."""
+    """Mix the entries, apply the function, mix its results and its arguments, which may cancel, into a few outputs, and
+    look for points that get out."""
     generator = torch.Generator().manual_seed(seed)
     cells = [random_enclosure(shape, generator, **options) for shape in shapes]
 
     def whole(*xs):
-        y = function(*(x + 0.5 * x.flip(-1) if x.dim() else x * 1.5 for x in xs)).flatten()
+        mixed = [x + 0.5 * x.flip(-1) if x.dim() else x * 1.5 for x in xs]
+        y = torch.cat([function(*mixed).flatten(), *(x.flatten() for x in mixed)])
         return F.linear(y, draw(OUTPUTS, y.shape[0]))
 
     crude, sharp = traced(whole, *cells, each=each)
@@ -142,6 +146,23 @@ def test_an_error_that_was_widened_after_it_was_noted_counts_in_full():
 
     _, sharp = traced(function, source(torch.ones(4, dtype=F64), 0.5))
     assert (sharp.error >= 3).all()
+
+
+@pytest.mark.parametrize("function", [lambda x, w: torch.cat([x, w]), lambda x, w: x * w, lambda x, w: x + w, lambda x, w: torch.relu(w) - x,
+                                      lambda x, w: torch.maximum(w, x)])  # fmt: skip
+def test_one_number_for_the_errors_of_all_entries_counts(function):
+    weight = Enclosure(draw(4), draw(4, seed=1) * 0, torch.tensor(0.5, dtype=F64))
+    mix = draw(3, 8)
+
+    def whole(x, w):
+        y = function(x, w)
+        return F.linear(y, mix[:, : len(y)])
+
+    x, signs = source(draw(4, seed=2), 0.25), torch.tensor(list(itertools.product((-1, 1), repeat=8)), dtype=F64)
+    _, sharp = traced(whole, x, weight)
+    values = torch.stack([whole(x.center + 0.25 * s[:4], weight.center + 0.5 * s[4:]) for s in signs])
+    assert ((values - sharp.center).abs() <= sharp.error).all()
+    assert ((values - sharp.center).abs().amax(0) > 0.4 * sharp.error).all()
 
 
 def test_another_pass_does_not_take_the_notes_of_the_last():

@@ -161,3 +161,15 @@ def test_what_cannot_be_judged_is_refused_with_the_cure(build, loss, data, messa
     torch.manual_seed(0)
     with pytest.raises(dss.InputError, match=message):
         dss.NetworkObjective(build(), loss, data())
+
+
+def test_a_part_of_the_data_is_spread_over_it_and_leaves_the_objective_alone():
+    torch.manual_seed(0)
+    model, x, y = mlp(), vectors()[0].repeat(3, 1), vectors()[1].repeat(3)
+    x = x + torch.randn_like(x)
+    objective = dss.NetworkObjective(model, cross_entropy, (x, y), batch_size=len(x))
+    points, whole = random_points(model), objective(random_points(model).detach() * 0)
+    part, places = objective.part(5), [i * len(x) // 5 for i in range(5)]
+    torch.testing.assert_close(part(points), dss.NetworkObjective(model, cross_entropy, (x[places], y[places]))(points))
+    assert part.samples == 5 == part.batch_samples and objective.samples == len(x) == objective.batch_samples
+    assert torch.equal(objective(random_points(model).detach() * 0), whole)

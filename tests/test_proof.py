@@ -161,6 +161,50 @@ def test_hopeless_cells_are_cut_into_many_parts():
     assert counts[:3] == [1, 1, 16]
 
 
+class Large(Bowl):
+    """A bowl on much data, of which a part is as loose as `part_loose`; its cells are counted."""
+
+    samples = 4096
+
+    def __init__(self, loose, part_loose):
+        super().__init__(loose)
+        self.part_loose, self.cells, self.asked = part_loose, 0, None
+
+    def part(self, samples):
+        self.asked = samples
+        return Bowl(self.part_loose)
+
+    def enclose(self, starts, ends, lower, upper):
+        self.cells += len(starts)
+        return super().enclose(starts, ends, lower, upper)
+
+
+@pytest.mark.parametrize(("part_loose", "most"), [(50.0, 0.8), (0.0, 1.0), (150.0, 2.0)])
+def test_cells_are_tried_on_a_part_of_large_data_first_and_proved_on_the_whole(part_loose, most):
+    plain = last(Bowl(50.0), CORNER, threshold=2.05)
+    judge = Large(50.0, part_loose)
+    brackets = list(prove(judge, CORNER, threshold=2.05))
+    assert brackets[-1].verdict is Verdict.PROVEN and judge.asked == 64 and brackets[-1].cells == judge.cells <= most * plain.cells
+    for bracket in brackets:
+        for segment in (0, 1):
+            own = bracket.stairs[bracket.stairs[:, 0] == segment]
+            assert own[0, 1] == 0 and own[-1, 2] == 1 and torch.equal(own[1:, 1], own[:-1, 2])
+    cells = brackets[-1].stairs
+    assert (cells[:, 3] >= 50.0 * (cells[:, 2] - cells[:, 1]) ** 2).all(), "bounds come from the whole data"
+
+
+def test_a_part_that_is_hopeless_ends_at_the_limits_and_proves_nothing():
+    judge = Large(0.0, math.inf)
+    bracket = last(judge, CORNER, threshold=2.05, max_cells=500)
+    assert bracket.verdict is Verdict.CELLS and not bracket.proven and judge.cells == 0 and bracket.upper == math.inf
+
+
+def test_a_try_looks_at_the_whole_data_and_refutes():
+    judge = Large(0.0, 0.0)
+    bracket = last(judge, torch.tensor([[0.5, 0.0], [-2.5, 0.0], [0.5, 0.0]], dtype=F64), threshold=1.0)
+    assert bracket.verdict is Verdict.REFUTED and bracket.seen == 6.25
+
+
 def test_cells_are_split_where_the_bound_is_worst():
     beads = torch.tensor([[0.0], [0.1], [1.0]], dtype=F64)
     bracket = last(Bowl(0.5), beads, threshold=1.01)

@@ -1,6 +1,7 @@
 """Sums, products and quotients of moving tensors."""
 
 import math
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -37,7 +38,9 @@ def add(x, y, *, alpha=1) -> Enclosure:
 
 def _copies(x: Enclosure, y: Enclosure) -> int:
     """How often an entry of one of the two is repeated to fit the other."""
-    whole = torch.broadcast_shapes(x.center.shape, y.center.shape).numel()
+    # torch.broadcast_shapes would import a compiler.
+    sizes = zip_longest(x.center.shape[::-1], y.center.shape[::-1], fillvalue=1)
+    whole = math.prod(max(pair) for pair in sizes)
     return whole // max(1, min(x.center.numel(), y.center.numel()))
 
 

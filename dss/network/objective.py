@@ -123,6 +123,14 @@ class NetworkObjective(Objective):
             lambda p: self._gradient(p, samples, training=True),
         )
 
+    def part(self, samples: int) -> "NetworkObjective":
+        """The same loss on samples at equal distances in the data."""
+        part = copy.copy(self)
+        part._samples = self._samples.take(torch.arange(samples) * self.samples // samples)
+        part.samples, part._casts = samples, {}
+        part.batch_samples = min(self.batch_samples, samples)
+        return part
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
             raise EnclosureError(
