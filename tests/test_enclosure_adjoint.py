@@ -205,7 +205,8 @@ def test_convolutions_whose_smaller_parts_are_float32_lose_no_point(still):
     center, error = draw(2, 3, 20, 20), 0.0 if still else 1e-9
     x = lift(center) if still else Enclosure(center, draw(2, 3, 20, 20, seed=1), torch.full_like(center, error), center.flip(0))
     weight = Enclosure(draw(4, 3, 3, 3), draw(4, 3, 3, 3, seed=1), torch.tensor(1e-12, dtype=F64))
-    result = F.conv2d(x, weight, padding=1)
+    with run(0):
+        result = F.conv2d(x, weight, padding=1)
     exact = F.conv2d(center, weight.slope, padding=1) + F.conv2d(x.slope.expand(center.shape), weight.center, padding=1)
     assert is_plain_float32(center.device) == bool((result.slope != exact).any())
     for tau in (-1.0, 0.3, 1.0):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dss.enclosure import CORNERS, adjoint, enclose, is_deep
+from dss.enclosure import CORNERS, adjoint, enclose, suited
 from models.mlp import MLP
 from models.recurrent import LanguageModel
 from models.resnet import ResNet
@@ -113,7 +113,7 @@ def test_errors_that_are_traced_back_make_a_bound_tighter(name, width, share, mo
     assert 0 <= traced < share * carried
 
 
-@pytest.mark.parametrize("options", [{"wide": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 0}, {"signs": 5}])
+@pytest.mark.parametrize("options", [{"wide": False}, {"rough": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 0}, {"signs": 5}])
 def test_every_way_of_computing_a_bound_bounds(options):
     make, inputs, target = ARCHITECTURES["conv"]
     torch.manual_seed(0)
@@ -126,10 +126,10 @@ def test_every_way_of_computing_a_bound_bounds(options):
         assert (value <= under_corners(bounds.T, tau) * (1 + 1e-13)).all()
 
 
-@pytest.mark.parametrize(("blocks", "deep"), [(1, False), (2, True)])
-def test_deep_networks_are_known(blocks, deep):
-    model = ResNet(blocks=blocks, width=4)
-    assert is_deep(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS) is deep
+@pytest.mark.parametrize(("blocks", "width", "wide", "rough"), [(1, 4, False, True), (2, 4, True, True), (3, 8, True, False)])
+def test_deep_networks_are_known(blocks, width, wide, rough):
+    model = ResNet(blocks=blocks, width=width)
+    assert suited(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS) == {"wide": wide, "rough": rough}
 
 
 def test_zero_width_and_equal_ends_leave_rounding_only():

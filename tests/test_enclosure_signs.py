@@ -34,10 +34,10 @@ def test_wide_kinks_are_followed_only_if_asked_and_counted_either_way():
         assert F.relu(x).signs is None and F.relu(x[70:150]).signs is not None
         assert state.bends == 1
     with run(1) as state:
-        assert F.relu(x).signs is not None and not state.deep
+        assert F.relu(x).signs is not None
         for _ in range(4):
             F.relu(x)
-        assert state.deep
+        assert state.bends == 5
 
 
 def test_branches_do_not_share_what_they_found_apart():

@@ -4,7 +4,7 @@
 """
 
 from dss.enclosure import arithmetic, attention, convolutions, entropy, kinked, losses, normal, products, recurrent, shapes, smooth
-from dss.enclosure.cells import bytes_per_cell, enclose, is_deep, weighted_mean
+from dss.enclosure.cells import bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.value import CORNERS, Enclosure, known_operations, lift, rule
 
-__all__ = ["CORNERS", "Enclosure", "bytes_per_cell", "enclose", "is_deep", "known_operations", "lift", "rule", "weighted_mean"]
+__all__ = ["CORNERS", "Enclosure", "bytes_per_cell", "enclose", "known_operations", "lift", "rule", "suited", "weighted_mean"]

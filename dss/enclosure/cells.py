@@ -8,7 +8,7 @@ from torch.func import functional_call
 
 from dss.enclosure.arithmetic import ceiling
 from dss.enclosure.rounding import TINY, UNIT, gamma, raised
-from dss.enclosure.signs import run
+from dss.enclosure.signs import MODERATE, SHALLOW, run
 from dss.enclosure.value import Enclosure, lift
 from dss.errors import EnclosureError
 
@@ -31,6 +31,7 @@ def enclose(
     buffers: Tensors | None = None,
     signs: int = SIGNS,
     wide: bool = True,
+    rough: bool = True,
     chunk: int | None = None,
 ) -> Tensor:
     """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
@@ -47,7 +48,8 @@ def enclose(
         target: the second argument of `loss`, by samples too.
         buffers: values to use instead of the model's own.
         signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
-        wide: whether kinks over many entries are followed, see `is_deep`.
+        wide: whether kinks over many entries are followed.
+        rough: whether the smaller parts of convolutions are computed in float32. For both see `suited`.
         chunk: how many samples go through the model together; all by default.
 
     Returns:
@@ -65,7 +67,7 @@ def enclose(
         weights |= {name: _constant(value) for name, value in stored.items()}
 
         def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
-            with run(signs, wide=wide):
+            with run(signs, wide=wide, rough=rough):
                 output = functional_call(model, weights, tuple(_constant(part[None]) for part in sample))
                 return torch.stack(_values(loss(output, target[None])))
 
@@ -80,8 +82,12 @@ def enclose(
     return torch.where(known[:, None] & ~bounds.isnan(), bounds, torch.inf)
 
 
-def is_deep(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...], target: Tensor) -> bool:
-    """Whether following kinks over many entries pays: in a few layers it costs more than it spares cells.
+def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
+           target: Tensor) -> dict[str, bool]:  # fmt: skip
+    """The options `wide` and `rough` of `enclose` that pay for a network, by its depth.
+
+    To follow kinks over many entries costs more than it spares cells in a few layers; what float32 loses is multiplied by
+    the weights of all later layers, and inflates the ranges inside a deep network.
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
@@ -92,7 +98,7 @@ def is_deep(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inp
     tensors = {name: _constant(value) for name, value in tensors.items()}
     with _evaluation(model), torch.no_grad(), run(0) as state:
         loss(functional_call(model, tensors, tuple(_constant(part[:1]) for part in inputs)), target[:1])
-    return state.deep
+    return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE}
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

@@ -12,6 +12,7 @@ from dss.enclosure.adjoint import is_number
 from dss.enclosure.products import bilinear
 from dss.enclosure.rounding import is_plain_float32
 from dss.enclosure.shapes import pad
+from dss.enclosure.signs import current
 from dss.enclosure.value import Enclosure, lift, rule
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d}
@@ -39,8 +40,10 @@ def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=
         return bilinear(partial(_plain, options), x, weight, bias, terms=weight.shape[1] * window)
     dense = _pays(shape, tuple(weight.shape), options)
     function, back = (_multiplied, _multiplied_back) if dense else (_looped, _Transposed.apply)
-    rough = None if dense or not is_plain_float32(weight.device) else partial(_rough, options)
-    return bilinear(partial(function, options), x, weight, bias, terms=weight.shape[1] * window, rough=rough,
+    state = current()
+    rough = not dense and state is not None and state.rough and is_plain_float32(weight.device)
+    return bilinear(partial(function, options), x, weight, bias, terms=weight.shape[1] * window,
+                    rough=partial(_rough, options) if rough else None,
                     back=lambda cotangent, weight: back(cotangent, weight, options, shape),
                     fan=weight.shape[0] // groups * window)  # fmt: skip
 

@@ -22,6 +22,10 @@ SHALLOW = 4
 """Wide ReLUs (or kinks like it) of a network that is not deep: there cells are wide and gaps many."""
 
 
+MODERATE = 8
+"""Wide kinks of a network in which the smaller parts of convolutions may be rounded to float32."""
+
+
 class Run:
     """Counts the unknowns of one pass through a network, so that no two share a number.
 
@@ -29,27 +33,24 @@ class Run:
         count: unknowns so far.
         each: how many an operation may add.
         wide: whether wide kinks may add some.
+        rough: whether convolutions may use float32.
         bends: wide kinks so far, those of maxima left out.
         kinked: whether there were kinks, narrow ones too.
         nodes: the operations so far, for errors that are traced back (`adjoint`).
     """
 
-    def __init__(self, each: int, count: int = 0, *, wide: bool = True):
-        self.each, self.count, self.wide, self.bends, self.kinked, self.nodes = each, count, wide, 0, False, []
-
-    @property
-    def deep(self) -> bool:
-        """Whether it pays to follow wide kinks."""
-        return self.bends > SHALLOW
+    def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True):
+        self.each, self.count, self.wide, self.rough = each, count, wide, rough
+        self.bends, self.kinked, self.nodes = 0, False, []
 
 
 _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
-def run(each: int, count: int = 0, *, wide: bool = True) -> Iterator[Run]:
+def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
-    token = _RUN.set(Run(each, count, wide=wide))
+    token = _RUN.set(Run(each, count, wide=wide, rough=rough))
     try:
         yield current()
     finally:

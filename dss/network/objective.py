@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from dss.enclosure import bytes_per_cell, enclose, is_deep
+from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.errors import EnclosureError, InputError
 from dss.network import probe, statistics
 from dss.network.data import Samples, as_samples
@@ -74,7 +74,7 @@ class NetworkObjective(Objective):
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{getattr(loss, '__name__', type(loss).__name__)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
-        self._deep: bool | None = None  # not asked yet
+        self._suited: dict[str, bool] | None = None  # not asked yet
         self._probe(model)
 
     @property
@@ -149,12 +149,12 @@ class NetworkObjective(Objective):
         # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
         size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
         data = self._data(starts)
-        if self._deep is None:
+        if self._suited is None:
             point = {name: value[0] for name, value in start.items()}
-            self._deep = is_deep(rows.template, rows.loss, point | buffers, data.inputs, data.target)
+            self._suited = suited(rows.template, rows.loss, point | buffers, data.inputs, data.target)
         return enclose(
             rows.template, rows.loss, start, end, lower, upper, data.inputs, data.target,
-            buffers=buffers, wide=self._deep, chunk=size,
+            buffers=buffers, chunk=size, **self._suited,
         )  # fmt: skip
 
     def _probe(self, model: nn.Module) -> None:
