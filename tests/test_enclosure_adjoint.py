@@ -149,7 +149,7 @@ def test_an_error_that_was_widened_after_it_was_noted_counts_in_full():
 
 
 @pytest.mark.parametrize("function", [lambda x, w: torch.cat([x, w]), lambda x, w: x * w, lambda x, w: x + w, lambda x, w: torch.relu(w) - x,
-                                      lambda x, w: torch.maximum(w, x)])  # fmt: skip
+                                      lambda x, w: torch.maximum(w, x), lambda x, w: torch.stack([w, x]).flatten()])  # fmt: skip
 def test_one_number_for_the_errors_of_all_entries_counts(function):
     weight = Enclosure(draw(4), draw(4, seed=1) * 0, torch.tensor(0.5, dtype=F64))
     mix = draw(3, 8)
