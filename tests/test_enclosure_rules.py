@@ -40,6 +40,7 @@ ELEMENTWISE = {
     "permute": lambda x: x.reshape(2, 2, 5).permute(2, 0, 1), "to": lambda x: x.to(F64).double(),
     "einsum one": lambda x: torch.einsum("ab->b", x), "view_as": lambda x: x.view_as(TARGET.t()),
     "in place": lambda x: (x * 2).relu_().add_(1).mul_(3), "layer_norm": lambda x: F.layer_norm(x, (5,)),
+    "mask": lambda x: x[LABELS > 0], "repeats": lambda x: x.repeat_interleave(LABELS, 0),
     "expand_as": lambda x: x[:1].expand_as(x), "addend alpha": lambda x: torch.add(x, x, alpha=2),
 }  # fmt: skip
 

@@ -80,23 +80,20 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
     return _noted(result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
 
 
-def passed_on(x: Enclosure) -> Tensor | None:
-    """What of the error of `x` comes from others; None if it is a source itself."""
-    state = current()
-    if state is None or is_number(x) or not _is_noted(state.nodes, x) or not x.node.sources:
-        return None
-    return x.error if x.node.carried is None else x.node.carried
-
-
-def through(result: Enclosure, carried: Tensor, x: Enclosure, pull: Callable[[Tensor], Tensor], *, terms: int = 1) -> Enclosure:
+def through(result: Enclosure, x: Enclosure, carry: Callable[[Tensor], Tensor], pull: Callable[[Tensor], Tensor], *,
+            terms: int = 1) -> Enclosure:  # fmt: skip
     """Like `tracked`, for a map that keeps absolute values (|L^T w| = |L|^T |w|: each entry of `x` goes to one place).
 
-    What is local to `x` may then as well count as local to the result, which saves a product.
+    What is local to `x` may then as well count as local to the result, which saves a product. If `x` is a source, the
+    result is one.
 
     Args:
-        carried: |L| times `passed_on(x)`.
+        carry: from errors of `x` to |L| times them.
     """
-    inner = x.node
+    state, inner = current(), x.node
+    if state is None or is_number(x) or not _is_noted(state.nodes, x) or not inner.sources:
+        return result
+    carried = carry(x.error if inner.carried is None else inner.carried)
     return _noted(result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), inner.lost + _lost(terms))
 
 

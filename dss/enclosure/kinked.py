@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dss.enclosure.adjoint import passed_on, through, tracked
+from dss.enclosure.adjoint import through, tracked
 from dss.enclosure.arithmetic import negative
 from dss.enclosure.rounding import TINY, UNIT
 from dss.enclosure.shapes import broadcast, rearranged
@@ -32,8 +32,7 @@ def kink(x, left: float, right: float) -> Enclosure:
     size = steep if left >= 0 else steep.abs()
     result = settled(steep * x.center + half, steep * x.slope, size * x.error + rest, _times(steep, x.bend), signs,
                      magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
-    passed = passed_on(x)
-    return result if passed is None else through(result, size * passed, x, lambda weight: steep.to(weight.dtype) * weight)
+    return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight)
 
 
 def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
@@ -184,17 +183,22 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
             places = torch.where(places < 0, places % dilation, places)
             places = torch.where(places < size, places, size - 1 - (size - 1 - places) % dilation)
             takes.append((slice(None),) * dim + (places,))
-    best, passed = x[takes[0]], passed_on(x)
-    carried = None if passed is None else passed[takes[0]]
+    best = x[takes[0]]
     for take in takes[1:]:
         best, share = _larger(best, x[take])
-        carried = None if passed is None else torch.lerp(carried, passed[take], share)
         shares.append(share)
-    if passed is None or not shares:
+    if not shares:
         return best
+
+    def carry(error: Tensor) -> Tensor:
+        carried = error[takes[0]]
+        for take, share in zip(takes[1:], shares):
+            carried = torch.lerp(carried, error[take], share)
+        return carried
+
     # An entry of overlapping windows has several places, and what is local to it is a little overrated.
     pull = partial(_pooled, takes, shares, x.center.shape)
-    return through(best, carried, x, pull, terms=len(takes) * (1 + 2 * padding))
+    return through(best, x, carry, pull, terms=len(takes) * (1 + 2 * padding))
 
 
 def _pooled(takes: list, shares: list[Tensor], shape: torch.Size, weight: Tensor) -> Tensor:

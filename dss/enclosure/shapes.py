@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dss.enclosure.adjoint import is_number, passed_on, through, tracked, transposed
+from dss.enclosure.adjoint import is_number, through, tracked, transposed
 from dss.enclosure.signs import padded
 from dss.enclosure.value import Enclosure, lift, rule, rule_with_function
 from dss.errors import EnclosureError
@@ -19,11 +19,11 @@ def _share(source: Enclosure, *results: Enclosure) -> None:
         result.views = source.views
 
 
-def rearranged(function, x: Enclosure, *, copies: int = 1, reshapes: bool = False) -> Enclosure:
+def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool = False) -> Enclosure:
     """`function`, applied to each component; one that is a single number for all entries stays as it is.
 
-    What bounds all entries bounds those that are left, too. No entry may be copied to more than `copies` places; if it
-    `reshapes`, the function leaves their order alone.
+    What bounds all entries bounds those that are left, too. No entry may be copied to more than `copies` places, None
+    for all; if it `reshapes`, the function leaves their order alone.
     """
     whole = x.center.dim() == 0
     parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
@@ -33,12 +33,10 @@ def rearranged(function, x: Enclosure, *, copies: int = 1, reshapes: bool = Fals
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     _share(x, result)
-    if not reshapes:
-        return tracked(result, None, (x,), transposed(function, x.center), terms=copies if copies > 1 else 0)
-    passed = passed_on(x)
-    if passed is None:
-        return result
-    return through(result, function(passed), x, lambda weight: weight.reshape(x.center.shape), terms=0)
+    if reshapes:
+        return through(result, x, function, lambda weight: weight.reshape(x.center.shape), terms=0)
+    copies = result.center.numel() if copies is None else copies
+    return tracked(result, None, (x,), transposed(function, x.center), terms=copies if copies > 1 else 0)
 
 
 @rule_with_function(
@@ -54,8 +52,8 @@ def rearrange(func, x, *args, **kwargs) -> Enclosure:
         raise EnclosureError(f"no rule encloses {func.__name__} with an index that depends on the parameters")
     # A slice takes an entry once; lists and tensors of indices, and all that repeats, may take it to every place.
     once = func.__name__ in _ONCE or (func.__name__ == "__getitem__" and _is_plain(args[0]))
-    copies = 1 if once else func(torch.empty(x.shape, device="meta"), *args, **kwargs).numel()
-    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=copies, reshapes=func.__name__ in _RESHAPES)
+    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=1 if once else None,
+                      reshapes=func.__name__ in _RESHAPES)  # fmt: skip
 
 
 _RESHAPES = {"flatten", "reshape", "view", "unsqueeze", "squeeze", "unflatten"}

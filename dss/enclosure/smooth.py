@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from dss.enclosure.adjoint import passed_on, through, tracked
+from dss.enclosure.adjoint import through, tracked
 from dss.enclosure.rounding import UNIT, WIDE, raised
 from dss.enclosure.signs import aligned
 from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
@@ -83,10 +83,7 @@ def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
     if curve.scale is not None:
         magnitude = magnitude + 1 + x.center.abs()
     result = settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
-    passed = passed_on(x)
-    if passed is None:
-        return result
-    return through(result, steep.abs() * passed, x, lambda weight: steep.to(weight.dtype) * weight)
+    return through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight)
 
 
 def ranged(low: Tensor, high: Tensor) -> Enclosure:
@@ -106,10 +103,11 @@ def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
             parts.append(None)
         else:
             parts.append(torch.where(choose, 0.0 if first is None else first, 0.0 if second is None else second))
-    result, passed = Enclosure(*parts), passed_on(one)
-    if passed is None:
-        return result
-    return through(result, torch.where(choose, passed, 0.0), one, lambda weight: torch.where(choose, weight, 0.0), terms=0)
+
+    def chosen(part: Tensor) -> Tensor:
+        return torch.where(choose, part, 0.0)
+
+    return through(Enclosure(*parts), one, chosen, chosen, terms=0)
 
 
 def rising(function: Callable[[Tensor], Tensor]) -> Callable:
@@ -243,8 +241,7 @@ def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
     result = apply(SOFTPLUS, z) * (1 / beta)
     beyond = (z.extent[1] > threshold) * (1.001 * math.exp(-threshold) / abs(beta))
     looser = Enclosure(result.center, result.slope, result.error + beyond, result.bend, result.signs)
-    passed = passed_on(result)
-    return looser if passed is None else through(looser, passed, result, lambda weight: weight, terms=0)
+    return through(looser, result, lambda error: error, lambda weight: weight, terms=0)
 
 
 @rule("logsigmoid", "log_sigmoid")
