@@ -7,10 +7,10 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dss.bracket import Bracket, Verdict
 from dss.errors import EnclosureError, InputError
 from dss.objective import Objective
 from dss.path import Path
-from dss.proof import Bracket, Verdict
 from dss.proof import prove as prove_path
 
 # A peak has stopped moving when the loss beside it is lower by less than this share of the segment's range of losses.

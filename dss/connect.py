@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dss.bracket import Bracket
 from dss.certificate import Certificate, certify
 from dss.errors import InputError
 from dss.finder import Finder, Problem, Status, Step
 from dss.finders import GreedyString
 from dss.objective import Objective, Recalled, Tally
 from dss.path import Path
-from dss.proof import Bracket
 from dss.shorten import Progress, Shortened, Shortening, shorten_within
 
 PROVE = ("auto", "always", "never")

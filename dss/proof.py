@@ -4,12 +4,12 @@ import heapq
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from dss.bracket import Bracket, Verdict
 from dss.errors import InputError
 from dss.objective import Objective
 
@@ -22,7 +22,6 @@ MOST_PARTS = 4
 HOPELESS, MANY_PARTS = 64, 16
 """A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
 
-
 REHEARSAL, LARGE = 64, 2048
 """On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
 
@@ -31,55 +30,6 @@ AT_ONCE = 16
 
 PATIENCE = 10.0
 """Seconds that a step should take at most, so that progress is seen."""
-
-
-class Verdict(Enum):
-    """Where a proof stands; the value is the sentence for people."""
-
-    OPEN = "the bound is still being lowered"
-    PROVEN = "the loss is proved to stay at or below the threshold on the whole path"
-    REFUTED = "a point of the path was computed to lie above the threshold"
-    BRACKETED = "the largest loss of the path is known to the tolerance"
-    CELLS = "the limit on cells was reached before a proof"
-    SECONDS = "the limit on seconds was reached before a proof"
-    RESOLUTION = "cells became as narrow as arithmetic allows before a proof"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will come."""
-        return self is not Verdict.OPEN
-
-
-@dataclass(frozen=True)
-class Bracket:
-    """What is known of the largest loss of a path.
-
-    Attributes:
-        upper: proved: no point of the path has a larger loss (infinite until every cell has a finite bound).
-        seen: the largest loss that was computed, in the arithmetic of the beads.
-        segment, t: where it was seen.
-        cells: how many cells were bounded on the whole data so far.
-        verdict: where the proof stands.
-        stairs: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
-    """
-
-    upper: float
-    seen: float
-    segment: int
-    t: float
-    cells: int
-    verdict: Verdict
-    stairs: Tensor = field(repr=False)
-
-    @property
-    def proven(self) -> bool:
-        """Whether the whole path is proved to stay at or below the threshold."""
-        return self.verdict is Verdict.PROVEN
-
-    @property
-    def width(self) -> float:
-        """`upper - seen`: how well the largest loss is known."""
-        return self.upper - self.seen
 
 
 def prove(

@@ -5,9 +5,10 @@ import math
 import pytest
 import torch
 
+from dss.bracket import Verdict
 from dss.errors import EnclosureError, InputError
 from dss.objective import Objective
-from dss.proof import Verdict, prove
+from dss.proof import prove
 
 F64 = torch.float64
 

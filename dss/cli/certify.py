@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path as FilePath
 
+from dss.bracket import Bracket
 from dss.certificate import Certificate, certify
 from dss.cli.judges import objectives_of
 from dss.cli.progress import proof_bar
 from dss.errors import InputError, RunError
 from dss.network import NetworkObjective
 from dss.path import Path
-from dss.proof import Bracket, prove
+from dss.proof import prove
 from dss.runs import load_path, load_run, record_certificate
 from dss.tasks import load_task
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from dss.proof import Bracket
+from dss.bracket import Bracket
 from dss.shorten import Progress
 
 

@@ -1,0 +1,55 @@
+"""What a proof knows: where it stands, and how well the largest loss of a path is known."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from torch import Tensor
+
+
+class Verdict(Enum):
+    """Where a proof stands; the value is the sentence for people."""
+
+    OPEN = "the bound is still being lowered"
+    PROVEN = "the loss is proved to stay at or below the threshold on the whole path"
+    REFUTED = "a point of the path was computed to lie above the threshold"
+    BRACKETED = "the largest loss of the path is known to the tolerance"
+    CELLS = "the limit on cells was reached before a proof"
+    SECONDS = "the limit on seconds was reached before a proof"
+    RESOLUTION = "cells became as narrow as arithmetic allows before a proof"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will come."""
+        return self is not Verdict.OPEN
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """What is known of the largest loss of a path.
+
+    Attributes:
+        upper: proved: no point of the path has a larger loss (infinite until every cell has a finite bound).
+        seen: the largest loss that was computed, in the arithmetic of the beads.
+        segment, t: where it was seen.
+        cells: how many cells were bounded on the whole data so far.
+        verdict: where the proof stands.
+        stairs: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
+    """
+
+    upper: float
+    seen: float
+    segment: int
+    t: float
+    cells: int
+    verdict: Verdict
+    stairs: Tensor = field(repr=False)
+
+    @property
+    def proven(self) -> bool:
+        """Whether the whole path is proved to stay at or below the threshold."""
+        return self.verdict is Verdict.PROVEN
+
+    @property
+    def width(self) -> float:
+        """`upper - seen`: how well the largest loss is known."""
+        return self.upper - self.seen
