@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dss
@@ -100,13 +100,14 @@ def naive_tangent(beads, profile, i):
         largest = max(abs(v[i + 1] - v[i]), abs(v[i - 1] - v[i]))
         smallest = min(abs(v[i + 1] - v[i]), abs(v[i - 1] - v[i]))
         if v[i + 1] > v[i - 1]:
-            tangent = plus * largest + minus * smallest
+            tangent = plus + minus * (smallest / largest)
         else:
-            tangent = plus * smallest + minus * largest
+            tangent = plus * (smallest / largest) + minus
     return tangent / tangent.norm()
 
 
 @given(st.lists(st.floats(-5, 5), min_size=4, max_size=9, unique=True), st.integers(0, 100))
+@example([1.0, 0.0, 6.928253791350936e-189, 2.225073858507203e-309], 0)
 @settings(max_examples=30, deadline=None)
 def test_tangents_are_those_of_the_paper(values, seed):
     profile, beads = torch.tensor(values, dtype=FLOAT), random(len(values), 3, seed=seed)

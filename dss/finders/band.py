@@ -95,6 +95,8 @@ def tangents(beads: Tensor, profile: Tensor) -> Tensor:
     weight_behind = torch.where(rising, 0.0, torch.where(falling, 1.0, weight_behind))
     flat = (weight_ahead == 0) & (weight_behind == 0)
     weight_ahead, weight_behind = (torch.where(flat, 1.0, weight) for weight in (weight_ahead, weight_behind))
+    most = torch.maximum(weight_ahead, weight_behind)  # differences of losses may be too small to be squared
+    weight_ahead, weight_behind = weight_ahead / most, weight_behind / most
     tangent = weight_ahead.to(beads)[:, None] * ahead + weight_behind.to(beads)[:, None] * behind
     return tangent / tangent.norm(dim=1, keepdim=True).clamp_min(torch.finfo(beads.dtype).tiny)
 
