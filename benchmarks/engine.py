@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import dss
-from dss.descent import descend
+from dss.finders.descent import descend
 from dss.tasks import load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 import dss
-from dss.bracket import Bracket
-from dss.proof import prove
+from dss.certificates.bracket import Bracket
+from dss.certificates.proof import prove
 from dss.tasks import data
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
 from experiments import triangle

@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 import dss
 from benchmarks.published_networks import check_plain, on_curve
-from dss.certificate import sample_segments
-from dss.finder import Step
-from dss.network.data import Samples, as_samples
+from dss.certificates.sampling import sample_segments
+from dss.finders.finder import Step
+from dss.objectives.network.data import Samples, as_samples
 
 # Steps, and the rate as a share of the task's: the cycles of the published configuration.
 CYCLES = 4 * [(1000, 1.0)] + 2 * [(2000, 1.0)] + 4 * [(1000, 0.1)] + 4 * [(1000, 0.01)]

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 
 import dss
 from benchmarks import published
-from dss.shorten import Shortening, shorten_within
+from dss.geodesic.shortening import Shortening, shorten_within
 from dss.tasks import BUILTIN, train
 
 # Epochs between two looks at an end: it stops training at a share of the threshold.

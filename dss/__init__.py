@@ -1,12 +1,20 @@
 """Low-loss paths between trained neural networks: found, pulled tight, proved and shown."""
 
-from dss.barrier import Barrier, barrier
-from dss.certificate import Certificate, certify
-from dss.checkpoints import load_point, save_state
-from dss.connect import Connection, conclude, connect
-from dss.descent import Descent
-from dss.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
-from dss.finder import Finder, Limits, Problem, Status, Step
+from importlib import import_module as _import_module
+from pathlib import Path as _FilePath
+from types import ModuleType as _Module
+
+from dss._barrier import Barrier, barrier
+from dss._connect import Connection, conclude, connect
+from dss._version import __version__
+from dss.base.allocator import keep_freed_memory
+from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.path import Path
+from dss.base.space import ParameterSpace
+from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.certificate import Certificate, certify
+from dss.certificates.proof import bracket
+from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
     BezierCurve,
@@ -17,24 +25,29 @@ from dss.finders import (
     PolygonalChain,
     StraightLine,
 )
-from dss.losses import Perplexity, error_rate
-from dss.memory import keep_freed_memory
-from dss.network import NetworkObjective
-from dss.objective import Objective, Tally
-from dss.path import Path
-from dss.potentials import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
-from dss.prune import prune
-from dss.pull import Solver
+from dss.finders.descent import Descent, descend
+from dss.finders.finder import Finder, Limits, Status, Step
+from dss.geodesic.pruning import prune
+from dss.geodesic.shortening import Shortened, Shortening, shorten
+from dss.geodesic.sqp import Solver
+from dss.objectives.analytic import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
+from dss.objectives.judges import Perplexity, error_rate
+from dss.objectives.network import NetworkObjective
+from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Tally
+from dss.page import figures
+from dss.page.report import write_report
+from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
-from dss.shorten import Shortened, Shortening, shorten
-from dss.space import ParameterSpace
-from dss.tasks import Task, load_task
+from dss.runs.checkpoints import load_point, save_state
+from dss.tasks import Task, load_task, train
 from dss.theory import disconnection_threshold
 
 __all__ = [
     "Barrier",
     "BentValley",
     "BezierCurve",
+    "Bracket",
     "Certificate",
     "CheckpointError",
     "Connection",
@@ -54,6 +67,7 @@ __all__ = [
     "Objective",
     "ParameterSpace",
     "Path",
+    "Peaks",
     "Perplexity",
     "PolygonalChain",
     "Problem",
@@ -71,17 +85,37 @@ __all__ = [
     "Tally",
     "Task",
     "TaskError",
+    "Verdict",
+    "__version__",
     "barrier",
+    "bracket",
     "certify",
     "conclude",
     "connect",
+    "descend",
     "disconnection_threshold",
     "error_rate",
+    "figures",
     "keep_freed_memory",
     "load_point",
     "load_run",
     "load_task",
     "prune",
+    "sample_segments",
     "save_state",
     "shorten",
+    "train",
+    "write_report",
 ]
+
+# The packages beneath are how the house is built, not what it offers: importing them left their names here, and `dir(dss)`
+# is to show `__all__`. They stay within reach, by `import dss.theory` and by `dss.theory.x`.
+_WINGS = frozenset(file.stem for file in _FilePath(__file__).parent.iterdir() if not file.name.startswith("__"))
+for _wing in _WINGS:
+    globals().pop(_wing, None)
+
+
+def __getattr__(name: str) -> _Module:
+    if name in _WINGS:
+        return _import_module(f"dss.{name}")
+    raise AttributeError(f"module 'dss' has no attribute {name!r}")

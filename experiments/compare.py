@@ -17,7 +17,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 
 from dss import InputError
-from dss.figures.style import SERIES, axis, layout, log_ticks
+from dss.page.figures.style import SERIES, axis, layout, log_ticks
 from experiments.results import Record, connected, mean_and_error
 
 HERE = Path(__file__).parent

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 import dss
-from dss.figures import string_in_space
-from dss.profile import picture_strings
+from dss.page.figures import string_in_space
+from dss.page.profile import picture_strings
 from dss.theory import disconnection_threshold, hidden_orientation
-from experiments.results import Results, Record
+from experiments.results import Record, Results
 from experiments.triangle import DATA, SWAP, X, Y, aligned, objective, perfect, permuted, pinched_path, rescaled, units
 
 EXACT = 1 / 12

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 import dss
-from dss.figures import string_in_space
-from dss.profile import StringPicture, describe, picture_string
+from dss.page.figures import string_in_space
+from dss.page.profile import StringPicture, describe, picture_string
 from experiments.polynomials import PolynomialMeasurement, Study
 from experiments.quadratics import STUDY
 

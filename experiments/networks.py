@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import dss
-from dss.descent import OptimizerFactory, descend
+from dss.finders.descent import OptimizerFactory, descend
 from experiments.measurement import STRINGS, Measurement, pieces
 from experiments.protocol import PaperString
 from experiments.results import Results, work

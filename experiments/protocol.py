@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dss import Descent, Finder, InputError, Limits, Path, Problem, Status, Step
-from dss.descent import descend
+from dss.finders.descent import descend
 
 POINT_BYTES = 64 * 2**20  # interpolated points held at once
 

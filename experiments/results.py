@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dss import InputError
-from dss.files import write_text
+from dss.base.files import write_text
 
 Record = dict[str, object]
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import dss
-from dss.checkpoints import load_checkpoint, load_point, save_state
+from dss.runs.checkpoints import load_checkpoint, load_point, save_state
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from architectures import CASES, mlp, vectors
 from torch import nn
 
 import dss
-from architectures import CASES, mlp, vectors
-from dss.descent import descend
+from dss.finders.descent import descend
 
 FAST = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=0.02), max_steps=3000)
 

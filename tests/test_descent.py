@@ -5,7 +5,7 @@ import torch
 from torch.optim import Optimizer
 
 import dss
-from dss.descent import Descent, descend
+from dss.finders.descent import Descent, descend
 
 OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, lr=0.05),
@@ -159,7 +159,7 @@ def test_large_points_train_one_by_one_to_the_same_result(monkeypatch):
     points, options = starts(), Descent(OPTIMIZERS["Adam"], max_steps=60)
     objective = Noisy()
     together = descend(objective, objective, points, 0.05, options=options, generator=generator())
-    monkeypatch.setattr("dss.descent.LARGE_POINT", 1)
+    monkeypatch.setattr("dss.finders.descent.LARGE_POINT", 1)
     separately = descend(objective, objective, points, 0.05, options=options, generator=generator())
     assert torch.allclose(separately.points, together.points, rtol=1e-10)
     assert separately.steps == together.steps and torch.equal(separately.reached, together.reached)

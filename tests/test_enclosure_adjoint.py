@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_enclosure_rules import BINARY, ELEMENTWISE, IMAGE, IMAGES, MATRIX, POSITIVE
 
-from dss.enclosure import Enclosure, adjoint, convolutions, lift
+from dss.enclosure import Enclosure, adjoint, lift
 from dss.enclosure.adjoint import sharpened
 from dss.enclosure.rounding import is_plain_float32
-from dss.enclosure.signs import run
+from dss.enclosure.rules import convolutions
+from dss.enclosure.shared_symbols import run
 
 OUTPUTS = 5
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dss.enclosure import Enclosure, convolutions, lift
+from dss.enclosure import Enclosure, lift
+from dss.enclosure.rules import convolutions
 
 F64 = torch.float64
 GEOMETRIES = {

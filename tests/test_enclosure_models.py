@@ -3,11 +3,19 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from enclosure_networks import IMAGES, LABELS, NEXT, WORDS, assert_dominated, exact_loss, frozen
+from enclosure_networks import (
+    IMAGES,
+    LABELS,
+    NEXT,
+    WORDS,
+    assert_dominated,
+    exact_loss,
+    frozen,
+)
 from torch import nn
 
+from dss.base.errors import EnclosureError
 from dss.enclosure import CORNERS, Enclosure, enclose, lift, rule
-from dss.errors import EnclosureError
 from models.mlp import MLP
 from models.resnet import ResNet
 

@@ -5,7 +5,16 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from enclosure_networks import IMAGES, LABELS, NEXT, WORDS, assert_dominated, cells, exact_loss, frozen
+from enclosure_networks import (
+    IMAGES,
+    LABELS,
+    NEXT,
+    WORDS,
+    assert_dominated,
+    cells,
+    exact_loss,
+    frozen,
+)
 from enclosure_points import under_corners
 from hypothesis import given, settings
 from hypothesis import strategies as st

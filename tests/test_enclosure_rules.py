@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dss.enclosure import Enclosure
-from dss.enclosure.signs import run
+from dss.enclosure.shared_symbols import run
 from dss.enclosure.value import PARTS
 
 IMAGE, MATRIX = (2, 3, 6, 6), (4, 5)

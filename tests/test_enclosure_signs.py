@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from dss.enclosure import Enclosure
-from dss.enclosure.signs import run, with_unknowns
+from dss.enclosure.shared_symbols import run, with_unknowns
 
 F64 = torch.float64
 

@@ -9,10 +9,35 @@ from torch.nn.functional import l1_loss
 
 import dss
 from dss.theory import hidden_orientation
-from experiments import counterexample, cubics, growing_string, measurement, polynomials, quadratics, two_gaussians
-from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
+from experiments import (
+    counterexample,
+    cubics,
+    growing_string,
+    measurement,
+    polynomials,
+    quadratics,
+    two_gaussians,
+)
+from experiments.polynomial_net import (
+    PolynomialObjective,
+    initial_points,
+    midpoint_samples,
+    random_samples,
+    train_ends,
+)
 from experiments.protocol import PaperString, paper_beads
-from experiments.triangle import SWAP, X, aligned, objective, perfect, permuted, pinched_path, point, rescaled, units
+from experiments.triangle import (
+    SWAP,
+    X,
+    aligned,
+    objective,
+    perfect,
+    permuted,
+    pinched_path,
+    point,
+    rescaled,
+    units,
+)
 
 BOWL = dss.Quadratic((1.0, 1.0, 1.0))
 MUELLER_ENDS = torch.tensor([[-0.558, 1.442], [0.623, 0.028]], dtype=torch.float64)

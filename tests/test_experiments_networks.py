@@ -11,7 +11,15 @@ import torch
 from torch import nn
 
 import dss
-from experiments import cifar10, image_data, measurement, mnist, networks, ptb, text_data
+from experiments import (
+    cifar10,
+    image_data,
+    measurement,
+    mnist,
+    networks,
+    ptb,
+    text_data,
+)
 from experiments.compare import paper_points
 from models.paper import CIFAR10Net, PTBNet
 

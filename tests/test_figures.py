@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dss
-from dss.figures import (
+from dss.page.figures import (
     comparison_table,
     loss_along_path,
     loss_table,
@@ -21,9 +21,15 @@ from dss.figures import (
     terrain_on_plane,
     terrain_table,
 )
-from dss.figures.style import LossColours, log_ticks, number, round_numbers
-from dss.profile import Metric, PathProfile, measure_path, picture_string, picture_strings
-from dss.terrain import farthest_bead, survey
+from dss.page.figures.style import LossColours, log_ticks, number, round_numbers
+from dss.page.loss_plane import farthest_bead, survey
+from dss.page.profile import (
+    Metric,
+    PathProfile,
+    measure_path,
+    picture_string,
+    picture_strings,
+)
 
 BENT = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, 0.8], [1.0, 0.0]], dtype=torch.float64))
 

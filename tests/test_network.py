@@ -4,13 +4,13 @@ import copy
 
 import pytest
 import torch
+from architectures import CASES, conv_batch_norm, mlp, vectors
 from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import dss
-from architectures import CASES, conv_batch_norm, mlp, vectors
-from dss.losses import error_rate
+from dss.objectives.judges import error_rate
 
 
 @pytest.fixture(params=CASES)
@@ -56,7 +56,7 @@ def test_vmap_loop_and_small_chunks_agree_to_rounding(case, monkeypatch):
     points = random_points(model, 5).double()
     expected = dss.NetworkObjective(model, loss, data, rows="loop", buffers="frozen")(points)
     assert torch.allclose(dss.NetworkObjective(model, loss, data, buffers="frozen")(points), expected, rtol=1e-12)
-    monkeypatch.setattr("dss.network.objective.CHUNK_BYTES", 1)
+    monkeypatch.setattr("dss.objectives.network.objective.CHUNK_BYTES", 1)
     assert torch.allclose(dss.NetworkObjective(model, loss, data, buffers="frozen")(points), expected, rtol=1e-12)
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import dss
-from dss.finder import Problem
-from dss.report import write_report
+from dss.page.report import write_report
+from dss.problem import Problem
 from dss.runs import RunRecorder, load_run
 
 chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

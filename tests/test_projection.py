@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 
-from dss import projection
-from dss.errors import InputError
-from dss.projection import Projection
+from dss.base.errors import InputError
+from dss.page import projection
+from dss.page.projection import Projection
 
 
 def cloud(n, p, seed=0):

@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from dss.bracket import Verdict
-from dss.errors import EnclosureError, InputError
-from dss.objective import Objective
-from dss.proof import prove
+from dss.base.errors import EnclosureError, InputError
+from dss.certificates.bracket import Verdict
+from dss.certificates.proof import prove
+from dss.objectives.objective import Objective
 
 F64 = torch.float64
 
@@ -141,7 +141,7 @@ def test_brackets_only_tighten_and_their_stairs_cover_the_path():
 
 def test_time_is_kept_cell_by_cell_and_parts_that_wait_keep_the_bound_of_the_whole(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("dss.proof.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dss.certificates.proof.time.monotonic", lambda: now[0])
 
     class Slow(Bowl):
         def enclose(self, starts, ends, lower, upper):

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dss
-from dss.places import Places
-from dss.pull import Solver, String, _Program
-from dss.quadratic import Curvature, box_minimum
-from dss.violations import Level, Violations, has_gradient
+from dss.geodesic.constraint_points import Places
+from dss.geodesic.constraints import Level, Violations, has_gradient
+from dss.geodesic.quadratic import Curvature, box_minimum
+from dss.geodesic.sqp import Solver, String, _Program
 
 FLOAT = torch.float64
 

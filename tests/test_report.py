@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dss
-from dss.finder import Problem
-from dss.loss_cache import LossCache, Remembered
-from dss.report import write_report
-from dss.report.render import json_for_html
-from dss.report.words import above, key_figures, verdict
+from dss.page.loss_cache import LossCache, Remembered
+from dss.page.report import write_report
+from dss.page.report.render import json_for_html
+from dss.page.report.words import above, key_figures, verdict
+from dss.problem import Problem
 from dss.runs import PROFILE, RunRecorder, load_run
 
 SUMMARY = {"connected": True, "proven": False, "max_loss": 0.3812345, "upper_bound": None, "reason": "the limit on rounds was reached first"}

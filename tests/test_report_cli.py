@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import dss
+from dss.base.errors import InputError
 from dss.cli import compare, connect, figure, plane, show
-from dss.errors import InputError
-from dss.report import image
+from dss.page.report import image
 
 TASK = """
 import torch

@@ -5,11 +5,17 @@ import torch
 from torch import nn
 
 import dss
-from dss.places import Places
-from dss.prune import prune
-from dss.pull import Solver, pull
-from dss.shorten import Progress, Shortening, boundary_share, shorten, shorten_within
-from dss.taut import Taut, tighten
+from dss.geodesic.constraint_points import Places
+from dss.geodesic.pruning import prune
+from dss.geodesic.shortening import (
+    Progress,
+    Shortening,
+    boundary_share,
+    shorten,
+    shorten_within,
+)
+from dss.geodesic.sqp import Solver, pull
+from dss.geodesic.tightening import Taut, tighten
 
 FLOAT = torch.float64
 

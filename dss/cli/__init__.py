@@ -7,9 +7,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dss.base.allocator import keep_freed_memory
+from dss.base.errors import InputError
 from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
-from dss.errors import InputError
-from dss.memory import keep_freed_memory
 
 COMMANDS = (demo, train, connect, certify, shorten, show, compare, plane, figure, export)
 

@@ -4,14 +4,14 @@ import argparse
 import json
 from pathlib import Path as FilePath
 
-from dss.bracket import Bracket
-from dss.certificate import Certificate, certify
+from dss.base.errors import InputError, RunError
+from dss.base.path import Path
+from dss.certificates.bracket import Bracket
+from dss.certificates.certificate import Certificate, certify
+from dss.certificates.proof import bracket as close_in
 from dss.cli.judges import objectives_of
 from dss.cli.progress import proof_bar
-from dss.errors import InputError, RunError
-from dss.network import NetworkObjective
-from dss.path import Path
-from dss.proof import prove
+from dss.objectives.network import NetworkObjective
 from dss.runs import load_path, load_run, record_certificate
 from dss.tasks import load_task
 
@@ -72,10 +72,10 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float
 
 def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:
     """Close in on the largest loss from both sides."""
-    limits = {"max_cells": options.max_cells, "max_seconds": options.max_seconds}
     with proof_bar() as watch:
-        for bracket in prove(judge, path.beads, tolerance=options.tolerance, **limits):
-            watch(bracket)
+        bracket = close_in(
+            judge, path, tolerance=options.tolerance, max_cells=options.max_cells, max_seconds=options.max_seconds, watch=watch
+        )
     words = (
         f"{bracket.verdict.value}: at least {bracket.seen:.9g} (segment {bracket.segment}, t = {bracket.t:.6f}), "
         f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"

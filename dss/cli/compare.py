@@ -8,8 +8,8 @@ from tqdm import tqdm
 from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
 from dss.finders import FINDERS
-from dss.report import write_comparison
-from dss.report.compare import COLUMNS, row
+from dss.page.report import write_comparison
+from dss.page.report.compare import COLUMNS, row
 from dss.runs import load_run
 
 

@@ -9,16 +9,17 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from dss._connect import PROVE, conclude
+from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
 from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
-from dss.connect import PROVE, conclude
-from dss.descent import Descent
-from dss.errors import InputError
-from dss.finder import Finder, Limits, Problem
 from dss.finders import FINDERS
-from dss.network import NetworkObjective
+from dss.finders.descent import Descent
+from dss.finders.finder import Finder, Limits
+from dss.objectives.network import NetworkObjective
+from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
 from dss.tasks import load_task
 

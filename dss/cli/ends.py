@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dss.checkpoints import Checkpoint, load_checkpoint
-from dss.digest import digest
-from dss.errors import CheckpointError, InputError
-from dss.space import ParameterSpace
+from dss.base.digest import digest
+from dss.base.errors import CheckpointError, InputError
+from dss.base.space import ParameterSpace
+from dss.runs.checkpoints import Checkpoint, load_checkpoint
 from dss.tasks import Task
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

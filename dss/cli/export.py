@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from dss.checkpoints import save_state
+from dss.base.errors import InputError
+from dss.base.files import check_writable
 from dss.cli.judges import objectives_of
-from dss.errors import InputError
-from dss.files import check_writable
 from dss.runs import load_run
+from dss.runs.checkpoints import save_state
 
 
 def add(commands: argparse._SubParsersAction) -> None:

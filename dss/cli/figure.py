@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
+from dss.base.errors import InputError
+from dss.base.files import check_writable, write_text
 from dss.cli.show import COARSE, view_of
-from dss.errors import InputError
-from dss.files import check_writable, write_text
-from dss.report.image import IMAGES, draw, write_image
+from dss.page.report.image import IMAGES, draw, write_image
 from dss.runs import load_run
 
 OTHERS = (".csv", ".html", ".json")

@@ -1,9 +1,9 @@
 """Rebuild what judged a recorded run."""
 
+from dss.base.path import Path
 from dss.cli.ends import with_buffers
-from dss.finder import Problem
-from dss.network import NetworkObjective
-from dss.path import Path
+from dss.objectives.network import NetworkObjective
+from dss.problem import Problem
 from dss.runs import Run
 from dss.tasks import Task, load_task
 

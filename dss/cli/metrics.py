@@ -9,9 +9,9 @@ from torch.nn.functional import cross_entropy
 from tqdm import tqdm
 
 from dss.cli.judges import task_of
-from dss.losses import Perplexity, error_rate
-from dss.network.rows import Loss
-from dss.objective import Objective
+from dss.objectives.judges import Perplexity, error_rate
+from dss.objectives.network.rows import Loss
+from dss.objectives.objective import Objective
 from dss.runs import Run
 from dss.tasks import Task
 

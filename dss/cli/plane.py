@@ -5,14 +5,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dss.checkpoints import load_checkpoint
+from dss.base.files import check_writable
+from dss.base.space import ParameterSpace
 from dss.cli.ends import load_ends
 from dss.cli.metrics import Watched
-from dss.files import check_writable
-from dss.report import write_plane
-from dss.space import ParameterSpace
+from dss.page.loss_plane import survey
+from dss.page.report import write_plane
+from dss.runs.checkpoints import load_checkpoint
 from dss.tasks import load_task
-from dss.terrain import survey
 
 
 def add(commands: argparse._SubParsersAction) -> None:

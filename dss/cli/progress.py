@@ -5,8 +5,8 @@ from contextlib import contextmanager
 
 from tqdm import tqdm
 
-from dss.bracket import Bracket
-from dss.shorten import Progress
+from dss.certificates.bracket import Bracket
+from dss.geodesic.shortening import Progress
 
 
 @contextmanager

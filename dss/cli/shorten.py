@@ -7,17 +7,17 @@ from pathlib import Path as FilePath
 
 import torch
 
+from dss._connect import PROVE, conclude
+from dss.base.errors import RunError
+from dss.base.path import Path
 from dss.cli.judges import problem_of
 from dss.cli.printing import print_outcome
 from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
-from dss.connect import PROVE, conclude
-from dss.errors import RunError
-from dss.finder import Status, Step
 from dss.finders import FINDERS
-from dss.path import Path
+from dss.finders.finder import Status, Step
+from dss.geodesic.shortening import Shortening
 from dss.runs import RunRecorder, check_free, load_run
-from dss.shorten import Shortening
 
 
 def add(commands: argparse._SubParsersAction) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dss.base.errors import InputError, TaskError
 from dss.cli.metrics import JUDGE, is_cheap, metrics_of, watched
-from dss.errors import InputError, TaskError
-from dss.objective import Objective
-from dss.profile import LOOKS
-from dss.report import write_report
-from dss.report.views import Views, view
+from dss.objectives.objective import Objective
+from dss.page.profile import LOOKS
+from dss.page.report import write_report
+from dss.page.report.views import Views, view
 from dss.runs import Run, load_run
 
 # Cells per side of a terrain that nobody asked for.
@@ -53,7 +53,7 @@ def write_page(
     """The page of a run; if its task cannot be built any more, of what the folder holds.
 
     Args:
-        looks, terrain, out: see `dss.report.write_report`; None is fewer looks and no terrain where one is expensive.
+        looks, terrain, out: see `dss.page.report.write_report`; None is fewer looks and no terrain where one is expensive.
         every: metrics that are expensive, too.
     """
     with _bar() as bar:

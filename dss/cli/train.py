@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dss.checkpoints import save_state
-from dss.files import check_writable
+from dss.base.files import check_writable
+from dss.runs.checkpoints import save_state
 from dss.tasks import load_task, train
 
 

@@ -3,7 +3,7 @@
 `enclose` is the door. `rule` is where a new operation is added: one small function, registered under its name.
 """
 
-from dss.enclosure import arithmetic, attention, convolutions, entropy, kinked, losses, normal, products, recurrent, shapes, smooth
+from dss.enclosure import rules as rules
 from dss.enclosure.cells import bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.value import CORNERS, Enclosure, known_operations, lift, rule
 

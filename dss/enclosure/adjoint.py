@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.rounding import UNIT32, gamma, is_plain_float32
-from dss.enclosure.signs import current
+from dss.enclosure.shared_symbols import current
 from dss.enclosure.value import Enclosure
 
 MOST_ROWS = 32

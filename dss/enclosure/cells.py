@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dss.enclosure.arithmetic import ceiling
+from dss.base.errors import EnclosureError
 from dss.enclosure.rounding import TINY, UNIT, gamma, raised
-from dss.enclosure.signs import MODERATE, SHALLOW, run
+from dss.enclosure.rules.arithmetic import ceiling
+from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
 from dss.enclosure.value import Enclosure, lift
-from dss.errors import EnclosureError
 
 Tensors = dict[str, Tensor]
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dss.base.errors import EnclosureError
 from dss.enclosure.rounding import WIDE, largest, raised
-from dss.errors import EnclosureError
 
 PARTS = ("center", "slope", "error", "bend", "signs")
 _LAZY = ("_most", "_reach", "_amount", "_sway", "_magnitude")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from dss.certificate import sample_segments
-from dss.descent import Descent
-from dss.errors import InputError
-from dss.finder import Finder, Limits, Problem, Status, Step
-from dss.path import Path
-from dss.taut import after_insertion
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.sampling import after_insertion, sample_segments
+from dss.finders.descent import Descent
+from dss.finders.finder import Finder, Limits, Status, Step
+from dss.problem import Problem
 
 
 @dataclass(frozen=True)

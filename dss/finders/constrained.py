@@ -6,14 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dss.certificate import sample_segments
-from dss.descent import Descended, Descent, Projection, descend
-from dss.errors import InputError
-from dss.finder import Finder, Limits, Problem, Status, Step
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.sampling import after_insertion, sample_segments
+from dss.finders.descent import Descended, Descent, Projection, descend
+from dss.finders.finder import Finder, Limits, Status, Step
 from dss.finders.greedy import GreedyString
-from dss.objective import Objective
-from dss.path import Path
-from dss.taut import after_insertion
+from dss.objectives.objective import Objective
+from dss.problem import Problem
 
 
 @dataclass(frozen=True)

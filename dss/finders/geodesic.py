@@ -4,16 +4,17 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from dss.certificate import sample_segments
-from dss.descent import Descent, descend
-from dss.errors import InputError
-from dss.finder import Finder, Limits, Problem, Status, Step
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.sampling import sample_segments
 from dss.finders.curve import PolygonalChain
+from dss.finders.descent import Descent, descend
+from dss.finders.finder import Finder, Limits, Status, Step
 from dss.finders.greedy import GreedyString
-from dss.path import Path
-from dss.places import Places
-from dss.pull import Solver
-from dss.taut import Taut, tighten
+from dss.geodesic.constraint_points import Places
+from dss.geodesic.sqp import Solver
+from dss.geodesic.tightening import Taut, tighten
+from dss.problem import Problem
 
 # The first string leaves the straight line by this share of the distance: on the line itself symmetry can hide the way.
 NUDGE = 1e-3
@@ -25,7 +26,7 @@ class GeodesicString(Finder):
 
     The first beads leave the straight line by a few minibatch steps on the mean loss along their string, as a polygonal
     chain does: second-order steps would crawl there, where the loss is far above the threshold. A round then pulls the
-    string (see `dss.taut`), judges its segments, and holds it at the peaks that failed. Segments that fail again and
+    string (see `dss.geodesic.tightening`), judges its segments, and holds it at the peaks that failed. Segments that fail again and
     again get a bead. After `patience` rounds, greedy dynamic string sampling goes on from there.
 
     Attributes:

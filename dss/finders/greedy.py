@@ -6,12 +6,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dss.certificate import Peaks, sample_segments
-from dss.descent import Descent, descend
-from dss.errors import InputError
-from dss.finder import Finder, Limits, Problem, Status, Step
-from dss.path import Path
-from dss.taut import after_insertion
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.sampling import Peaks, after_insertion, sample_segments
+from dss.finders.descent import Descent, descend
+from dss.finders.finder import Finder, Limits, Status, Step
+from dss.problem import Problem
 
 
 @dataclass(frozen=True)

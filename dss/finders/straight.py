@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from dss.certificate import sample_segments
-from dss.finder import Finder, Limits, Problem, Status, Step
+from dss.certificates.sampling import sample_segments
+from dss.finders.finder import Finder, Limits, Status, Step
+from dss.problem import Problem
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dss.errors import RunError
-from dss.finder import Status, Step
-from dss.objective import Tally
-from dss.path import Path
+from dss.base.errors import RunError
+from dss.base.path import Path
+from dss.base.space import ParameterSpace
+from dss.finders.finder import Status, Step
+from dss.objectives.wrappers import Tally
 from dss.runs.layout import BUFFERS, PATH, QUESTION, SNAPSHOTS, STEPS, SUMMARY
-from dss.space import ParameterSpace
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,17 +6,19 @@ import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path as FilePath
+from typing import Protocol
 
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dss.certificate import Certificate
-from dss.connect import Connection
-from dss.digest import digest
-from dss.errors import RunError
-from dss.files import write_atomically, write_text
-from dss.finder import Step
-from dss.objective import Tally
+from dss.base.digest import digest
+from dss.base.errors import RunError
+from dss.base.files import write_atomically, write_text
+from dss.base.path import Path
+from dss.base.space import ParameterSpace
+from dss.certificates.certificate import Certificate
+from dss.finders.finder import Step
+from dss.objectives.wrappers import Tally
 from dss.runs.layout import (
     BUFFERS,
     FORMAT,
@@ -30,7 +32,19 @@ from dss.runs.layout import (
     SUMMARY,
 )
 from dss.runs.reading import Snapshot, read_json, snapshots, step_lines
-from dss.space import ParameterSpace
+
+
+class Outcome(Protocol):
+    """How a search ended, such as a `Connection`: what a run folder keeps of it."""
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def certificate(self) -> Certificate: ...
+
+    @property
+    def summary(self) -> dict[str, object]: ...
 
 
 class RunRecorder:
@@ -106,11 +120,11 @@ class RunRecorder:
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, connection: Connection, space: ParameterSpace, **extra: object) -> None:
+    def finish(self, outcome: Outcome, space: ParameterSpace, **extra: object) -> None:
         """Write the path and, last of all, the summary: a folder with a summary is complete."""
-        beads = {name: value.cpu().contiguous() for name, value in space.unflatten(connection.path.beads).items()}
+        beads = {name: value.cpu().contiguous() for name, value in space.unflatten(outcome.path.beads).items()}
         write_atomically(self.folder / PATH, lambda file: save_file(beads, file))
-        _write_outcome(self.folder, connection.certificate, connection.summary | extra)
+        _write_outcome(self.folder, outcome.certificate, outcome.summary | extra)
 
 
 def record_certificate(folder: str | FilePath, certificate: Certificate) -> None:

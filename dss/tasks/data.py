@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dss.errors import TaskError
+from dss.base.errors import TaskError
 
 Pair = tuple[Tensor, Tensor]
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 import torch
 
-from dss.errors import InputError, TaskError
+from dss.base.errors import InputError, TaskError
 from dss.tasks.builtin import BUILTIN
 from dss.tasks.task import Task
 

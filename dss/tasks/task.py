@@ -7,8 +7,8 @@ from typing import Literal
 
 from torch import nn
 
-from dss.network import NetworkObjective
-from dss.network.rows import Loss
+from dss.objectives.network import NetworkObjective
+from dss.objectives.network.rows import Loss
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from dss.errors import TaskError
-from dss.network.data import as_samples
+from dss.base.errors import TaskError
+from dss.objectives.network.data import as_samples
 from dss.tasks.task import Task
 
 

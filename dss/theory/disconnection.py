@@ -20,7 +20,7 @@ from math import gcd, inf, lcm, nextafter
 import torch
 from torch import Tensor
 
-from dss.errors import InputError
+from dss.base.errors import InputError
 
 Vector = tuple[int, ...]
 Edge = tuple[Vector, Vector]

@@ -1,0 +1,110 @@
+"""Seeing the minimax: how low a threshold can be with a path still found."""
+
+from dataclasses import dataclass, field
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.certificate import Certificate, certify
+from dss.finders import ElasticBand, GeodesicString
+from dss.finders.finder import Finder, Limits, Status, Step
+from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Tally
+from dss.problem import Problem
+
+# Pulling tight is quick well above the barrier; a climbing band goes on to the saddle itself.
+FINDERS = (GeodesicString(limits=Limits(rounds=8)), ElasticBand(climb=True, limits=Limits(rounds=12)))
+
+
+@dataclass(frozen=True, eq=False)
+class Barrier:
+    """A bracket of the lowest threshold at which two points are connected.
+
+    Attributes:
+        upper: the largest loss on `path`, as certified: the points are connected at this threshold.
+        lower: the highest threshold at which no path was found, or the higher end's loss if every search succeeded.
+            A search that fails proves nothing: the true barrier may lie below, but never below the higher end.
+        linear: the largest loss on the straight line.
+        ends: the higher end's loss.
+        path: the path with the largest loss `upper`.
+        certificate: of the path, at the threshold `upper`.
+        tried: (threshold, found) of every search, in order.
+        tally: evaluations, in samples.
+    """
+
+    upper: float
+    lower: float
+    linear: float
+    ends: float
+    path: Path
+    certificate: Certificate
+    tried: tuple[tuple[float, bool], ...]
+    tally: Tally = field(default_factory=Tally)
+
+    @property
+    def excess(self) -> float:
+        """The barrier above the higher end: `upper - ends`."""
+        return self.upper - self.ends
+
+
+def barrier(
+    objective: Objective,
+    start: Tensor,
+    end: Tensor,
+    *,
+    judge: Objective | None = None,
+    finders: tuple[Finder, ...] = FINDERS,
+    tolerance: float = 0.02,
+    seed: int = 0,
+    points: int = 20,
+) -> Barrier:
+    """Lower the threshold by bisection, each search starting from the best path so far.
+
+    Args:
+        objective: gradients come from it.
+        start, end: points `(p,)`.
+        judge: the loss whose barrier is wanted; the objective itself by default.
+        finders: tried one after the other at every threshold, each from the best path and from the straight line.
+        tolerance: the bracket is narrow enough at this share of the straight line's excess over the ends.
+        seed: of every random choice.
+        points: cells of the certificate's first grid on every segment.
+
+    Raises:
+        InputError: the ends cannot be used, or the tolerance is not positive.
+    """
+    if not tolerance > 0 or not finders:
+        raise InputError(f"a positive tolerance and at least one finder are needed, got {tolerance} and {finders}")
+    line = Path.straight(start, end)
+    judged = objective if judge is None else judge.calibrated_by(objective)
+    ends = judged(line.beads.detach()).max().item()
+    best = linear = certify(judged, line, threshold=float("inf"), points=points)
+    path, lower, tried, tally = line, ends, [], Tally()
+    while best.max_loss - lower > tolerance * (linear.max_loss - ends):
+        threshold = (best.max_loss + lower) / 2
+        problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
+        proposed = _search(problem, finders, path)
+        found = certify(problem.judge, proposed, threshold=threshold, points=points)
+        tried.append((threshold, found.passed))
+        path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
+        tally = Tally(*(a + b for a, b in zip(_counts(tally), _counts(problem.tally), strict=True)))
+    certificate = certify(judged, path, threshold=best.max_loss, points=points)
+    return Barrier(best.max_loss, lower, linear.max_loss, ends, path, certificate, tuple(tried), tally)
+
+
+def _search(problem: Problem, finders: tuple[Finder, ...], path: Path) -> Path:
+    """The first proposal that a finder holds to pass, from the path or from the straight line; else the last."""
+    starts = [path, problem.straight] if len(path) > 2 else [path]
+    for finder, start in product(finders, starts):
+        unknown = torch.full((len(start) - 1,), torch.nan, dtype=torch.float64)
+        for step in finder.steps(problem, resume=Step(start, unknown)):
+            last = step
+        if last.status is Status.FOUND:
+            break
+    return last.path
+
+
+def _counts(tally: Tally) -> tuple[int, int]:
+    return tally.loss_evaluations, tally.gradient_evaluations

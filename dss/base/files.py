@@ -1,0 +1,47 @@
+"""Files written whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from dss.base.errors import InputError
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place: readers see all of it or none."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Refuse early what would fail or destroy something late.
+
+    Raises:
+        InputError: the file exists and must not be overwritten, or its folder does not exist.
+    """
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: " + ("it is a folder" if path.is_dir() else "its folder does not exist"))
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; name another file, or say --overwrite")
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,1 @@
+"""What is known of the loss along a whole path: by samples, or proved."""

@@ -1,0 +1,120 @@
+"""The one judge of paths: every finder's proposal passes here or it is not connected."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import EnclosureError, InputError
+from dss.base.path import Path
+from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.proof import prove as prove_path
+from dss.certificates.sampling import finite, sample_segments
+from dss.objectives.objective import Objective
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What is known of the loss along a whole path.
+
+    Attributes:
+        threshold: L0.
+        passed: whether the loss was proved to stay at or below L0 or, if sampled, was never seen above it.
+        proven: whether `upper` is a rigorous bound for every point of the path; never true of samples.
+        upper: the proven bound, or None.
+        max_loss: the largest loss seen.
+        segment, t: where it was seen, t in [0, 1] along the segment.
+        resolution: the largest gap in t between neighbouring looks at a segment; None if the path was not sampled.
+        looks: points of the path at which the loss was evaluated, for a proof the cells that were bounded.
+        reason: the outcome in words.
+        stairs: `(c, 4)` cells of the proof: segment, lower t, upper t, bound; None without a proof.
+    """
+
+    threshold: float
+    passed: bool
+    proven: bool
+    upper: float | None
+    max_loss: float
+    segment: int
+    t: float
+    resolution: float | None
+    looks: int
+    reason: str
+    stairs: Tensor | None = field(default=None, repr=False, compare=False)
+
+
+def certify(
+    judge: Objective,
+    path: Path,
+    *,
+    threshold: float,
+    points: int = 20,
+    prove: bool = False,
+    max_cells: int = 100_000,
+    max_seconds: float | None = None,
+    watch: Callable[[Bracket], object] | None = None,
+) -> Certificate:
+    """Judge a path: by a proof where one is asked for and can be had, else by samples, and say which.
+
+    Args:
+        judge: the loss that must stay at or below `threshold`.
+        path: the path.
+        threshold: L0.
+        points: cells of the first grid of every segment, for samples.
+        prove: try a rigorous bound first. A judge that cannot be enclosed, or a limit, leaves the samples; the reason
+            says so.
+        max_cells, max_seconds: limits of the proof.
+        watch: shown every bracket of the proof, for progress.
+
+    Raises:
+        InputError: fewer than two points.
+    """
+    if points < 2:
+        raise InputError(f"at least 2 points per segment are needed to see inside one, got {points}")
+    if not prove:
+        return _sampled(judge, path, threshold, points)
+    try:
+        for bracket in prove_path(judge, path.beads, threshold=threshold, max_cells=max_cells, max_seconds=max_seconds):
+            if watch is not None:
+                watch(bracket)
+    except EnclosureError as error:
+        return _with_reason(_sampled(judge, path, threshold, points), f"no proof: {error}")
+    if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):
+        return _from_bracket(bracket, threshold)
+    return _with_reason(_sampled(judge, path, threshold, points), f"no proof: {bracket.verdict.value}")
+
+
+def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
+    """The certificate of a proof that ended either way."""
+    place = (bracket.segment, bracket.t)
+    if not bracket.proven:
+        reason = _refusal(bracket.seen, threshold, *place)
+        return Certificate(threshold, False, False, None, bracket.seen, *place, None, bracket.cells, reason)
+    reason = f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
+    return Certificate(
+        threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.stairs
+    )
+
+
+def _with_reason(certificate: Certificate, more: str) -> Certificate:
+    return replace(certificate, reason=f"{certificate.reason} ({more})")
+
+
+def _refusal(loss: float, threshold: float, segment: int, t: float) -> str:
+    return f"the loss is {loss:.6g} > {threshold:g} on segment {segment} at t = {t:.4f}"
+
+
+def _sampled(judge: Objective, path: Path, threshold: float, points: int) -> Certificate:
+    """Both ends, every bead, every segment, refined where the loss peaks."""
+    beads = finite(judge(path.beads))
+    peaks = sample_segments(judge, path, torch.arange(len(path) - 1), points=points)
+    losses = torch.cat([beads, peaks.losses])
+    segments = torch.cat([torch.arange(len(path)).clamp_max(len(path) - 2), torch.arange(len(path) - 1)])
+    t = torch.cat([torch.zeros(len(path) - 1), torch.ones(1), peaks.t])
+    worst = int(losses.argmax())
+    max_loss, place = losses[worst].item(), (int(segments[worst]), t[worst].item())
+    passed, looks = max_loss <= threshold, peaks.looks + len(path)
+    sampled = f"sampled: no loss above {threshold:g} at {looks} points of the path"
+    reason = sampled if passed else _refusal(max_loss, threshold, *place)
+    return Certificate(threshold, passed, False, None, max_loss, *place, 1 / points, looks, reason)

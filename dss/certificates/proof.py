@@ -1,0 +1,289 @@
+"""A bound on the loss along a whole path: cells of segments, split where the bound is worst."""
+
+import heapq
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.certificates.bracket import Bracket, Verdict
+from dss.objectives.objective import Objective
+
+RESOLUTION = 2.0**-40
+"""Cells narrower than this are not split: rounding would dominate."""
+
+MOST_PARTS = 4
+"""A cell is cut into at most this many parts at once."""
+
+HOPELESS, MANY_PARTS = 64, 16
+"""A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
+
+REHEARSAL, LARGE = 64, 2048
+"""On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
+
+AT_ONCE = 16
+"""Cells that are tried in one step."""
+
+PATIENCE = 10.0
+"""Seconds that a step should take at most, so that progress is seen."""
+
+
+def prove(
+    objective: Objective,
+    beads: Tensor,
+    *,
+    threshold: float | None = None,
+    tolerance: float | None = None,
+    max_cells: int = 100_000,
+    max_seconds: float | None = None,
+    batch_cells: int = 32,
+) -> Iterator[Bracket]:
+    """Bound the loss on a whole path, better with every bracket; the last one has a finished verdict.
+
+    With a threshold the proof ends when every cell's bound is at or below it, or at the first computed loss above it.
+    With a tolerance it ends when `upper - seen <= tolerance * |seen|`. Give one of the two. A limit never proves.
+
+    Args:
+        objective: bounds cells by `enclose` and computes losses.
+        beads: `(n, p)`, n >= 2, the path's points.
+        max_cells, max_seconds: limits, checked between batches, which shrink as the time runs out. Cells that were tried on a
+            part of the data count too.
+        batch_cells: cells split together at most; more is faster and less best-first.
+
+    Yields:
+        A bracket per batch.
+
+    Raises:
+        InputError: beads or options that cannot be used.
+        EnclosureError: the objective cannot be enclosed.
+    """
+    _check(beads, threshold, tolerance, max_cells, batch_cells)
+    proof = _Proof(objective, beads, threshold, tolerance)
+    deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
+    proof.begin()
+    while True:
+        yield (bracket := proof.bracket(max_cells, deadline))
+        if bracket.verdict.finished:
+            return
+        proof.refine(batch_cells, deadline)
+
+
+def bracket(
+    objective: Objective,
+    path: Path,
+    *,
+    tolerance: float = 1e-2,
+    max_cells: int = 100_000,
+    max_seconds: float | None = None,
+    watch: Callable[[Bracket], object] | None = None,
+) -> Bracket:
+    """Close in on the largest loss of a path from both sides, to a share of it.
+
+    Args:
+        objective: bounds cells by `enclose` and computes losses.
+        path: the path.
+        tolerance: wanted: `upper - seen <= tolerance * |seen|`.
+        max_cells, max_seconds: limits; what is known when one is reached is returned, and its verdict says so.
+        watch: shown every bracket on the way, for progress.
+
+    Raises:
+        InputError: options that cannot be used.
+        EnclosureError: the objective cannot be enclosed.
+    """
+    for found in prove(objective, path.beads, tolerance=tolerance, max_cells=max_cells, max_seconds=max_seconds):
+        last = found
+        if watch is not None:
+            watch(found)
+    return last
+
+
+@dataclass(order=True, frozen=True)
+class _Cell:
+    """A part of a segment; the worst bound comes first."""
+
+    key: float
+    segment: int
+    lower: float
+    upper: float
+
+    @property
+    def bound(self) -> float:
+        return -self.key
+
+    @property
+    def middle(self) -> float:
+        return (self.lower + self.upper) / 2
+
+    @property
+    def narrow(self) -> bool:
+        return self.upper - self.lower < RESOLUTION
+
+
+@dataclass
+class _Pace:
+    """How many cells were bounded, and in what time."""
+
+    cells: int = 0
+    seconds: float = 0.0
+
+    def note(self, cells: int, seconds: float) -> None:
+        self.cells, self.seconds = self.cells + cells, self.seconds + seconds
+
+    def affordable(self, count: int, deadline: float) -> int:
+        """How many of `count` cells can be bounded before the deadline; one at least, and one if the pace is not known."""
+        each, left = self.seconds / max(1, self.cells), deadline - time.monotonic()
+        return int(max(1, min(count, left / each))) if each > 0 else 1
+
+
+class _Proof:
+    """The cells that cover the path, in a heap, and the largest loss seen."""
+
+    def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
+        self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
+        self.heap: list[_Cell] = []
+        # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
+        # the data, and those to be bounded.
+        self.untried: list[_Cell] = []
+        self.waiting: list[_Cell] = []
+        self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
+        self.bounding, self.trying = _Pace(), _Pace()
+        self.seen, self.place = -math.inf, (0, 0.0)
+
+    def begin(self) -> None:
+        """Look at the beads; every segment starts as one cell."""
+        last = len(self.beads) - 2
+        self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
+        self._queue([_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
+
+    def refine(self, count: int, deadline: float) -> None:
+        """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
+        if not self.untried and not self.waiting:
+            self._split(count)
+        if self._refuted:
+            return
+        if self.untried:
+            # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
+            count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
+            self.untried = self._try(self.untried[:count]) + self.untried[count:]
+        else:
+            count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
+            self._bound(self.waiting[:count])
+            self.waiting = self.waiting[count:]
+
+    def _queue(self, cells: list[_Cell]) -> None:
+        """Cells to be bounded, after a try if the data is large."""
+        if self.part is None:
+            self.waiting = cells
+        else:
+            self.untried = cells
+
+    def _split(self, count: int) -> None:
+        """Take the worst cells from the heap; their parts wait to be bounded."""
+        worst = []
+        while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
+            worst.append(heapq.heappop(self.heap))
+        losses = self._look([(cell.segment, cell.middle) for cell in worst])
+        self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
+
+    def _try(self, cells: list[_Cell]) -> list[_Cell]:
+        """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
+
+        The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
+        """
+        places = [(cell.segment, cell.middle) for cell in cells]
+        gaps = [bound - loss for bound, loss in zip(self._bounds(self.part, self.trying, cells), self._losses(self.part, places))]
+        smaller = []
+        for cell, loss, gap in zip(cells, self._look(places), gaps):
+            if loss + gap <= self.goal or cell.narrow:
+                self.waiting.append(cell)
+            else:
+                parts = self._parts(replace(cell, key=-(loss + gap)), loss)
+                smaller += [replace(part, key=cell.key) for part in parts]
+        return smaller
+
+    @property
+    def goal(self) -> float:
+        """Cells at or below need no more work."""
+        return self.threshold if self.tolerance is None else self.seen + self.tolerance * abs(self.seen)
+
+    @property
+    def _refuted(self) -> bool:
+        return self.threshold is not None and self.seen > self.threshold
+
+    def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
+        """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
+        room, excess = self.goal - loss, cell.bound - loss
+        wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
+        count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
+        cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
+        return [_Cell(cell.key, cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
+
+    def _bound(self, parts: list[_Cell]) -> None:
+        for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
+            # What bounds a cell bounds its parts.
+            heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
+
+    def _bounds(self, objective: Objective, pace: "_Pace", parts: list[_Cell]) -> list[float]:
+        """Bounds of an objective on cells; what is not known is infinite."""
+        index = torch.tensor([part.segment for part in parts], device=self.beads.device)
+        ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
+                for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
+        began = time.monotonic()
+        bounds = objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
+        pace.note(len(parts), time.monotonic() - began)
+        return torch.where(bounds.isnan(), math.inf, bounds).tolist()
+
+    def _look(self, places: list[tuple[int, float]]) -> list[float]:
+        """Compute losses and remember the largest."""
+        losses = self._losses(self.objective, places)
+        best = max(range(len(losses)), key=losses.__getitem__)
+        if losses[best] > self.seen:
+            self.seen, self.place = losses[best], places[best]
+        return losses
+
+    def _losses(self, objective: Objective, places: list[tuple[int, float]]) -> list[float]:
+        """Losses at points of the path; one that is not a number counts as infinite."""
+        index = torch.tensor([segment for segment, _ in places], device=self.beads.device)
+        t = torch.tensor([t for _, t in places], dtype=self.beads.dtype, device=self.beads.device)[:, None]
+        with torch.no_grad():
+            # The lerp that hits both ends exactly.
+            losses = objective(torch.lerp(self.beads[index], self.beads[index + 1], t)).double()
+        return torch.where(losses.isnan(), math.inf, losses).tolist()
+
+    def bracket(self, max_cells: int, deadline: float) -> Bracket:
+        """The present state."""
+        cells = self.heap + self.waiting + self.untried
+        upper = max(cell.bound for cell in cells)
+        stairs = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
+        verdict = self._verdict(upper, max_cells, deadline)
+        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, stairs)
+
+    def _verdict(self, upper: float, max_cells: int, deadline: float) -> Verdict:
+        if self._refuted:
+            return Verdict.REFUTED
+        if upper <= self.goal and math.isfinite(upper):
+            return Verdict.PROVEN if self.tolerance is None else Verdict.BRACKETED
+        if self.bounding.cells + self.trying.cells >= max_cells:
+            return Verdict.CELLS
+        if time.monotonic() >= deadline:
+            return Verdict.SECONDS
+        waits = self.waiting or self.untried
+        return Verdict.RESOLUTION if not waits and self.heap[0].narrow else Verdict.OPEN
+
+
+def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:
+    if beads.dim() != 2 or len(beads) < 2 or not beads.is_floating_point():
+        raise InputError(f"beads must be a floating-point tensor (n, p) with n >= 2, got {tuple(beads.shape)}")
+    if (threshold is None) == (tolerance is None):
+        raise InputError(f"give a threshold or a tolerance, got threshold={threshold}, tolerance={tolerance}")
+    if threshold is not None and not math.isfinite(threshold):
+        raise InputError(f"threshold must be finite, got {threshold}")
+    if tolerance is not None and not (tolerance > 0 and math.isfinite(tolerance)):
+        raise InputError(f"tolerance must be positive and finite, got {tolerance}")
+    if max_cells < 1 or batch_cells < 1:
+        raise InputError(f"max_cells and batch_cells must be at least 1, got {max_cells} and {batch_cells}")

@@ -1,0 +1,86 @@
+"""Looks at segments of a path: a grid, refined where the loss peaks."""
+
+from dataclasses import dataclass
+from math import inf
+
+import torch
+from torch import Tensor
+
+from dss.base.path import Path
+from dss.objectives.objective import Objective
+
+# A peak has stopped moving when the loss beside it is lower by less than this share of the segment's range of losses.
+SETTLED = 1e-3
+# Interpolated points held at once.
+POINT_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, eq=False)
+class Peaks:
+    """The largest loss seen strictly inside each of m segments: `losses`, `t` (m,) float64; `looks` in all."""
+
+    losses: Tensor
+    t: Tensor
+    looks: int
+
+
+def sample_segments(
+    judge: Objective, path: Path, segments: Tensor, *, points: int, threshold: float = inf, refine: bool = True
+) -> Peaks:
+    """Look inside segments at t = 1/points, ..., (points-1)/points, then ever closer around each peak.
+
+    Args:
+        judge: the loss.
+        path: the path.
+        segments: `(m,)` which segments.
+        points: cells of the first grid.
+        threshold: a segment already seen above it is not refined: it has failed.
+        refine: whether to look closer until the peak stops moving.
+    """
+    t = torch.arange(1, points, dtype=torch.float64) / points
+    losses = _losses(judge, path, segments, t.expand(len(segments), -1))
+    best, index = losses.max(1)
+    peaks = Peaks(best, t[index], losses.numel())
+    spread = (best - losses.min(1).values).clamp_min(torch.finfo(torch.float64).tiny)
+    return _refined(judge, path, segments, peaks, 1 / points, spread, threshold) if refine else peaks
+
+
+def _refined(
+    judge: Objective, path: Path, segments: Tensor, peaks: Peaks, width: float, spread: Tensor, threshold: float
+) -> Peaks:
+    """Two looks on either side of each peak, halving the distance, while the peak moves."""
+    losses, t, looks = peaks.losses.clone(), peaks.t.clone(), peaks.looks
+    moving = torch.nonzero(losses <= threshold)[:, 0]
+    while len(moving) and width > 1e-6:
+        width /= 2
+        near = (t[moving, None] + torch.tensor([-width, width])).clamp(0, 1)
+        found = _losses(judge, path, segments[moving], near)
+        looks += near.numel()
+        best, side = found.max(1)
+        flat = losses[moving] - found.min(1).values <= SETTLED * spread[moving]
+        higher = best > losses[moving]
+        losses[moving[higher]], t[moving[higher]] = best[higher], near[higher, side[higher]]
+        moving = moving[~(flat & ~higher) & (losses[moving] <= threshold)]
+    return Peaks(losses, t, looks)
+
+
+def _losses(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+    """Losses `(m, s)` at places `t` (m, s) of segments `(m,)`, as many at once as bounded memory allows."""
+    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
+    which, places = segments[:, None].expand(t.shape).reshape(-1), t.reshape(-1)
+    parts = zip(which.split(rows), places.split(rows), strict=True)
+    return torch.cat([finite(judge(path.points(*part))) for part in parts]).view(t.shape)
+
+
+def finite(losses: Tensor) -> Tensor:
+    """On the CPU in float64; a NaN counts as infinitely bad."""
+    return losses.detach().double().cpu().nan_to_num(nan=inf, posinf=inf)
+
+
+def after_insertion(maxima: Tensor, segments: Tensor) -> Tensor:
+    """Segment maxima `(n - 1,)` after one insertion in each of `segments`: both halves are not judged yet."""
+    counts = torch.ones_like(maxima, dtype=torch.long)
+    counts[segments] = 2
+    maxima = maxima.clone()
+    maxima[segments] = torch.nan
+    return maxima.repeat_interleave(counts)

@@ -1,0 +1,170 @@
+"""Sums, products and quotients of moving tensors."""
+
+import math
+from itertools import zip_longest
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import is_number, tracked, transposed
+from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.rules.products import bilinear
+from dss.enclosure.rules.shapes import per_row
+from dss.enclosure.rules.smooth import apply, power_curve, reciprocal
+from dss.enclosure.shared_symbols import total as total_signs
+from dss.enclosure.shared_symbols import wide
+from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
+
+
+@rule("add", "__radd__", "__add__")
+def add(x, y, *, alpha=1) -> Enclosure:
+    """Centers, slopes and errors add; two convex functions above the terms add to one above the sum."""
+    if alpha != 1:
+        y = multiply(y, alpha)
+    moves = any(isinstance(z, Enclosure) and z.dim() == 0 for z in (x, y))
+    x, y = lift(x), lift(y)
+    center, slope = x.center + y.center, x.slope + y.slope
+    # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
+    slope = slope.expand(center.shape) if moves else slope
+    bend = x.bend if y.bend is None else y.bend if x.bend is None else x.bend + y.bend
+    signs = total_signs(*(wide(z.signs, center.dim()) for z in (x, y)))
+    result = settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
+    sources = tuple(z for z in (x, y) if not is_number(z))
+    shapes = [z.center.shape for z in sources]
+    return tracked(result, sum(z.error for z in sources), sources,
+                   lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y))  # fmt: skip
+
+
+def _copies(x: Enclosure, y: Enclosure) -> int:
+    """How often an entry of one of the two is repeated to fit the other."""
+    # torch.broadcast_shapes would import a compiler.
+    sizes = zip_longest(x.center.shape[::-1], y.center.shape[::-1], fillvalue=1)
+    whole = math.prod(max(pair) for pair in sizes)
+    return whole // max(1, min(x.center.numel(), y.center.numel()))
+
+
+def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, ...] | None:
+    """An enclosure without a ceiling has its own largest values, which are affine."""
+    if x.ceiling is None and y.ceiling is None:
+        return None
+    return tuple(raised(a + b, a.abs() + b.abs()) for a, b in zip(ceiling(x), ceiling(y)))
+
+
+def ceiling(x: Enclosure) -> tuple[Tensor, ...]:
+    """Values at `CORNERS` of a function convex in (tau, q) above `x`."""
+    if x.ceiling is not None:
+        return x.ceiling
+    return tuple(raised(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
+
+
+@rule("sub", "subtract", "__sub__")
+def subtract(x, y, *, alpha=1) -> Enclosure:
+    """x + (-y)."""
+    return add(x, negative(multiply(y, alpha) if alpha != 1 else y))
+
+
+@rule("rsub", "__rsub__")
+def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
+    """y - x."""
+    return subtract(y, x, alpha=alpha)
+
+
+@rule("neg", "negative", "__neg__")
+def negative(x) -> Enclosure:
+    """Exact: what is unknown is symmetric."""
+    x = lift(x)
+    bend, signs = (None if part is None else -part for part in (x.bend, x.signs))
+    return tracked(Enclosure(-x.center, -x.slope, x.error, bend, signs), None, (x,), lambda weight: (-weight,), terms=0)
+
+
+@rule("mul", "multiply", "__mul__", "__rmul__")
+def multiply(x, y) -> Enclosure:
+    """The product, entry by entry; a ceiling survives a constant factor >= 0."""
+    if isinstance(x, (int, float)):
+        x, y = y, x
+    if isinstance(y, (int, float)):
+        return _scaled(x, y)
+    x, y = lift(x), lift(y)
+    return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y),
+                    back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
+
+
+def _scaled(x: Enclosure, factor: float) -> Enclosure:
+    """Times a number, which is taken as the float64 it is."""
+    bend, signs = (None if part is None else part * factor for part in (x.bend, x.signs))
+    carried = x.error * abs(factor)
+    scaled = settled(x.center * factor, x.slope * factor, carried, bend, signs)
+    tracked(scaled, carried, (x,), lambda weight: (weight * factor,))
+    if x.ceiling is not None and factor >= 0:
+        scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
+    return scaled
+
+
+@rule("div", "divide", "true_divide", "__truediv__", "__div__")
+def divide(x, y, *, rounding_mode=None) -> Enclosure:
+    """x times the reciprocal of y; a divisor that may be zero gives an infinite error."""
+    if rounding_mode is not None:
+        raise EnclosureError(f"no rule encloses a division with rounding_mode={rounding_mode!r}; use the true one")
+    if isinstance(y, (int, float)) and y != 0:
+        return _scaled(x, 1 / y)
+    return multiply(x, reciprocal(y))
+
+
+@rule("__rdiv__", "__rtruediv__")
+def reversed_divide(x, y) -> Enclosure:
+    """y / x."""
+    return divide(y, x)
+
+
+@rule("square")
+def square(x) -> Enclosure:
+    """By the rule of the product."""
+    return multiply(x, x)
+
+
+@rule("pow", "__pow__")
+def power(x, exponent) -> Enclosure:
+    """Whole powers by products, negative ones by the reciprocal, others of a positive base by Taylor."""
+    if not isinstance(exponent, (int, float)) or not isinstance(x, Enclosure) or exponent == 0:
+        raise EnclosureError(f"no rule encloses a power with exponent {exponent!r}; constants other than 0 have one")
+    if exponent < 0:
+        return reciprocal(power(x, -exponent))
+    if exponent != int(exponent):
+        return apply(power_curve(exponent), x)
+    result = x
+    for _ in range(int(exponent) - 1):
+        result = multiply(result, x)
+    return result
+
+
+@rule("sum")
+def total(x, dim=None, keepdim=False, *, dtype=None) -> Enclosure:
+    """Sums of centers, slopes, errors and ceilings, with the rounding of the sum."""
+    return _summed(x, dim, keepdim, mean=False)
+
+
+@rule("mean")
+def mean(x, dim=None, keepdim=False, *, dtype=None) -> Enclosure:
+    """The sum over the number of terms: taken over data, this comes before the maximum over tau."""
+    return _summed(x, dim, keepdim, mean=True)
+
+
+def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
+    dims = tuple(range(x.center.dim())) if dim is None else dim
+    shape = x.center.shape
+
+    def fold(part: Tensor) -> Tensor:
+        part = part.expand(shape)
+        if not shape:
+            return part
+        return part.mean(dims, keepdim) if mean else part.sum(dims, keepdim)
+
+    terms = math.prod(shape) if dim is None else math.prod(shape[d] for d in ([dim] if isinstance(dim, int) else dim))
+    lost, bend, signs = gamma(terms), None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
+    carried = fold(x.error)
+    folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), bend, signs)
+    tracked(folded, carried, (x,), transposed(fold, x.center))
+    if x.ceiling is not None:
+        folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)
+    return folded

@@ -1,0 +1,222 @@
+"""Functions with kinks: ReLU and its kin, maxima, max-pooling.
+
+Over the range [l, u] of z the chord of relu has the slope s = u / (u - l), and relu(z) - s z lies in [0, -s l]: convex,
+it is largest at the ends, and 0 at the kink. So relu(z) is s z and a gap, with all that z shares with others; the gap
+is zero where the kink is out of reach.
+"""
+
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.rounding import TINY, UNIT
+from dss.enclosure.rules.arithmetic import negative
+from dss.enclosure.rules.shapes import broadcast
+from dss.enclosure.shared_symbols import aligned, count_bend, total, with_unknowns
+from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+
+
+def kink(x, left: float, right: float) -> Enclosure:
+    """f(z) = left z for z < 0 and right z for z > 0, left <= right: left z + (right - left) relu(z)."""
+    x = lift(x)
+    count_bend(x.center.numel())
+    low, high = x.extent
+    share, half = _chord_of_relu(low, high, x.reach)
+    # left + (right - left) share, of which relu needs nothing but the share
+    steep = share if (left, right) == (0.0, 1.0) else left + (right - left) * share
+    half = half if right - left == 1 else half * (right - left)
+    signs, rest = with_unknowns(_times(steep, x.signs), half)
+    size = steep if left >= 0 else steep.abs()
+    result = settled(steep * x.center + half, steep * x.slope, size * x.error + rest, _times(steep, x.bend), signs,
+                     magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
+    return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight)
+
+
+def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
+    return None if part is None else factor * part
+
+
+def _chord_of_relu(low: Tensor, high: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """A slope s in [0, 1], and half the gap g so that relu(z) - s z lies in [0, g] on the range; `size` bounds the terms
+    of which `low` and `high` are sums.
+
+    Where the range stays on one side, the quotient is <= 0 or >= 1 in any arithmetic that rounds monotonically, so that
+    the clamp makes s exact and the gap zero. The ends of a range are a little apart: 0/0 does not occur. A computed s is
+    off by 3 u s at most, which moves the other end of the gap, (1 - s) high, by 3 u high: far less than what callers
+    allow for rounding, 64 u `size`.
+    """
+    margin = 32 * UNIT * size + TINY
+    low, high = low - margin, high + margin
+    share = (high / (high - low)).clamp(0.0, 1.0)
+    return share, (share * low).clamp(max=0.0) * -0.5
+
+
+@rule("relu")
+def relu(x) -> Enclosure:
+    """max(z, 0)."""
+    return kink(x, 0.0, 1.0)
+
+
+@rule("leaky_relu")
+def leaky_relu(x, negative_slope: float = 0.01) -> Enclosure:
+    """max(z, a z); a concave one (a > 1) is minus a convex one."""
+    if negative_slope <= 1:
+        return kink(x, float(negative_slope), 1.0)
+    return -kink(x, -float(negative_slope), -1.0)
+
+
+@rule("abs", "absolute", "__abs__")
+def absolute(x) -> Enclosure:
+    """max(z, -z)."""
+    return kink(x, -1.0, 1.0)
+
+
+@rule("clamp", "clip")
+def clamp(x, min: float | None = None, max: float | None = None) -> Enclosure:
+    """min + relu(z - min), then the same from above."""
+    if min is not None:
+        x = kink(x - min, 0.0, 1.0) + min
+    return x if max is None else -kink(-x + max, 0.0, 1.0) + max
+
+
+@rule("hardtanh")
+def hardtanh(x, min_val: float = -1.0, max_val: float = 1.0) -> Enclosure:
+    """A clamp."""
+    return clamp(x, min_val, max_val)
+
+
+@rule("relu6")
+def relu6(x) -> Enclosure:
+    """min(max(z, 0), 6)."""
+    return clamp(x, 0.0, 6.0)
+
+
+@rule("maximum")
+def maximum(x, y) -> Enclosure:
+    """x + relu(y - x) = (1 - s) x + s y and the gap of relu at y - x."""
+    x, y = lift(x), lift(y)
+    shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
+    x, y = broadcast(x, shape), broadcast(y, shape)
+    result, share = _larger(x, y)
+    return tracked(result, _mixed(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
+
+
+def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
+    """The maximum of two of the same shape, and the share s."""
+    size = x.reach + y.reach
+    share, half = _chord_of_relu(*_difference(y, x).extent, size)
+    signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
+    center, slope, error, bend = (_mixed(getattr(x, part), getattr(y, part), share) for part in PARTS[:4])
+    return settled(center + half, slope, error + rest, bend, signs, magnitude=size), share
+
+
+def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 - s) w and s w, both to the last digits."""
+    return (1 - share).to(weight.dtype) * weight, share.to(weight.dtype) * weight
+
+
+def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
+    """x - y without the rounding of its parts, which the margin of a chord covers."""
+    minus = negative(y)
+    bend = x.bend if minus.bend is None else minus.bend if x.bend is None else x.bend + minus.bend
+    return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, total(x.signs, minus.signs))
+
+
+def _mixed(x: Tensor | None, y: Tensor | None, share: Tensor) -> Tensor | None:
+    """(1 - s) x + s y; None is zero."""
+    if x is None or y is None:
+        return _times(1 - share, x) if y is None else share * y
+    return torch.lerp(x, y, share)
+
+
+@rule("minimum")
+def minimum(x, y) -> Enclosure:
+    """-max(-x, -y)."""
+    return -maximum(-lift(x), -lift(y))
+
+
+@rule("amax")
+def amax(x, dim=-1, keepdim: bool = False) -> Enclosure:
+    """The largest entry along one dimension, as a knock-out of pairs."""
+    while (count := x.shape[dim]) > 1:
+        half = count // 2
+        best = maximum(x.narrow(dim, 0, half), x.narrow(dim, half, half))
+        x = torch.cat([best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
+    return x if keepdim else x.squeeze(dim)
+
+
+def _max_pool(dims: int, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False,
+              return_indices=False) -> Enclosure:  # fmt: skip
+    """Maxima of shifted copies, one dimension after the other.
+
+    What lies beyond the border takes no part: another entry of the window, seen twice, stands in for it.
+    """
+    if return_indices:
+        raise EnclosureError("no rule encloses the indices of a maximum; call max_pool with return_indices=False")
+    kernel, stride, padding, dilation = (_each(dims, part) for part in (kernel_size, stride or kernel_size, padding, dilation))
+    for i in range(dims):
+        dim = x.dim() - dims + i
+        x = _max_along(x, dim, kernel[i], stride[i], padding[i], dilation[i], ceil_mode)
+    return x
+
+
+def _each(dims: int, value) -> tuple[int, ...]:
+    value = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    return value * dims if len(value) == 1 else value
+
+
+def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, dilation: int, ceil: bool) -> Enclosure:
+    size, span = x.shape[dim], dilation * (kernel - 1) + 1
+    room = size + 2 * padding - span
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    count -= ceil and (count - 1) * stride >= size + padding  # torch drops a window that starts beyond the border
+    takes, shares, _ = [], [], x.reach  # known once, it holds for all the copies
+    for step in range(-padding, span - padding, dilation):
+        last = step + (count - 1) * stride
+        if step >= 0 and last < size:  # a view, which is much faster than a copy
+            takes.append((slice(None),) * dim + (slice(step, last + 1, stride),))
+        else:
+            places = torch.arange(step, last + 1, stride, device=x.device)
+            places = torch.where(places < 0, places % dilation, places)
+            places = torch.where(places < size, places, size - 1 - (size - 1 - places) % dilation)
+            takes.append((slice(None),) * dim + (places,))
+    best = x[takes[0]]
+    for take in takes[1:]:
+        best, share = _larger(best, x[take])
+        shares.append(share)
+    if not shares:
+        return best
+
+    def carry(error: Tensor) -> Tensor:
+        carried = error[takes[0]]
+        for take, share in zip(takes[1:], shares):
+            carried = torch.lerp(carried, error[take], share)
+        return carried
+
+    # An entry of overlapping windows has several places, and what is local to it is a little overrated.
+    pull = partial(_pooled, takes, shares, x.center.shape)
+    return through(best, x, carry, pull, terms=len(takes) * (1 + 2 * padding))
+
+
+def _pooled(takes: list, shares: list[Tensor], shape: torch.Size, weight: Tensor) -> Tensor:
+    """Weights of a maximum of copies taken back to where these came from: one tensor is filled, instead of one per copy."""
+    sums = weight.new_zeros(shape)
+    for take, share in zip(takes[:0:-1], shares[::-1]):
+        weight, part = _divided(weight, share)
+        _add_at(sums, take, part)
+    _add_at(sums, takes[0], weight)
+    return sums
+
+
+def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:
+    if isinstance(take[-1], slice):
+        sums[take] += part
+    else:  # places may repeat
+        sums.index_add_(len(take) - 1, take[-1], part)
+
+
+rule("max_pool1d")(partial(_max_pool, 1))
+rule("max_pool2d")(partial(_max_pool, 2))

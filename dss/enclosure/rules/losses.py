@@ -1,0 +1,102 @@
+"""Losses: convex in the outputs, so their worst case over what is unknown is convex in (tau, q), as ceilings need it."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import sharpened
+from dss.enclosure.rounding import raised
+from dss.enclosure.rules.arithmetic import ceiling, mean, multiply, total
+from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
+
+
+def under(low: Tensor, ceiling: tuple[Tensor, ...]) -> Enclosure:
+    """A loss known by its ceiling, and by a lower bound for those who need both sides."""
+    high = torch.stack(ceiling).amax(0)
+    middle = (high + low) / 2
+    size = high.abs() + low.abs()
+    return settled(middle, torch.zeros_like(middle), (high - low) / 2, magnitude=size, ceiling=ceiling)
+
+
+def reduced(losses: Enclosure, reduction: str, weight: Tensor | None = None) -> Enclosure:
+    """Mean (weighted as cross-entropy does it), sum, or neither."""
+    if reduction == "none":
+        return losses
+    if reduction == "sum":
+        return total(losses)
+    if reduction != "mean":
+        raise EnclosureError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return mean(losses) if weight is None else weighted(total(losses), 1 / weight.sum())
+
+
+def weighted(losses: Enclosure, weight: Tensor) -> Enclosure:
+    """Losses times constants >= 0, ceilings too."""
+    scaled = multiply(losses, weight)
+    scaled.ceiling = tuple(raised(side * weight, (side * weight).abs()) for side in ceiling(losses))
+    return scaled
+
+
+@rule("mse_loss")
+def mse_loss(x, target, size_average=None, reduce=None, reduction="mean", weight=None) -> Enclosure:
+    """(|c - y + g tau + b q| + r)^2, convex in (tau, q)."""
+    return _residual_loss(torch.square, x, target, reduction, weight)
+
+
+@rule("l1_loss")
+def l1_loss(x, target, size_average=None, reduce=None, reduction="mean", weight=None) -> Enclosure:
+    """|c - y + g tau + b q| + r, convex in (tau, q)."""
+    return _residual_loss(lambda d: d, x, target, reduction, weight)
+
+
+@rule("huber_loss")
+def huber_loss(x, target, reduction="mean", delta=1.0, weight=None) -> Enclosure:
+    """Huber's function of |c - y + g tau + b q| + r: convex and increasing there."""
+    return _residual_loss(lambda d: F.huber_loss(d, torch.zeros_like(d), reduction="none", delta=delta),
+                          x, target, reduction, weight)  # fmt: skip
+
+
+@rule("smooth_l1_loss")
+def smooth_l1_loss(x, target, size_average=None, reduce=None, reduction="mean", beta=1.0) -> Enclosure:
+    """Huber's function over beta."""
+    return _residual_loss(lambda d: F.smooth_l1_loss(d, torch.zeros_like(d), reduction="none", beta=beta),
+                          x, target, reduction, None)  # fmt: skip
+
+
+def _residual_loss(function, x, target, reduction: str, weight) -> Enclosure:
+    """A convex increasing function of the absolute residual."""
+    if weight is not None:
+        raise EnclosureError("no rule encloses a residual loss with weights; multiply the unreduced loss by them")
+    d = sharpened(lift(x) - target)
+    size, radius, (low, high) = d.magnitude + d.error, d.radius, d.extent
+    ceiling = tuple(raised(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
+    low = function(torch.maximum(low, -high).clamp(min=0.0) * (1 - 1e-14) - 1e-14 * size)
+    return reduced(under(low, ceiling), reduction)
+
+
+@rule("binary_cross_entropy_with_logits")
+def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, reduce=None, reduction="mean",
+                                     pos_weight=None) -> Enclosure:  # fmt: skip
+    """(1 - y) softplus(z) + w y softplus(-z): both convex, each at the worst of its error, or, where its factor is negative,
+    its tangent at the center at the least of it."""
+    x, target = sharpened(lift(x)), target.to(torch.float64)
+    positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
+    (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
+    terms = [(negative, x, low, high), (positive, -x, -high, -low)]
+    ceiling = [raised(sum(_worst(factor, z, corner) for factor, z, *_ in terms), size) for corner in CORNERS]
+    least = sum(factor * _softplus(torch.where(factor < 0, high, low)) for factor, _, low, high in terms)
+    losses = under(least - 1e-13 * size, tuple(ceiling))
+    if weight is not None:
+        losses = losses * weight
+    return reduced(losses, reduction)
+
+
+def _worst(factor: Tensor, z: Enclosure, corner: tuple[float, float]) -> Tensor:
+    """The most that `factor` softplus(z) can be at a corner, or that a line above it can be."""
+    top = _softplus(z.at(corner) + z.radius)
+    tangent = _softplus(z.center) + torch.sigmoid(z.center) * (z.at(corner) - z.center - z.radius)
+    return factor * torch.where(factor < 0, tangent, top)
+
+
+def _softplus(z: Tensor) -> Tensor:
+    return torch.logaddexp(z, torch.zeros_like(z))

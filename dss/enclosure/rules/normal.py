@@ -1,0 +1,176 @@
+"""Normalizations and attention: batch, layer and group norm, softmax, pooled means, dot-product attention."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import tracked, transposed
+from dss.enclosure.rounding import WIDE, gamma, largest, raised
+from dss.enclosure.rules.shapes import per_row
+from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
+from dss.enclosure.value import Enclosure, lift, rule, settled
+
+
+@rule("batch_norm")
+def batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Enclosure:
+    """(x - mean) / sqrt(var + eps) * w + b with stored statistics: an affine map per channel."""
+    if training or mean is None or var is None:
+        raise EnclosureError("batch norm takes its statistics from the batch here; the enclosure needs stored ones: "
+                             "freeze them (eval() with track_running_stats, or buffers='frozen')")  # fmt: skip
+
+    def per_channel(part) -> Enclosure:
+        return lift(part).reshape(-1, *[1] * (x.dim() - 2))
+
+    scale = apply(RSQRT, lift(var) + eps)
+    if weight is not None:
+        scale = scale * weight
+    y = (x - per_channel(mean)) * per_channel(scale)
+    return y if bias is None else y + per_channel(bias)
+
+
+@rule("layer_norm")
+def layer_norm(x, normalized_shape, weight=None, bias=None, eps: float = 1e-5) -> Enclosure:
+    """(x - mean) / sqrt(var + eps) * w + b over the last dimensions."""
+    y = normalized(x, tuple(range(-len(normalized_shape), 0)), eps)
+    if weight is not None:
+        y = y * weight
+    return y if bias is None else y + bias
+
+
+@rule("group_norm")
+def group_norm(x, num_groups: int, weight=None, bias=None, eps: float = 1e-5) -> Enclosure:
+    """(x - mean) / sqrt(var + eps) over the channels of a group and all places, then per channel * w + b."""
+    shape = tuple(x.shape)
+    y = normalized(x.reshape(shape[0], num_groups, -1), (-1,), eps).reshape(shape)
+    if weight is not None:
+        y = y * lift(weight).reshape(-1, *[1] * (len(shape) - 2))
+    return y if bias is None else y + lift(bias).reshape(-1, *[1] * (len(shape) - 2))
+
+
+@rule("local_response_norm")
+def local_response_norm(x, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Enclosure:
+    """x / (k + alpha mean of x^2 over `size` neighbouring channels)^beta, zeros beyond the outer channels."""
+    places = torch.arange(x.shape[1], device=x.device)
+    apart = places - places[:, None]
+    band = ((apart >= -(size // 2)) & (apart <= (size - 1) // 2)).double() / size
+
+    def near(part: Tensor) -> Tensor:
+        # A product with a band matrix: several times as fast as a pool across channels.
+        return (band.to(part.dtype) @ part.flatten(2)).view(part.shape)
+
+    return x / (_averaged(x * x, near, size) * alpha + k) ** beta
+
+
+def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
+    """d / sqrt(mean(d^2) + eps) with d = x - mean(x), by the rules of its parts.
+
+    Each entry is at most sqrt(n) in absolute value, whatever x: the bare range where x is hardly known.
+    """
+    d = x - x.mean(dims, keepdim=True)
+    y = d * apply(RSQRT, (d * d).mean(dims, keepdim=True) + eps)
+    most = torch.full_like(y.center, math.sqrt(math.prod(x.shape[dim] for dim in dims)))
+    return nearer(y, ranged(-most, most))
+
+
+@rule("softmax")
+def softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+    """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
+    common, so p changes by a factor of at most exp(2 R)."""
+    x = lift(x)
+    p = torch.softmax(x.center, dim)
+    growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
+    return nearer(apply(EXP, log_softmax(x, dim)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
+
+
+@rule("logsumexp")
+def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
+    """Taylor with p = softmax(c): log sum exp(c + d) = log sum exp(c) + p.d + Var_q(d) / 2 for a q on the way.
+
+    The variance ignores a displacement common to all, so d counts from p.g tau: |d| <= r <= R, and the odds of q are
+    within exp(2 R) of those of p. With d = g tau + w, |w| <= v, Var_p(d) is tau^2 Var_p(g) up to sum p v (2 |g| + v),
+    and Var_q(d) differs from it by (exp(2 R) - 1) sum p r^2 at most. Where that is more, Var_q(d) lies in
+    [0, min(exp(2 R) sum p r^2, R^2)].
+    """
+    x = lift(x)
+    dim = dim[0] if isinstance(dim, (tuple, list)) else dim
+    p = torch.softmax(x.center, dim)
+
+    def fold(part: Tensor) -> Tensor:
+        return (p * part).sum(dim, keepdim)
+
+    own, reach, rest = _relative(x, p, dim)
+    most, square = reach.amax(dim, keepdim), fold(reach * reach)
+    tilt, lost = fold(own * own), fold(rest * (2 * own.abs() + rest)) + torch.expm1(2 * most) * square
+    whole = torch.minimum(torch.exp(2 * most) * square, most * most)
+    split = lost < whole / 2
+    bent = torch.where(split, tilt, whole) / 4
+    bend = torch.where(split, bent, 0.0)
+    bend = bend if x.bend is None else bend + fold(x.bend)
+    value, rounding = torch.logsumexp(x.center, dim, keepdim), gamma(x.center.shape[dim])
+    magnitude = x.magnitude.amax(dim, keepdim) + most + 1
+    carried = fold(x.error)
+    error = carried + torch.where(split, lost / 2, bent)
+    error = raised(error, value.abs() + magnitude + whole, rounding)
+    result = settled(value + bent, fold(x.slope), error, bend, per_row(fold, x.signs), magnitude=magnitude)
+    return tracked(result, carried, (x,), lambda weight: (p.to(weight.dtype) * (weight if keepdim else weight.unsqueeze(dim)),))
+
+
+def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacements from the mean one: slope, reach, and what of the reach is not the slope."""
+    own = x.slope - (p * x.slope).sum(dim, True)
+    rest = (x.curvature + x.radius).expand(x.center.shape) * WIDE
+    return own, own.abs() + rest + gamma(p.shape[dim]) * largest(x.slope), rest
+
+
+@rule("log_softmax")
+def log_softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+    """x - logsumexp(x)."""
+    return x - logsumexp(x, dim, True)
+
+
+@rule("avg_pool2d")
+def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    """The mean of a window, component by component."""
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+    return _averaged(x, lambda part: F.avg_pool2d(part, *options), _size(kernel_size))
+
+
+@rule("avg_pool1d")
+def avg_pool1d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Enclosure:
+    """The mean of a window, component by component."""
+    options = (kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _averaged(x, lambda part: F.avg_pool1d(part, *options), _size(kernel_size))
+
+
+@rule("adaptive_avg_pool2d")
+def adaptive_avg_pool2d(x, output_size) -> Enclosure:
+    """Means over windows that depend on the shape."""
+    return _averaged(x, lambda part: F.adaptive_avg_pool2d(part, output_size), math.prod(x.shape[-2:]), fan=_fan(x, output_size))
+
+
+@rule("adaptive_avg_pool1d")
+def adaptive_avg_pool1d(x, output_size) -> Enclosure:
+    """Means over windows that depend on the shape."""
+    return _averaged(x, lambda part: F.adaptive_avg_pool1d(part, output_size), x.shape[-1], fan=_fan(x, output_size))
+
+
+def _fan(x: Enclosure, output_size) -> int:
+    """In how many windows of an adaptive pool an entry may be."""
+    outputs = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
+    return math.prod(size or x.shape[i - len(outputs)] for i, size in enumerate(outputs))
+
+
+def _size(kernel) -> int:
+    return math.prod(kernel) if isinstance(kernel, (tuple, list)) else kernel * kernel
+
+
+def _averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclosure:
+    """A mean with weights >= 0 of each component: of `terms` entries, and each in `fan` means at most, or `terms` too."""
+    center, slope, error, large = (pool(part.expand(x.center.shape)) for part in
+                                   (x.center, x.slope, x.error, x.magnitude))  # fmt: skip
+    bend = None if x.bend is None else pool(x.bend)
+    result = Enclosure(center, slope, raised(error, large, gamma(terms)), bend, per_row(pool, x.signs))
+    return tracked(result, error, (x,), transposed(pool, x.center), terms=fan or terms)

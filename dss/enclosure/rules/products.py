@@ -1,0 +1,188 @@
+"""Linear maps whose weight and input both move: linear, matmul, einsum, embedding."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import is_number, tracked, transposed
+from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, WIDE, gamma, largest, raised
+from dss.enclosure.rules.shapes import per_row, rearranged
+from dss.enclosure.shared_symbols import total, wide
+from dss.enclosure.value import Enclosure, lift, rule
+
+Product = Callable[[Tensor, Tensor], Tensor]
+
+
+def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None = None, rough: Product | None = None,
+             back: Product | None = None) -> Enclosure:  # fmt: skip
+    """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
+
+    With q = 2 tau^2 - 1, so that tau^2 = (1 + q) / 2, the product of (c + g tau + b q + s + E) and (c' + g' tau + ...)
+    has the center f(c, c') + f(g, g') / 2, the slope f(g, c') + f(c, g'), the bend f(b, c') + f(c, b') + f(g, g') / 2
+    and the signs f(s, c') + f(c, s'). What is left is of third order, and an error. Of the errors, f(E, c') + f(c, E')
+    is linear.
+
+    Args:
+        fan: in how many entries of f an entry of x or y takes part at most; all by default.
+        rough: f in float32, for all but the center, where the error of y is one number: what it loses belongs to parts
+            that are small.
+        back: from weights of f(x, y) and y to weights of x; torch finds it otherwise.
+    """
+    x, y, bias = lift(x), lift(y), lift(0.0 if bias is None else bias)
+    center, slope, bend = function(x.center, y.center) + bias.center, bias.slope, bias.bend
+    unit, small = (UNIT32, rough) if rough and is_number(y) else (UNIT, function)
+    if not x.still:
+        slope = slope + small(x.slope, y.center)
+    if not y.still:
+        slope = slope + small(x.center, y.slope)
+    if not (x.still or y.still):
+        half = small(x.slope, y.slope) / 2
+        center, bend = center + half, _sum(bend, half)
+    if x.bend is not None:
+        bend = _sum(bend, small(x.bend, y.center))
+    if y.bend is not None:
+        bend = _sum(bend, small(x.center, y.bend))
+    signs = total(per_row(lambda row: small(row, y.center), x.signs),
+                  per_row(lambda row: small(x.center, row), y.signs))  # fmt: skip
+    carried, rest = _spread(small, x, y, terms, unit)
+    error = carried + rest + _third_order(small, x, y) + bias.error
+    result = Enclosure(center, slope, error, bend, total(signs, wide(bias.signs, center.dim())))
+    error = raised(error, result.most + largest(bias.center), gamma(terms) + ELEMENTWISE)
+    result.error = error if error.dim() == 0 else error.expand(center.shape)
+    # A bias that is an activation, which is rare, is a source of errors of its own.
+    sources = tuple(z for z in (x, y) if not is_number(z))
+    # What is carried may have been rounded up by `unit`, as weights are when they are traced back.
+    return tracked(result, carried, sources, partial(_pull, function, back, x, y), terms=(fan or center.numel()) + 4 * terms)
+
+
+def _pull(function: Product, back: Product | None, x: Enclosure, y: Enclosure, weight: Tensor) -> tuple[Tensor, ...]:
+    """Weights of f(x, y) taken back to those of x and y that have errors of their own."""
+    one, other = x.center.to(weight.dtype), y.center.to(weight.dtype)
+    parts = []
+    if not is_number(x):
+        parts.append(back(weight, other) if back else transposed(lambda a: function(a, other), one)(weight)[0])
+    if not is_number(y):
+        parts.append(transposed(lambda b: function(one, b), other)(weight)[0])
+    return tuple(parts)
+
+
+def _sum(one: Tensor | None, other: Tensor) -> Tensor:
+    return other if one is None else one + other
+
+
+def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
+    """|f(g, b') + f(b, g')| + f(|b|, |b'|) + f(|s|, |s'|) + sum_k |f(s_k, g')| + |f(s_k, b')| + |f(g, s'_k)| + |f(b, s'_k)|.
+
+    Each unknown's products with what moves keep their signs until they are summed, which is less than f(|s|, |g'|).
+    """
+    error, tilted = x.center.new_zeros(()), []
+    if x.bend is not None and not y.still:
+        tilted.append(function(x.bend, y.slope))
+    if y.bend is not None and not x.still:
+        tilted.append(function(x.slope, y.bend))
+    if tilted:
+        error = sum(tilted).abs()
+    if x.bend is not None and y.bend is not None:
+        error = error + function(x.curvature, y.curvature)
+    if x.signs is not None and y.signs is not None:
+        error = error + function(x.shared, y.shared)
+    for drift in _drifts(y):
+        error = error + _total(per_row(lambda row: function(row, drift), x.signs))
+    for drift in _drifts(x):
+        error = error + _total(per_row(lambda row: function(drift, row), y.signs))
+    return error
+
+
+def _drifts(x: Enclosure) -> list[Tensor]:
+    """What moves with tau."""
+    return [part for part, none in ((x.slope, x.still), (x.bend, x.bend is None)) if not none]
+
+
+def _total(rows: Tensor | None) -> Tensor | float:
+    """`sum_k |rows[k]|`."""
+    return 0.0 if rows is None else rows.abs().sum(0) * WIDE
+
+
+def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: float) -> tuple[Tensor, Tensor]:
+    """The error that comes in: what is linear in it, f(e, |c'|) + f(|c|, e'), and the rest, f(e, Y) + f(X + e, e') with X
+    and Y for what moves, and the rounding of all parts.
+
+    An error that is one number for a whole tensor (rounding of the weights) is bounded by the largest entry it meets.
+    """
+    lost = terms * gamma(terms) * x.most * y.most
+    if is_number(x) and is_number(y):
+        rest = lost + terms * (x.error * y.most + (x.most + x.error) * y.error)
+        return x.center.new_zeros(()), rest if unit == UNIT else rest + _roundings(function, x, y, terms, unit)
+    if is_number(x):
+        carried = function(x.amount, y.error)
+        return carried, lost + function(x.sway + x.error, y.error) + terms * x.error * y.most
+    carried = function(x.error, y.amount)
+    if is_number(y):
+        rest = lost + terms * y.error * (x.most + largest(x.error))
+        if unit == UNIT:
+            return carried, rest + function(x.error, y.sway)
+        wide = 1 + 2 * gamma(terms, unit)
+        return carried * wide, (rest + function(x.error, y.sway)) * wide + _roundings(function, x, y, terms, unit)
+    carried = carried + function(x.amount, y.error)
+    return carried, lost + function(x.error, y.sway) + function(x.sway + x.error, y.error)
+
+
+def _roundings(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: float) -> Tensor:
+    """gamma (f(X, |c'|) + f(|c| + X, Y)): what float32 loses of all parts but the center, and by underflow."""
+    moved = function(x.sway, y.amount) + function(x.amount + x.sway, y.sway)
+    return 2 * gamma(terms, unit) * moved + terms * TINY32 * (1 + x.reach) * (1 + y.reach)
+
+
+@rule("linear")
+def linear(x, weight, bias=None) -> Enclosure:
+    """x W^T + b."""
+    return bilinear(F.linear, x, weight, bias, terms=weight.shape[-1], back=torch.matmul)
+
+
+@rule("matmul", "mm", "bmm", "mv", "dot", "__matmul__")
+def matmul(x, y) -> Enclosure:
+    """The product of two matrices, or of batches of them."""
+    return bilinear(torch.matmul, x, y, terms=x.shape[-1])
+
+
+@rule("__rmatmul__")
+def reversed_matmul(x, y) -> Enclosure:
+    """y x."""
+    return matmul(y, x)
+
+
+@rule("addmm", "baddbmm")
+def add_matmul(bias, x, y, *, beta=1, alpha=1) -> Enclosure:
+    """beta b + alpha x y."""
+    return lift(bias) * beta + matmul(x, y) * alpha
+
+
+@rule("einsum")
+def einsum(equation: str, *operands) -> Enclosure:
+    """A contraction of two tensors, from left to right where there are more, or a rearrangement of one."""
+    tensors = operands[0] if isinstance(operands[0], (tuple, list)) else operands
+    if len(tensors) > 2 or "..." in equation or "->" not in equation:
+        raise EnclosureError(f"no rule encloses einsum({equation!r}) of {len(tensors)} tensors; "
+                             "write it as contractions of two with explicit indices and an arrow")  # fmt: skip
+    tensors = [lift(tensor) for tensor in tensors] + [lift(1.0)] * (2 - len(tensors))
+    inputs, output = equation.replace(" ", "").split("->")
+    sizes = {}
+    for labels, tensor in zip(inputs.split(","), tensors):
+        sizes.update(zip(labels, tensor.shape))
+    terms = math.prod(size for label, size in sizes.items() if label not in output)
+    if "," in inputs:
+        return bilinear(lambda a, b: torch.einsum(equation, a, b), *tensors, terms=terms)
+    return bilinear(lambda a, b: torch.einsum(equation, a) * b, *tensors, terms=terms)
+
+
+@rule("embedding")
+def embedding(indices, weight, *_args, max_norm=None, **_options) -> Enclosure:
+    """Rows of the table: nothing is computed, so nothing is lost."""
+    if max_norm is not None:
+        raise EnclosureError("no rule encloses an embedding with max_norm: it changes its table; train without it")
+    return rearranged(lambda table: F.embedding(indices, table), lift(weight), copies=indices.numel())

@@ -1,0 +1,178 @@
+"""Operations that only move entries about: each component goes through torch's own function, exactly."""
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import is_number, through, tracked, transposed
+from dss.enclosure.shared_symbols import padded
+from dss.enclosure.value import Enclosure, lift, rule, rule_with_function
+
+
+def _share(source: Enclosure, *results: Enclosure) -> None:
+    """Note that the results may be views of the source, which forbids changing any of them in place."""
+    source.views[0] += 1
+    for result in results:
+        result.views = source.views
+
+
+def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool = False) -> Enclosure:
+    """`function`, applied to each component; one that is a single number for all entries stays as it is.
+
+    What bounds all entries bounds those that are left, too. No entry may be copied to more than `copies` places, None
+    for all; if it `reshapes`, the function leaves their order alone.
+    """
+    whole = x.center.dim() == 0
+    parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
+    bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
+    result = Enclosure(*parts, bend, signs)
+    result._most, result._reach = x._most, x._reach
+    if x.ceiling is not None:
+        result.ceiling = tuple(function(side) for side in x.ceiling)
+    _share(x, result)
+    if reshapes:
+        return through(result, x, function, lambda weight: weight.reshape(x.center.shape), terms=0)
+    copies = result.center.numel() if copies is None else copies
+    return tracked(result, None, (x,), transposed(function, x.center), terms=copies if copies > 1 else 0)
+
+
+@rule_with_function(
+    "flatten", "reshape", "view", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze",
+    "squeeze",
+    "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll", "unflatten",
+    "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
+    "repeat_interleave",
+)  # fmt: skip
+def rearrange(func, x, *args, **kwargs) -> Enclosure:
+    """Any torch function that copies entries of its first argument to new places."""
+    if not isinstance(x, Enclosure) or any(isinstance(arg, Enclosure) for arg in args):
+        raise EnclosureError(f"no rule encloses {func.__name__} with an index that depends on the parameters")
+    # A slice takes an entry once; lists and tensors of indices, and all that repeats, may take it to every place.
+    once = func.__name__ in _ONCE or (func.__name__ == "__getitem__" and _is_plain(args[0]))
+    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=1 if once else None,
+                      reshapes=func.__name__ in _RESHAPES)  # fmt: skip
+
+
+_RESHAPES = {"flatten", "reshape", "view", "unsqueeze", "squeeze", "unflatten"}
+_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "select", "narrow", "movedim", "flip",
+                     "roll", "diagonal", "pixel_shuffle"}  # fmt: skip
+
+
+def _is_plain(index) -> bool:
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
+
+
+@rule("view_as", "reshape_as")
+def view_as(x, other) -> Enclosure:
+    """A reshape."""
+    return rearrange(torch.reshape, x, tuple(other.shape))
+
+
+@rule("expand_as")
+def expand_as(x, other) -> Enclosure:
+    """An expansion."""
+    return rearrange(Tensor.expand, x, tuple(other.shape))
+
+
+def per_row(function, signs: Tensor | None) -> Tensor | None:
+    """`function` of the rows of every unknown."""
+    return None if signs is None else torch.vmap(function)(signs)
+
+
+@rule_with_function("chunk", "split", "unbind", "tensor_split")
+def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
+    """The parts of one tensor."""
+
+    def cut(part: Tensor) -> tuple[Tensor, ...]:
+        return func(part, *args, **kwargs)
+
+    whole = [cut(part.expand(x.center.shape)) for part in (x.center, x.slope, x.error)]
+    nothing = [None] * len(whole[0])
+    bends = nothing if x.bend is None else cut(x.bend)
+    results = tuple(Enclosure(*parts) for parts in zip(*whole, bends, per_row(cut, x.signs) or nothing))
+    _share(x, *results)
+    for i, result in enumerate(results):
+        tracked(result, None, (x,), transposed(lambda part, i=i: cut(part)[i], x.center), terms=0)
+    return results
+
+
+@rule_with_function("cat", "stack", "concat", "concatenate")
+def joined(func, tensors, *args, **kwargs) -> Enclosure:
+    """Many tensors as one."""
+    tensors = [lift(tensor) for tensor in tensors]
+    return combined(lambda *parts: func(parts, *args, **kwargs), *tensors)
+
+
+def combined(function, *tensors: Enclosure) -> Enclosure:
+    """`function` of several tensors, linear in them and without arithmetic, of each component."""
+    whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
+    parts = [function(*parts) for parts in zip(*whole)]
+    bends = None
+    if any(x.bend is not None for x in tensors):
+        bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
+    count = max((len(x.signs) for x in tensors if x.signs is not None), default=0)
+    signs = None
+    if count:
+        none = [x.center.new_zeros(0, *x.center.shape) for x in tensors]
+        rows = (padded(zero if x.signs is None else x.signs, count) for x, zero in zip(tensors, none))
+        signs = torch.vmap(function)(*rows)
+    numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
+    carried = function(*(torch.zeros_like(x.center) if number else x.error for x, number in zip(tensors, numbers)))
+    sources = [x for x, number in zip(tensors, numbers) if not number]
+    return tracked(Enclosure(*parts, bends, signs), carried, sources,
+                   lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
+
+
+@rule("pad")
+def pad(x, pad, mode: str = "constant", value: float | None = None) -> Enclosure:
+    """New entries are the constant, exactly, or copies of old ones."""
+    if mode != "constant":
+        return rearranged(lambda part: F.pad(part, pad, mode), x, copies=3 ** x.dim())
+    framed = rearranged(lambda part: F.pad(part, pad), x)
+    if not value:
+        return framed
+    inside = F.pad(torch.ones_like(x.center, dtype=torch.bool), pad)
+    return where(inside, framed, value)
+
+
+@rule("where")
+def where(condition, x, y) -> Enclosure:
+    """A choice that does not depend on the parameters."""
+    if isinstance(condition, Enclosure):
+        raise EnclosureError("no rule encloses 'where' with a condition that depends on the parameters")
+    x, y = lift(x), lift(y)
+    shape = torch.broadcast_shapes(condition.shape, x.center.shape, y.center.shape)
+    return combined(partial(torch.where, condition), broadcast(x, shape), broadcast(y, shape))
+
+
+def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
+    """With its entries repeated."""
+    if x.center.shape == shape:
+        return x
+    return rearranged(lambda part: part.expand(shape), x, copies=shape.numel() // max(1, x.center.numel()))
+
+
+@rule("masked_fill")
+def masked_fill(x, mask, value) -> Enclosure:
+    """Entries replaced by a constant where a mask says so."""
+    return where(mask, lift(value), x)
+
+
+@rule("contiguous", "clone", "detach", "to", "float", "double", "type", "type_as", "requires_grad_", "cpu", "alias")
+def same(x, *args, **kwargs) -> Enclosure:
+    """The tensor itself: bounds are on real numbers, which a change of floating type would only round."""
+    if any(isinstance(arg, torch.dtype) and not arg.is_floating_point for arg in (*args, *kwargs.values())):
+        raise EnclosureError("no rule encloses a cast to whole numbers, which jumps")
+    return lift(x)
+
+
+@rule("dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
+def dropout(x, p: float = 0.5, training: bool = False) -> Enclosure:
+    """The identity in eval."""
+    if training and p:
+        raise EnclosureError("dropout draws at random in train mode; put the model in eval()")
+    return x

@@ -1,0 +1,250 @@
+"""Smooth functions of one variable, to second order with the exact range of the second derivative.
+
+Taylor at the center c: s(c + d) = s(c) + s'(c) d + s''(c) d^2 / 2 + (s''(x) - s''(c)) d^2 / 2 with x on the way. Of
+d = g tau + w, where |w| <= v, the part g^2 tau^2 = g^2 (1 + q) / 2 of d^2 is kept and at most 2 |g| v + v^2 is not.
+The last term is of third order: with s'' in [low, high] on the range and d^2 in [0, r^2] its bounds are known. Where r
+is large, the bare range of s is the better enclosure.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.rounding import UNIT, WIDE, raised
+from dss.enclosure.shared_symbols import aligned
+from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A smooth function with what Taylor needs.
+
+    Attributes:
+        value, slope: s and s', elementwise.
+        bend: s''.
+        turns: `(place, value)` of every extremum of s'' inside the domain; s'' is monotone between them.
+        scale: sup |s''|, or None where s'' is unbounded and evaluated to relative accuracy.
+        span: the bare range `(low, high)` of s over an interval `(l, u)`, or None.
+        positive: whether the domain is x > 0; elsewhere nothing is known.
+    """
+
+    value: Callable[[Tensor], Tensor]
+    slope: Callable[[Tensor], Tensor]
+    bend: Callable[[Tensor], Tensor]
+    turns: Sequence[tuple[float, float]] = ()
+    scale: float | None = None
+    span: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
+    positive: bool = False
+
+
+def bends(curve: Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """The range of s'' on [low, high]: its values at the ends and at the turns between."""
+    first, second = curve.bend(low), curve.bend(high)
+    least, most = torch.minimum(first, second), torch.maximum(first, second)
+    for place, value in curve.turns:
+        inside = (low <= place + 1e-6) & (high >= place - 1e-6)
+        least = torch.where(inside, least.clamp(max=value), least)
+        most = torch.where(inside, most.clamp(min=value), most)
+    slack = 1e-12 * curve.scale if curve.scale is not None else 0.0
+    return least - (1e-12 * least.abs() + slack), most + (1e-12 * most.abs() + slack)
+
+
+def apply(curve: Curve, x) -> Enclosure:
+    """Enclose s(x)."""
+    x = lift(x)
+    low, high = x.extent
+    margin = 8 * UNIT * (x.center.abs() + low.abs() + high.abs())
+    low, high = low - margin, high + margin
+    if curve.positive:
+        low = torch.where(low > 0, low, math.nan)
+    result = _taylor(curve, x, low, high)
+    return result if curve.span is None else nearer(result, ranged(*curve.span(low, high)))
+
+
+def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
+    value, steep, curved = (part(x.center) for part in (curve.value, curve.slope, curve.bend))
+    least, most = bends(curve, low, high)
+    tilt, rest, reach = x.slope.abs(), (x.curvature + x.radius) * WIDE, torch.maximum(high - x.center, x.center - low)
+    lost, square = rest * (2 * tilt + rest), reach * reach
+    # What is not tilt may be so large that d^2 is known best as a number in [0, r^2].
+    split = 2 * lost < square
+    bent = curved * torch.where(split, tilt * tilt, square) / 4
+    up, down = (most - curved).clamp(min=0.0) * square / 4, (least - curved).clamp(max=0.0) * square / 4
+    error = steep.abs() * x.error + torch.where(split, curved.abs() * lost / 2, bent.abs()) + (up - down)
+    bend = torch.where(split, bent, 0.0)
+    bend = bend if x.bend is None else bend + steep * x.bend
+    signs = None if x.signs is None else steep * x.signs
+    magnitude = value.abs() + steep.abs() * reach + bent.abs() + up - down
+    if curve.scale is not None:
+        magnitude = magnitude + 1 + x.center.abs()
+    result = settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
+    return through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight)
+
+
+def ranged(low: Tensor, high: Tensor) -> Enclosure:
+    """Anything between `low` and `high`, which were computed by elementary functions."""
+    size = low.abs() + high.abs() + 1
+    return settled((low + high) / 2, torch.zeros_like(low), (high - low) / 2, magnitude=size)
+
+
+def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
+    """Entry by entry the enclosure that is known better. Both hold, so a NaN, which knows nothing, may lose."""
+    choose = one.curvature + one.radius <= other.curvature + other.radius
+    parts = []
+    for name in PARTS:
+        pair = [getattr(x, name) for x in (one, other)]
+        first, second = aligned(*pair) if name == "signs" else pair
+        if first is None and second is None:
+            parts.append(None)
+        else:
+            parts.append(torch.where(choose, 0.0 if first is None else first, 0.0 if second is None else second))
+
+    def chosen(part: Tensor) -> Tensor:
+        return torch.where(choose, part, 0.0)
+
+    return through(Enclosure(*parts), one, chosen, chosen, terms=0)
+
+
+def rising(function: Callable[[Tensor], Tensor]) -> Callable:
+    """The range of an increasing function."""
+    return lambda low, high: (function(low), function(high))
+
+
+def valley(function: Callable[[Tensor], Tensor], place: float, depth: float) -> Callable:
+    """The range of a function that falls to `depth` at `place` and rises after it."""
+
+    def span(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = function(low), function(high)
+        inside = (low <= place + 1e-6) & (high >= place - 1e-6)
+        least = torch.minimum(first, second)
+        return torch.where(inside, least.clamp(max=depth), least), torch.maximum(first, second)
+
+    return span
+
+
+def _sigmoid_slope(x: Tensor) -> Tensor:
+    return torch.sigmoid(x) * torch.sigmoid(-x)
+
+
+def _sigmoid_bend(x: Tensor) -> Tensor:
+    return _sigmoid_slope(x) * (torch.sigmoid(-x) - torch.sigmoid(x))
+
+
+def _tanh_slope(x: Tensor) -> Tensor:
+    return 4 * _sigmoid_slope(2 * x)
+
+
+def _density(x: Tensor) -> Tensor:
+    return torch.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _normal(x: Tensor) -> Tensor:
+    return torch.special.erfc(-x / math.sqrt(2)) / 2
+
+
+def _gelu(x: Tensor) -> Tensor:
+    return x * _normal(x)
+
+
+def _silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
+
+
+SIGMOID = Curve(
+    torch.sigmoid, _sigmoid_slope, _sigmoid_bend,
+    turns=((-1.3169578969, 0.0962250450), (1.3169578969, -0.0962250450)), scale=0.1, span=rising(torch.sigmoid),
+)  # fmt: skip
+TANH = Curve(
+    torch.tanh, _tanh_slope, lambda x: -2 * torch.tanh(x) * _tanh_slope(x),
+    turns=((-0.6584789485, 0.7698003590), (0.6584789485, -0.7698003590)), scale=0.8, span=rising(torch.tanh),
+)  # fmt: skip
+GELU = Curve(
+    _gelu, lambda x: _normal(x) + x * _density(x), lambda x: _density(x) * (2 - x * x),
+    turns=((0.0, 0.7978845609), (-2.0, -0.1079819331), (2.0, -0.1079819331)), scale=0.8,
+    span=valley(_gelu, -0.7517915246, -0.1699712076),
+)  # fmt: skip
+SILU = Curve(
+    _silu, lambda x: torch.sigmoid(x) + x * _sigmoid_slope(x), lambda x: 2 * _sigmoid_slope(x) + x * _sigmoid_bend(x),
+    turns=((0.0, 0.5000000001), (-3.4358409935, -0.0369143733), (3.4358409935, -0.0369143733)), scale=0.5,
+    span=valley(_silu, -1.2784645427, -0.2784645429),
+)  # fmt: skip
+SOFTPLUS = Curve(
+    lambda x: torch.logaddexp(x, torch.zeros_like(x)), torch.sigmoid, _sigmoid_slope, turns=((0.0, 0.2500000001),),
+    scale=0.25, span=rising(lambda x: torch.logaddexp(x, torch.zeros_like(x))),
+)  # fmt: skip
+ERF = Curve(
+    torch.erf, lambda x: torch.exp(-x * x) * (2 / math.sqrt(math.pi)),
+    lambda x: -2 * x * torch.exp(-x * x) * (2 / math.sqrt(math.pi)),
+    turns=((-0.7071067812, 0.9678828982), (0.7071067812, -0.9678828982)), scale=1.0, span=rising(torch.erf),
+)  # fmt: skip
+EXP = Curve(torch.exp, torch.exp, torch.exp)
+LOG = Curve(torch.log, torch.reciprocal, lambda x: -1 / (x * x), positive=True)
+SQRT = Curve(torch.sqrt, lambda x: torch.rsqrt(x) / 2, lambda x: -torch.rsqrt(x) / (4 * x), positive=True)
+RSQRT = Curve(
+    torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True
+)
+INVERSE = Curve(torch.reciprocal, lambda x: -1 / (x * x), lambda x: 2 / (x * x * x), positive=True)
+
+
+def power_curve(a: float) -> Curve:
+    """x^a for x > 0."""
+    return Curve(lambda x: x**a, lambda x: a * x ** (a - 1), lambda x: a * (a - 1) * x ** (a - 2), positive=True)
+
+
+for _name, _curve in {"sigmoid": SIGMOID, "tanh": TANH, "silu": SILU, "erf": ERF, "log": LOG, "sqrt": SQRT,
+                      "rsqrt": RSQRT}.items():  # fmt: skip
+    rule(_name)(partial(apply, _curve))
+
+
+@rule("exp")
+def exp(x) -> Enclosure:
+    """Taylor; a ceiling passes through, as exp is increasing and convex."""
+    result = apply(EXP, x)
+    if lift(x).ceiling is not None:
+        result.ceiling = tuple(raised(side.exp(), side.exp()) for side in x.ceiling)
+    return result
+
+
+@rule("reciprocal")
+def reciprocal(x) -> Enclosure:
+    """1/x by its sign: sign * (1 / (sign * x)), so that the argument is positive or nothing is known."""
+    x = lift(x)
+    sign = torch.where(x.center < 0, -1.0, 1.0)
+    return _turned(apply(INVERSE, _turned(x, sign)), sign)
+
+
+def _turned(x: Enclosure, sign: Tensor) -> Enclosure:
+    """Times -1 or 1, exactly."""
+    bend, signs = (None if part is None else part * sign for part in (x.bend, x.signs))
+    result = Enclosure(x.center * sign, x.slope * sign, x.error, bend, signs)
+    return tracked(result, None, (x,), lambda weight: (weight * sign.to(weight.dtype),), terms=0)
+
+
+@rule("gelu")
+def gelu(x, approximate: str = "none") -> Enclosure:
+    """x Phi(x); the tanh form through the rules of its parts."""
+    if approximate == "none":
+        return apply(GELU, x)
+    inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
+    return x * (torch.tanh(inner) + 1) * 0.5
+
+
+@rule("softplus")
+def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
+    """log(1 + exp(beta x)) / beta; torch's line above the threshold lies at most exp(-threshold) / beta below."""
+    z = x * beta
+    result = apply(SOFTPLUS, z) * (1 / beta)
+    beyond = (z.extent[1] > threshold) * (1.001 * math.exp(-threshold) / abs(beta))
+    looser = Enclosure(result.center, result.slope, result.error + beyond, result.bend, result.signs)
+    return through(looser, result, lambda error: error, lambda weight: weight, terms=0)
+
+
+@rule("logsigmoid", "log_sigmoid")
+def log_sigmoid(x) -> Enclosure:
+    """-softplus(-x)."""
+    return -apply(SOFTPLUS, -x)

@@ -1,0 +1,111 @@
+"""The unknowns that entries share: which there are in a run, and how new ones come to be.
+
+The gap that a kink leaves belongs to one entry. As an error it would grow by the *absolute* weights of every later
+layer, which is what makes bounds of deep networks explode. As an unknown of its own it goes through them with its
+sign, as affine arithmetic (Stolfi & de Figueiredo 1997) and zonotopes (Singh et al. 2018) have it. Only the largest
+gaps of a tensor get one; the rest stay errors.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+NARROW = 128
+"""Kinks over more entries than this are wide: a few of their gaps are a small share of all, and every unknown costs a
+pass through each later layer. They are followed in deep networks only."""
+
+SHALLOW = 4
+"""Wide ReLUs (or kinks like it) of a network that is not deep: there cells are wide and gaps many."""
+
+
+MODERATE = 8
+"""Wide kinks of a network in which the smaller parts of convolutions may be rounded to float32."""
+
+
+class Run:
+    """Counts the unknowns of one pass through a network, so that no two share a number.
+
+    Attributes:
+        count: unknowns so far.
+        each: how many an operation may add.
+        wide: whether wide kinks may add some.
+        rough: whether convolutions may use float32.
+        bends: wide kinks so far, those of maxima left out.
+        kinked: whether there were kinks, narrow ones too.
+        nodes: the operations so far, for errors that are traced back (`adjoint`).
+    """
+
+    def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True):
+        self.each, self.count, self.wide, self.rough = each, count, wide, rough
+        self.bends, self.kinked, self.nodes = 0, False, []
+
+
+_RUN: ContextVar[Run | None] = ContextVar("run", default=None)
+
+
+@contextmanager
+def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True) -> Iterator[Run]:
+    """Within it operations may add unknowns, `each` at most; without it there are only errors."""
+    token = _RUN.set(Run(each, count, wide=wide, rough=rough))
+    try:
+        yield current()
+    finally:
+        _RUN.reset(token)
+
+
+def current() -> Run | None:
+    """The pass that is under way."""
+    return _RUN.get()
+
+
+def aligned(one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Both with rows for the same unknowns; what has fewer does not depend on the later ones."""
+    if one is None or other is None or len(one) == len(other):
+        return one, other
+    count = max(len(one), len(other))
+    return padded(one, count), padded(other, count)
+
+
+def padded(signs: Tensor, count: int) -> Tensor:
+    """With rows of zeros up to `count` of them."""
+    missing = count - len(signs)
+    return torch.cat([signs, signs.new_zeros(missing, *signs.shape[1:])]) if missing else signs
+
+
+def total(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two tensors' rows."""
+    if one is None or other is None:
+        return one if other is None else other
+    one, other = aligned(one, other)
+    return one + other
+
+
+def wide(signs: Tensor | None, dims: int) -> Tensor | None:
+    """Rows that broadcast like tensors of `dims` dimensions."""
+    return None if signs is None else signs.reshape(len(signs), *[1] * (dims + 1 - signs.dim()), *signs.shape[1:])
+
+
+def count_bend(entries: int) -> None:
+    """Note a ReLU or the like."""
+    state = current()
+    if state is not None and entries > NARROW:
+        state.bends += 1
+
+
+def with_unknowns(signs: Tensor | None, gap: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The largest of the gaps `|g| <= gap` become unknowns: the rows with theirs, and the gaps that are left."""
+    state = current()
+    if state is not None:
+        state.kinked = True
+    if state is None or state.each == 0 or gap.dim() == 0 or not (state.wide or gap.numel() <= NARROW):
+        return signs, gap
+    flat = gap.flatten()
+    sizes, places = flat.topk(min(state.each, len(flat)))
+    new = flat.new_zeros(len(sizes), len(flat)).scatter(1, places[:, None], sizes[:, None])
+    old = new.new_zeros(state.count, *gap.shape) if signs is None else padded(signs, state.count)
+    state.count += len(sizes)
+    rows = torch.cat([old, new.reshape(len(sizes), *gap.shape)])
+    return rows, flat.scatter(0, places, 0.0).reshape(gap.shape)

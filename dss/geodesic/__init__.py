@@ -1,0 +1,1 @@
+"""Pull a path tight inside its level set."""

@@ -1,5 +1,0 @@
-"""A model, its loss and its data as an `Objective`."""
-
-from dss.network.objective import NetworkObjective
-
-__all__ = ["NetworkObjective"]

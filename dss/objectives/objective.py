@@ -1,0 +1,64 @@
+"""The one abstraction: a function from a batch of points to a batch of losses, rows independent."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import EnclosureError
+
+
+class Objective(ABC):
+    """A loss on parameter space: `(k, p) -> (k,)`, where row i of the result depends on row i alone.
+
+    Gradients are plain autograd of `objective(points).sum()`, valid because rows are independent.
+
+    Attributes:
+        samples: how many data samples one evaluation of one point reads (1 for analytic functions).
+        batch_samples: how many of them one call of `estimate` reads per point.
+        description: what the loss is and on which data, for people.
+    """
+
+    samples: int = 1
+    batch_samples: int = 1
+    description: str = "analytic function"
+
+    @abstractmethod
+    def __call__(self, points: Tensor) -> Tensor:
+        """Exact, deterministic losses `(k,)` in float64 of `points` `(k, p)`; differentiable."""
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        """Losses `(k,)` that gradients may come from: a minibatch drawn with `generator`, or the exact ones."""
+        return self(points)
+
+    @property
+    def exact_estimate(self) -> bool:
+        """Whether `estimate` is the exact loss, so that a training step tells the loss for free."""
+        return type(self).estimate is Objective.estimate
+
+    def calibrated_by(self, training: "Objective") -> "Objective":
+        """This judge, with whatever it must take from the training data (running statistics) taken from `training`."""
+        return self
+
+    def part(self, samples: int) -> "Objective | None":
+        """The loss on `samples` of the data, spread over it: cheap, and similar. None if there is no such thing."""
+        return None
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Rigorous bounds on cells of segments.
+
+        Cell i is {starts[i] + t (ends[i] - starts[i]) : lower[i] <= t <= upper[i]}. Some convex function lies above
+        the exact loss on the whole cell; its values at the corners of its domain are returned, so that the largest
+        bounds the cell. Averages of such values over parts of the data bound the average loss.
+
+        Args:
+            starts, ends: `(k, p)`, the segments' beads.
+            lower, upper: `(k,)` float64, 0 <= lower < upper <= 1.
+
+        Returns:
+            `(k, c)` float64, c values for each cell.
+
+        Raises:
+            EnclosureError: this objective cannot be enclosed; the message names why.
+        """
+        raise EnclosureError(f"{type(self).__name__} has no enclosure: only a sampled certificate can judge it")

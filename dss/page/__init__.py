@@ -1,0 +1,1 @@
+"""What people look at: numbers for pictures, figures, and self-contained pages."""

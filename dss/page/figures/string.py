@@ -1,0 +1,134 @@
+"""Strings in space: principal axes, coloured by loss, with shadows on the walls."""
+
+import numpy as np
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from dss.page.figures.style import ABOVE, SHADOW, LossColours, layout, number
+from dss.page.profile import Strand, StringPicture
+
+
+def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool = True) -> go.Figure:
+    """A string along its three principal axes, with a slider over its history when there is more than one strand.
+
+    Args:
+        picture: see `dss.page.profile.picture_strings`; its strands are states of one string, in order.
+        shown: which strand is drawn first.
+        controls: plotly's own slider and play button; a page with its own leaves them out.
+    """
+    strands = picture.strands
+    colours = LossColours.of(torch.cat([strand.losses for strand in strands]), picture.threshold)
+    box = box_of(torch.cat([strand.points for strand in strands]))
+    figure = go.Figure(_traces(strands[shown], box, colours))
+    if len(strands) > 1:
+        figure.frames = [go.Frame(data=_traces(strand, box, colours), name=str(i)) for i, strand in enumerate(strands)]
+    figure.update_layout(
+        layout(
+            scene=scene_of(box, picture.explained.tolist()),
+            coloraxis=colours.axis(),
+            margin={"l": 0, "r": 0, "t": 8, "b": 70},
+            showlegend=False,
+        )
+    )
+    if controls and len(strands) > 1:
+        figure.update_layout(_controls(strands, shown % len(strands)))
+    return figure
+
+
+def box_of(points: Tensor) -> np.ndarray:
+    """Lower and upper corner `(2, 3)` with air around the strings; the low sides are walls for shadows."""
+    low, high = points.min(0).values, points.max(0).values
+    air = torch.maximum(0.12 * (high - low), 0.05 * (high - low).max())
+    return torch.stack([low - air, high + air]).numpy()
+
+
+def _traces(strand: Strand, box: np.ndarray, colours: LossColours) -> list[go.Scatter3d]:
+    points = strand.points.numpy()
+    return [
+        *(_shadow(points, wall, wall_of(box, wall)) for wall in range(3)),
+        _line(strand, points, colours),
+        _beads(strand, points, colours),
+        _ends(points),
+    ]
+
+
+def wall_of(box: np.ndarray, axis: int) -> float:
+    """Where shadows fall: a little in front of the wall, or they and its grid would hide parts of each other."""
+    return float(box[0, axis] + 0.006 * (box[1, axis] - box[0, axis]))
+
+
+def _shadow(points: np.ndarray, wall: int, height: float) -> go.Scatter3d:
+    """The string dropped onto the wall across one axis."""
+    points = points.copy()
+    points[:, wall] = height
+    # Opaque: transparent lines in WebGL vanish on white and glow on black.
+    line = {"color": SHADOW, "width": 3}
+    return go.Scatter3d(**_xyz(points), mode="lines", line=line, hoverinfo="skip", name="shadow")
+
+
+def _line(strand: Strand, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
+    line = {"color": colours.values(strand.losses), "coloraxis": "coloraxis", "width": 9}
+    texts = [f"loss {number(loss)}" for loss in strand.losses.tolist()]
+    return go.Scatter3d(**_xyz(points), mode="lines", line=line, text=texts, hoverinfo="text", name="string")
+
+
+def _beads(strand: Strand, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
+    """Beads in the colour of their loss; a red rim where it exceeds the threshold."""
+    losses = strand.losses[strand.beads]
+    rims = [ABOVE if loss > colours.threshold else "rgba(128,128,128,0.9)" for loss in losses.tolist()]
+    marker = {"color": colours.values(losses), "coloraxis": "coloraxis", "size": 5.5, "line": {"color": rims, "width": 1}}
+    texts = [f"bead {i}: loss {number(loss)}" for i, loss in enumerate(losses.tolist())]
+    beads = points[strand.beads.numpy()]
+    return go.Scatter3d(**_xyz(beads), mode="markers", marker=marker, text=texts, hoverinfo="text", name="beads")
+
+
+def _ends(points: np.ndarray) -> go.Scatter3d:
+    return go.Scatter3d(
+        **_xyz(points[[0, -1]]), mode="text", text=["A", "B"], textposition="top center",
+        textfont={"size": 16}, hoverinfo="skip", name="ends",
+    )  # fmt: skip
+
+
+def scene_of(box: np.ndarray, explained: list[float]) -> dict:
+    """A cube whatever the spread of the axes; each says its share of the variance."""
+    axes = {
+        f"{letter}axis": {
+            "title": {"text": f"axis {i + 1} · {_percent(share)}"},
+            "range": box[:, i].tolist(),
+            "gridcolor": SHADOW,
+            "zeroline": False,
+            "showbackground": False,
+            "showspikes": False,
+            "nticks": 4,
+            "tickfont": {"size": 10},
+        }
+        for i, (letter, share) in enumerate(zip("xyz", explained, strict=True))
+    }
+    camera = {"eye": {"x": 1.3, "y": 1.3, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.14}}
+    return axes | {"aspectmode": "cube", "camera": camera}
+
+
+def _percent(share: float) -> str:
+    """A share without false precision: 93 %, 4.2 %, < 0.1 %."""
+    if 0 < share < 1e-3:
+        return "< 0.1 %"
+    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
+
+
+def _controls(strands: tuple[Strand, ...], active: int) -> dict:
+    """Plotly's slider and play button, for notebooks."""
+    instantly = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = [{"label": strand.name, "method": "animate", "args": [[str(i)], instantly]} for i, strand in enumerate(strands)]
+    playing = {"fromcurrent": True, "frame": {"duration": 400, "redraw": True}, "transition": {"duration": 0}}
+    play = {"label": "play", "method": "animate", "args": [None, playing]}
+    pause = {"label": "pause", "method": "animate", "args": [[None], instantly]}
+    return {
+        "sliders": [{"active": active, "steps": steps, "currentvalue": {"prefix": ""}, "y": -0.18}],
+        "updatemenus": [{"type": "buttons", "buttons": [play, pause], "direction": "left", "x": 0, "y": 1.08}],
+        "margin": {"l": 0, "r": 0, "t": 40, "b": 160},
+    }
+
+
+def _xyz(points: np.ndarray) -> dict[str, np.ndarray]:
+    return {"x": points[:, 0], "y": points[:, 1], "z": points[:, 2]}

@@ -1,0 +1,54 @@
+"""The data of each figure as comma-separated values."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+
+from dss.page.loss_plane import Terrain
+from dss.page.profile import PathProfile, StringPicture
+
+
+def loss_table(profile: PathProfile) -> str:
+    """CSV of a profile: one row per place, on the path and on the straight line."""
+    names = [metric.name for metric in profile.metrics]
+    beads = torch.zeros(len(profile.arc), dtype=torch.long)
+    beads[profile.beads] = 1
+    rows = []
+    for line, arc, marks in (("path", profile.arc, beads), ("straight", profile.straight_arc, torch.zeros(len(profile.straight_arc)))):
+        values = torch.stack([getattr(metric, line) for metric in profile.metrics], 1).tolist()
+        places = zip(arc.tolist(), marks.tolist(), values, strict=True)
+        rows += [(line, place, int(mark), *losses) for place, mark, losses in places]
+    return _written(("line", "arc", "bead", *names), rows)
+
+
+def comparison_table(profiles: Mapping[str, PathProfile]) -> str:
+    """CSV of several finders' profiles: the rows of `loss_table` after the finder's name."""
+    tables = {name: loss_table(profile).splitlines() for name, profile in profiles.items()}
+    header = "finder," + next(iter(tables.values()))[0]
+    return "\n".join([header, *(f"{name},{row}" for name, rows in tables.items() for row in rows[1:])]) + "\n"
+
+
+def string_table(picture: StringPicture) -> str:
+    """CSV of a picture: every strand's beads along the axes."""
+    rows = []
+    for strand in picture.strands:
+        points, losses = strand.points[strand.beads].tolist(), strand.losses[strand.beads].tolist()
+        rows += [(strand.name, i, *point, loss) for i, (point, loss) in enumerate(zip(points, losses, strict=True))]
+    return _written(("string", "bead", "axis 1", "axis 2", "axis 3", "loss"), rows)
+
+
+def terrain_table(terrain: Terrain) -> str:
+    """CSV of a terrain: one row per place of the grid."""
+    places = ((x, y, i, j) for j, y in enumerate(terrain.y.tolist()) for i, x in enumerate(terrain.x.tolist()))
+    losses = terrain.losses.tolist()
+    return _written(("along", "across", "loss"), ((x, y, losses[j][i]) for x, y, i, j in places))
+
+
+def _written(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return stream.getvalue()

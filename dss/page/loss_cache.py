@@ -1,0 +1,86 @@
+"""Losses that were evaluated once and are kept beside a run, so that a page never evaluates them twice."""
+
+import json
+from math import isclose, nan
+from pathlib import Path as FilePath
+
+import torch
+from torch import Tensor
+
+from dss.base.digest import digest
+from dss.base.files import write_text
+from dss.objectives.objective import Objective
+
+
+class LossCache:
+    """Losses by point, one table per metric, in one JSON file that is replaced atomically.
+
+    Args:
+        file: where the tables are kept; it is read if it is there, and a damaged file counts as empty.
+    """
+
+    def __init__(self, file: FilePath):
+        self.file = FilePath(file)
+        try:
+            tables = json.loads(self.file.read_text())
+            self.tables = {name: {key: table[key] for key in ("description", "losses")} for name, table in tables.items()}
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
+            self.tables = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Metrics that have a table."""
+        return tuple(self.tables)
+
+    def save(self) -> None:
+        """Write all tables: whoever reads the file sees the old one or the new one, never half of it."""
+        write_text(self.file, json.dumps(self.tables))
+
+
+class Remembered(Objective):
+    """`objective`, looked up where a cache knows the loss of a point; without one, unknown points have loss NaN.
+
+    The first known point that is asked for is evaluated once more: if its loss is not the one kept, the model, loss
+    or data have changed and the whole table is forgotten.
+
+    Args:
+        cache: where losses are kept; `save` it when done.
+        name: the metric's table.
+        objective: what is evaluated, or None when it cannot be rebuilt.
+    """
+
+    def __init__(self, cache: LossCache, name: str, objective: Objective | None):
+        self.objective = objective
+        self.table = cache.tables.setdefault(name, {"description": "", "losses": {}})
+        if objective is not None:
+            self.table["description"] = objective.description
+        self.description = self.table["description"]
+        self.checked = objective is None
+
+    def __call__(self, points: Tensor) -> Tensor:
+        """Losses `(k,)` float64 on the CPU; no gradients."""
+        known, keys = self.table["losses"], [_name(row) for row in points]
+        if not self.checked:
+            self._check(points, keys)
+        wanted = {key: row for row, key in enumerate(keys) if key not in known}
+        if wanted and self.objective is not None:
+            with torch.no_grad():
+                losses = self.objective(points[list(wanted.values())])
+            known.update(zip(wanted, losses.double().tolist(), strict=True))
+        return torch.tensor([known.get(key, nan) for key in keys], dtype=torch.float64)
+
+    def _check(self, points: Tensor, keys: list[str]) -> None:
+        """Forget the table if the loss of the first point in it is no longer what was kept."""
+        known = self.table["losses"]
+        row = next((row for row, key in enumerate(keys) if key in known), None)
+        if row is None:
+            return
+        with torch.no_grad():
+            loss = self.objective(points[row : row + 1]).item()
+        if not isclose(known[keys[row]], loss, rel_tol=1e-6, abs_tol=1e-12):
+            known.clear()
+        known[keys[row]], self.checked = loss, True
+
+
+def _name(row: Tensor) -> str:
+    """Adding zero makes -0.0 into 0.0: the same point must have the same name."""
+    return digest(row + 0)

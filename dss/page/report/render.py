@@ -1,0 +1,143 @@
+"""A page as one HTML file that needs no network: plotly once, the data once, everything escaped."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from string import Template
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A figure of the page.
+
+    Attributes:
+        name: short, for files and anchors.
+        title: its heading.
+        caption: what it shows and on which data.
+        variants: the figure, under each name that the reader may switch to.
+        log: for each variant whether it can be shown on a logarithmic scale; None where there is no such choice.
+        starts_log: whether it is shown so at first.
+        moments: `(name, note)` of every frame of the first variant.
+        csv: its data.
+        kind: "flat", "space" or "terrain": how tall it is.
+    """
+
+    name: str
+    title: str
+    caption: str
+    variants: Mapping[str, go.Figure]
+    log: Mapping[str, bool] | None = None
+    starts_log: bool = False
+    moments: Sequence[tuple[str, str]] = ()
+    csv: str = ""
+    kind: str = "flat"
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What a page says.
+
+    Attributes:
+        title, about: the heading, and a line under it.
+        verdict: a word for the colour, and the sentence; or None.
+        figures_of_run: `(name, value, explanation)`.
+        drawings: the figures.
+        table: a header and rows, or None.
+        missing: sentences on what could not be shown.
+        footer: versions.
+    """
+
+    title: str
+    about: str
+    verdict: tuple[str, str] | None = None
+    figures_of_run: Sequence[tuple[str, str, str]] = ()
+    drawings: Sequence[Drawing] = ()
+    table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
+    missing: Sequence[str] = field(default=())
+    footer: str = ""
+
+
+def render(page: Page) -> str:
+    """The HTML of a page."""
+    data = {"name": "dss", "figures": [_drawing_data(drawing) for drawing in page.drawings]}
+    parts = [_verdict(page), _missing(page), _key_figures(page), _table(page), *map(_drawing_html, page.drawings)]
+    return Template(_asset("page.html")).substitute(
+        title=escape(page.title),
+        about=escape(page.about),
+        body="\n".join(parts),
+        footer=escape(page.footer),
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        plotly=get_plotlyjs(),
+        data=json_for_html(data),
+    )
+
+
+def json_for_html(data: object) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return files("dss.page.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _drawing_data(drawing: Drawing) -> dict:
+    log = drawing.log or dict.fromkeys(drawing.variants)
+    variants = [{"name": name, "figure": _plain(figure), "log": log[name]} for name, figure in drawing.variants.items()]
+    first = next(iter(drawing.variants.values()))
+    frames = [
+        {"name": name, "note": note, "data": frame["data"]}
+        for (name, note), frame in zip(drawing.moments, json.loads(first.to_json()).get("frames", ()), strict=True)
+    ]
+    return {"id": drawing.name, "variants": variants, "frames": frames or None, "log": drawing.starts_log, "csv": drawing.csv}
+
+
+def _plain(figure: go.Figure) -> dict:
+    """Data and layout as JSON values; frames travel apart."""
+    parts = json.loads(figure.to_json())
+    return {"data": parts["data"], "layout": parts["layout"]}
+
+
+def _verdict(page: Page) -> str:
+    if page.verdict is None:
+        return ""
+    word, sentence = page.verdict
+    return f'<section class="verdict {escape(word)}" role="status"><p>{escape(sentence)}</p></section>'
+
+
+def _missing(page: Page) -> str:
+    return f'<p class="missing">{escape(" ".join(page.missing))}</p>' if page.missing else ""
+
+
+def _key_figures(page: Page) -> str:
+    rows = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
+        for name, value, note in page.figures_of_run
+    )
+    return f'<dl class="figures-of-run">{rows}</dl>' if rows else ""
+
+
+def _table(page: Page) -> str:
+    if page.table is None:
+        return ""
+    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in page.table[0])
+    body = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in page.table[1])
+    return f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _drawing_html(drawing: Drawing) -> str:
+    name = escape(drawing.name)
+    height = "" if drawing.kind == "flat" else f" {drawing.kind}"
+    return (
+        f'<figure id="{name}" aria-labelledby="title-{name}"><h2 id="title-{name}">{escape(drawing.title)}</h2>'
+        f'<div class="tools" id="tools-{name}"></div>'
+        f'<div class="plot{height}" id="plot-{name}" role="img" aria-label="{escape(drawing.title)}"></div>'
+        f"<figcaption>{escape(drawing.caption)}</figcaption></figure>"
+    )

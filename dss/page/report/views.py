@@ -1,0 +1,88 @@
+"""What there is to draw of a run: losses along its path, its strings in space, the terrain around it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.objectives.objective import Objective
+from dss.page.loss_cache import LossCache, Remembered
+from dss.page.loss_plane import Terrain, farthest_bead, survey
+from dss.page.profile import LOOKS, PathProfile, StringPicture, describe, measure_path, picture_string
+from dss.runs import PROFILE, STAIRS, STEPS, Run
+
+# A history longer than this is thinned: the first and the last string always stay.
+MOMENTS = 60
+JUDGE = "judged loss"
+
+
+@dataclass(frozen=True, eq=False)
+class Views:
+    """What there is to draw of a run."""
+
+    profile: PathProfile
+    picture: StringPicture
+    terrain: Terrain | None
+
+
+def view(
+    run: Run,
+    metrics: Mapping[str, Objective] | None = None,
+    *,
+    stairs: Tensor | None = None,
+    looks: int = LOOKS,
+    terrain: int = 0,
+) -> Views:
+    """Evaluate what `write_report` shows, with the same arguments; losses are looked up in the run folder first."""
+    cache = LossCache(run.folder / PROFILE)
+    remembered = _remembered(cache, metrics)
+    threshold, judge = run.question["threshold"], next(iter(remembered.values()))
+    try:
+        profile = measure_path(run.path, remembered, threshold=threshold, stairs=_stairs(run, stairs), looks=looks)
+        picture = picture_string(run.path, judge, threshold=threshold, history=history(run), looks=looks)
+        plane = terrain_of(run.path, judge, threshold, terrain) if metrics and terrain else None
+    finally:
+        # An interrupted page keeps what it has evaluated.
+        if metrics:
+            cache.save()
+    return Views(profile, picture, plane)
+
+
+def _stairs(run: Run, given: Tensor | None) -> Tensor | None:
+    """The cells of a proof: those given, else those that the run folder keeps."""
+    kept = run.folder / STAIRS
+    return given if given is not None or not kept.exists() else load_file(kept)["stairs"]
+
+
+def terrain_of(path: Path, judge: Objective, threshold: float, cells: int) -> Terrain | None:
+    """The plane through the ends and the bead farthest from their line; None for a path that is straight."""
+    try:
+        middle = farthest_bead(path)
+    except InputError:
+        return None
+    corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
+    for terrain in survey(judge, corners, names=names, path=path, threshold=threshold, cells=cells):
+        pass
+    return terrain
+
+
+def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> dict[str, Remembered]:
+    """Every metric through the cache; without metrics, those that the cache has."""
+    if metrics:
+        return {name: Remembered(cache, name, objective) for name, objective in metrics.items()}
+    return {name: Remembered(cache, name, None) for name in cache.names() or (JUDGE,)}
+
+
+def history(run: Run) -> Iterator[tuple[str, str, Path]]:
+    """`(name, note, path)` of at most `MOMENTS` recorded strings before the last one, read one at a time."""
+    steps = run.folder / STEPS
+    count = len(steps.read_text(encoding="utf-8").splitlines()) if steps.exists() else 0
+    stride = max(1, -(-count // MOMENTS))
+    for snapshot in islice(run.history, 0, None, stride):
+        beads = snapshot.path.beads
+        if beads.shape != run.path.beads.shape or not beads.equal(run.path.beads):
+            yield f"round {snapshot.step.round}", describe(snapshot.path), snapshot.path

@@ -1,0 +1,87 @@
+"""The outcome and the key figures of a run, in words that a newcomer understands."""
+
+from decimal import ROUND_CEILING, Decimal
+from math import isfinite
+
+from dss.page.figures.style import number
+
+RESTARTS = "Nothing found is never “disconnected”: a path may exist that this search did not find."
+
+
+def verdict(summary: dict | None, threshold: float) -> tuple[str, str]:
+    """A word (`proven`, `sampled`, `failed` or `unfinished`) and the sentence for people."""
+    level = number(threshold)
+    if summary is None:
+        return "unfinished", f"Not finished: the search for a path below the loss {level} has not ended; this is how far it came."
+    if summary["connected"] and summary["proven"]:
+        bound = above(summary["upper_bound"])
+        return "proven", (
+            f"Connected: proved that the loss never exceeds {level} at any point of the path. "
+            f"The proven bound is {bound}; the largest loss seen is {number(_real(summary['max_loss']))}."
+        )
+    if summary["connected"]:
+        return "sampled", (
+            f"Connected, as far as samples show: the largest loss seen on the path is {number(_real(summary['max_loss']))}, "
+            f"and the threshold is {level}. This was looked at point by point, not proved."
+        )
+    return "failed", (
+        f"Not connected by this search: {summary['reason']}. The path shown is the partial one. {RESTARTS}"
+    )
+
+
+def above(value: float, digits: int = 4) -> str:
+    """An upper bound in few digits, rounded up so that what is printed is still a bound."""
+    value = _real(value)
+    if not isfinite(value) or value == 0:
+        return number(value)
+    exact = Decimal(value)
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=ROUND_CEILING)
+    return format(rounded.normalize(), "f" if -5 < exact.adjusted() < 7 else "e").replace("-", "−")
+
+
+def key_figures(summary: dict | None, question: dict) -> list[tuple[str, str, str]]:
+    """`(name, value, explanation)` of what a reader asks first; figures the summary lacks are left out."""
+    s = summary or {}
+    rows = [
+        ("threshold L₀", number(question["threshold"]), "the loss that must not be exceeded anywhere on the path"),
+        ("largest loss on the path", _loss(s.get("max_loss")), "the largest one that was computed"),
+        ("proven bound", above(s["upper_bound"]) if s.get("upper_bound") is not None else None, "no point of the path has a larger loss"),
+        ("straight line", _loss(s.get("linear_barrier")), "the largest loss seen on the straight line between the ends"),
+        ("losses of the ends", _pair(s), "A and B"),
+        ("normalized length", _plain(s.get("normalized_length"), 5), "length of the path over the distance of its ends; 1 is straight"),
+        ("intermediate beads", _plain(s.get("intermediate_beads")), "corners of the path between its ends"),
+        ("search", _work(s), "time, gradient steps of all beads, rounds"),
+        ("samples read", _reads(s), "for losses, and for gradients"),
+        ("finder and seed", _finder(s, question), "the algorithm, and the seed of its random choices"),
+    ]
+    return [row for row in rows if row[1] is not None]
+
+
+def _finder(s: dict, question: dict) -> str | None:
+    name, seed = s.get("finder", question.get("finder")), s.get("seed", question.get("seed"))
+    return None if name is None else f"{name}, seed {seed}"
+
+
+def _pair(s: dict) -> str | None:
+    return f"{_loss(s['loss_start'])} and {_loss(s['loss_end'])}" if "loss_start" in s else None
+
+
+def _work(s: dict) -> str | None:
+    return f"{s['seconds']:.1f} s, {s['gradient_steps']:,} steps, {s['rounds']} rounds" if "seconds" in s else None
+
+
+def _reads(s: dict) -> str | None:
+    return f"{s['loss_evaluations']:,} and {s['gradient_evaluations']:,}" if "loss_evaluations" in s else None
+
+
+def _loss(value: object) -> str | None:
+    return None if value is None else number(_real(value))
+
+
+def _plain(value: object, digits: int = 6) -> str | None:
+    return None if value is None else number(_real(value), digits)
+
+
+def _real(value: object) -> float:
+    """Summaries keep infinity as text, which JSON numbers cannot say."""
+    return float(value)

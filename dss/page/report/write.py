@@ -1,0 +1,80 @@
+"""From a run folder to its page."""
+
+from collections.abc import Mapping
+from pathlib import Path as FilePath
+
+from torch import Tensor
+
+from dss.base.files import write_text
+from dss.objectives.objective import Objective
+from dss.page.profile import LOOKS, PathProfile
+from dss.page.report.drawings import loss_drawing, string_drawing, terrain_drawing
+from dss.page.report.render import Page, render
+from dss.page.report.views import Views, view
+from dss.page.report.words import key_figures, verdict
+from dss.runs import REPORT, Run
+
+
+def write_report(
+    run: Run,
+    metrics: Mapping[str, Objective] | None = None,
+    *,
+    stairs: Tensor | None = None,
+    looks: int = LOOKS,
+    terrain: int = 0,
+    out: FilePath | None = None,
+) -> FilePath:
+    """Write the page of a run: one HTML file that opens from disk without a network.
+
+    Every loss it evaluates is kept in the run folder, so that the next page of the same path evaluates one point.
+
+    Args:
+        run: see `dss.runs.load_run`; it may be unfinished.
+        metrics: the judge first, then what else the reader may switch to, by name. Without it, the page shows what the
+            run folder holds and says what is missing.
+        stairs: `(c, 4)` cells of a proof, as `Certificate.stairs`; by default those in the run folder's
+            `stairs.safetensors`, if it is there.
+        looks: about how many points of the path are evaluated.
+        terrain: cells per side of the plane through the ends and the bead farthest from their line (8, 16, 32, ...);
+            0 leaves it out.
+        out: the file; `report.html` in the run folder by default.
+
+    Returns:
+        Where the page was written.
+    """
+    views = view(run, metrics, stairs=stairs, looks=looks, terrain=terrain)
+    out = run.folder / REPORT if out is None else FilePath(out)
+    write_text(out, render(page_of(run, views)))
+    return out
+
+
+def page_of(run: Run, views: Views) -> Page:
+    """What the page of a run says."""
+    summary, question, profile = run.summary, run.question, views.profile
+    start, end = (FilePath(file).name for file in question.get("ends", ("A", "B")))
+    data = profile.metrics[0].description or f"task {question.get('task', 'unknown')}"
+    drawings = [loss_drawing(profile, data)] if profile.known else []
+    drawings.append(string_drawing(views.picture, data))
+    if views.terrain is not None:
+        drawings.append(terrain_drawing(views.terrain))
+    return Page(
+        title=f"{start} → {end}",
+        about=f"A path from {start} (A) to {end} (B), two sets of weights of one network. Judged by: {data}.",
+        verdict=verdict(summary, profile.threshold),
+        figures_of_run=key_figures(summary, question),
+        drawings=drawings,
+        missing=_missing(profile),
+        footer=_footer(summary),
+    )
+
+
+def _missing(profile: PathProfile) -> list[str]:
+    if profile.complete:
+        return []
+    what = "Some losses along the path are" if profile.known else "The losses along the path are"
+    return [f"{what} not in the run folder, and the task could not be rebuilt to evaluate them: grey parts have no known loss."]
+
+
+def _footer(summary: dict | None) -> str:
+    versions = (summary or {}).get("versions", {})
+    return "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "Search not finished."

@@ -1,0 +1,84 @@
+"""The question: two ends, a threshold, and the loss that must stay below it, validated once."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import InputError
+from dss.base.path import Path
+from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Counted, Tally
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """Two ends to be joined below a threshold, validated.
+
+    Attributes:
+        objective: gradients come from it.
+        judge: the loss that must stay at or below `threshold`.
+        start, end: points `(p,)`.
+        loss_start, loss_end: judged.
+        seed: of every random choice.
+        tally: work done so far, counted through `objective` and `judge`.
+    """
+
+    objective: Counted
+    judge: Counted
+    start: Tensor
+    end: Tensor
+    threshold: float
+    loss_start: float
+    loss_end: float
+    seed: int
+    tally: Tally
+
+    @classmethod
+    def of(
+        cls, objective: Objective, start: Tensor, end: Tensor, *, threshold: float, judge: Objective | None = None, seed: int = 0
+    ) -> "Problem":
+        """Validate once what every finder relies on.
+
+        Raises:
+            InputError: ends of other shapes or dtypes than one another, not finite, identical, or above the
+                threshold; a threshold that is not finite.
+        """
+        _check_ends(start, end, threshold)
+        start, end = start.detach().clone(), end.detach().clone()
+        tally = Tally()
+        judged = objective if judge is None else judge.calibrated_by(objective)
+        counted = Counted(objective, tally)
+        judge = counted if judged is objective else Counted(judged, tally)
+        first, last = judge(torch.stack([start, end])).tolist()
+        if not max(first, last) <= threshold:
+            raise InputError(
+                f"both ends must have a loss of at most the threshold {threshold:g}, got {first:.6g} and {last:.6g} "
+                f"({judge.description}); raise the threshold or train the ends further"
+            )
+        return cls(counted, judge, start, end, float(threshold), first, last, seed, tally)
+
+    @property
+    def straight(self) -> Path:
+        """The straight line between the ends."""
+        return Path.straight(self.start, self.end)
+
+    def generator(self, *key: object) -> torch.Generator:
+        """Random numbers of one purpose: the same for the same seed and key, whatever was drawn elsewhere."""
+        digest = hashlib.sha256(repr((self.seed, *key)).encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _check_ends(start: Tensor, end: Tensor, threshold: float) -> None:
+    if start.ndim != 1 or start.shape != end.shape or start.dtype != end.dtype or start.device != end.device:
+        raise InputError(
+            f"the ends must be points (p,) of one shape, dtype and device, got {tuple(start.shape)} {start.dtype} "
+            f"{start.device} and {tuple(end.shape)} {end.dtype} {end.device}"
+        )
+    if not (start.isfinite().all() and end.isfinite().all()):
+        raise InputError("the ends must be finite, got NaN or infinity")
+    if torch.equal(start, end):
+        raise InputError("the two ends are identical: there is no path to find")
+    if not torch.tensor(float(threshold)).isfinite():
+        raise InputError(f"the threshold must be a finite number, got {threshold}")
