@@ -76,7 +76,10 @@ def main():
             length = f"{median(f.path.normalized_length for f in connected):.3f}" if connected else "-"
             gradients = median(f.tally.gradient_evaluations for f in found)
             beads = median(f.path.intermediate_beads for f in found)
-            print(f"| {threshold:g} | {label} | {len(connected)}/{len(found)} | {gradients:.0f} | {beads:g} | {length} |", flush=True)
+            print(
+                f"| {threshold:g} | {label} | {len(connected)}/{len(found)} | {gradients:.0f} | {beads:g} | {length} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

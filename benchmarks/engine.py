@@ -77,9 +77,7 @@ def bead_steps(objective: dss.Objective, point: torch.Tensor, k: int, steps: int
     """`steps` training steps of k beads, through the code that trains them in a search."""
     points = torch.stack([point] * k)
     options = dss.Descent(max_steps=steps, check_every=10**9)
-    return lambda: descend(
-        objective, Unjudged(), points, 0.0, options=options, generator=torch.Generator().manual_seed(0)
-    )
+    return lambda: descend(objective, Unjudged(), points, 0.0, options=options, generator=torch.Generator().manual_seed(0))
 
 
 def measure_steps() -> None:

@@ -8,6 +8,7 @@ are joined by a straight line, and their cells take minutes.
 """
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -146,15 +147,14 @@ def sampled(judge: dss.NetworkObjective, beads: Tensor) -> tuple[float, float]:
     """The largest loss on the grid, and the seconds it took."""
     began, t = time.perf_counter(), torch.linspace(0, 1, GRID, dtype=beads.dtype)
     with torch.no_grad():
-        most = max(judge(torch.lerp(a, b, t[:, None])).max().item() for a, b in zip(beads, beads[1:]))
+        most = max(judge(torch.lerp(a, b, t[:, None])).max().item() for a, b in itertools.pairwise(beads))
     return most, time.perf_counter() - began
 
 
 def last_bracket(judge: dss.NetworkObjective, beads: Tensor, **options) -> tuple[Bracket, float]:
     """Where a proof ends, and its seconds."""
     began = time.perf_counter()
-    for bracket in prove(judge, beads, **options):
-        pass
+    *_, bracket = prove(judge, beads, **options)
     return bracket, time.perf_counter() - began
 
 

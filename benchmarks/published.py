@@ -43,9 +43,7 @@ CURVE_STEPS = 20_000
 FIXED = [True, False, True]
 
 
-def finders(
-    task: dss.Task, *, garipov: File | None, autoneb: File | None, seconds: float = inf
-) -> dict[str, "PublishedFinder"]:
+def finders(task: dss.Task, *, garipov: File | None, autoneb: File | None, seconds: float = inf) -> dict[str, "PublishedFinder"]:
     """The finders of the checkouts that are given, by label.
 
     Raises:

@@ -112,7 +112,11 @@ def table(rows: list[dict]) -> str:
     """Medians over the pairs that were connected, in Markdown."""
     lines = []
     for task, threshold in dict.fromkeys((row["task"], row["threshold"]) for row in rows):
-        lines += [f"\n### {task}, L0 = {threshold:g}\n", "| finder | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+        lines += [
+            f"\n### {task}, L0 = {threshold:g}\n",
+            "| finder | " + " | ".join(COLUMNS) + " |",
+            "|---" * (len(COLUMNS) + 1) + "|",
+        ]
         here = [row for row in rows if (row["task"], row["threshold"]) == (task, threshold)]
         for label in dict.fromkeys(row["finder"] for row in here):
             mine = [row for row in here if row["finder"] == label]
@@ -144,7 +148,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="+", metavar="TASK:THRESHOLD")
     parser.add_argument("--seeds", type=int, default=3, help="pairs of ends (default: %(default)s)")
-    parser.add_argument("--ends", type=float, default=0.6, help="ends train to this share of the threshold (default: %(default)s)")
+    parser.add_argument(
+        "--ends", type=float, default=0.6, help="ends train to this share of the threshold (default: %(default)s)"
+    )
     parser.add_argument("--minutes", type=float, default=3.0, help="of one search, at most (default: %(default)s)")
     parser.add_argument("--doublings", type=int, default=1, help="of the beads while shortening (default: %(default)s)")
     parser.add_argument("--no-shorten", action="store_true", help="only search")

@@ -29,7 +29,16 @@ STUDY = Study(
 )
 SMALL = replace(STUDY, name="cifar10-small", thresholds=(0.7, 0.4), stand_in_thresholds=(0.7, 0.4), pairs=1, judge_samples=200)
 QUICK = replace(
-    STUDY, name="cifar10-quick", thresholds=(0.85,), stand_in_thresholds=None, variants={"paper": (0.98, 1.1)}, pairs=1, points=4, batch_size=32, steps=60, check_every=5
+    STUDY,
+    name="cifar10-quick",
+    thresholds=(0.85,),
+    stand_in_thresholds=None,
+    variants={"paper": (0.98, 1.1)},
+    pairs=1,
+    points=4,
+    batch_size=32,
+    steps=60,
+    check_every=5,
 )
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def table(found: Sequence[Row]) -> str:
     for row in found:
         paper = "" if row.paper is None else f"{row.paper:.4g} ± {row.paper_error:.2g}"
         within = {True: "yes", False: "no", None: ""}[row.agrees]
-        lines.append(f"| {row.threshold:g} | {row.connected}/{row.pairs} | {row.mean:.4g} ± {row.error:.2g} | {paper} | {within} |")
+        lines.append(
+            f"| {row.threshold:g} | {row.connected}/{row.pairs} | {row.mean:.4g} ± {row.error:.2g} | {paper} | {within} |"
+        )
     return "\n".join(lines)
 
 
@@ -109,7 +111,9 @@ def figure(data: str, variants: Mapping[str, Mapping[float, Sequence[Record]]], 
 def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str, dash: str = "solid") -> go.Scatter:
     means, errors = ([point[i] for point in points.values()] for i in (0, 1))
     bars = {"type": "data", "array": [0.0 if math.isnan(e) else e for e in errors], "thickness": 1}
-    return go.Scatter(x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour, "dash": dash})
+    return go.Scatter(
+        x=list(points), y=means, error_y=bars, mode="lines+markers", name=name, line={"color": colour, "dash": dash}
+    )
 
 
 def show(task: str, path: Path) -> None:

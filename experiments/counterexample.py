@@ -65,7 +65,9 @@ def search(finder: dss.Finder, end: torch.Tensor, factor: float, bend: int | Non
     }
 
 
-def ladder(finder: dss.Finder, end: torch.Tensor, above: tuple[float, ...], below: tuple[float, ...], bends: int = 0) -> list[Record]:
+def ladder(
+    finder: dss.Finder, end: torch.Tensor, above: tuple[float, ...], below: tuple[float, ...], bends: int = 0
+) -> list[Record]:
     """Factors going down until the finder fails, then the factors at which it must; `bends` starts at each, if any."""
     records = []
     for factor in above:
@@ -109,7 +111,12 @@ def obstruction() -> Record:
     began, theta = time.monotonic(), perfect()
     bound = disconnection_threshold(X, Y)
     sides = [hidden_orientation(X, units(point)[0]) for point in (theta, permuted(theta, SWAP))]
-    return {"bound": bound, "bound_over_exact": bound / EXACT, "orientations": sides, "seconds": round(time.monotonic() - began, 4)}
+    return {
+        "bound": bound,
+        "bound_over_exact": bound / EXACT,
+        "orientations": sides,
+        "seconds": round(time.monotonic() - began, 4),
+    }
 
 
 def explicit_path() -> list[Record]:
@@ -126,7 +133,10 @@ def explicit_path() -> list[Record]:
 def aligned_ends() -> Record:
     """A rescaled, swapped network: refused as it is, connected at once when its units are put in order."""
     theta, level, other = perfect(), STALL_FACTOR * EXACT, copies()["rescaled copy"]
-    line = [dss.connect(objective(), theta, end, threshold=level, finder=dss.StraightLine()) for end in (other, aligned(other, theta)[0])]
+    line = [
+        dss.connect(objective(), theta, end, threshold=level, finder=dss.StraightLine())
+        for end in (other, aligned(other, theta)[0])
+    ]
     return {
         "factor": STALL_FACTOR,
         "straight_before": line[0].connected,
@@ -141,7 +151,7 @@ def stalled_string(end: torch.Tensor, rounds: int, page: Path) -> list[Record]:
     limits = dss.Limits(rounds=rounds, beads=None)
     problem = dss.Problem.of(objective(), perfect(), end, threshold=STALL_FACTOR * EXACT)
     # Beads go on where one cannot reach its target: a finder for the picture, not for the answer.
-    states = [step for step in KeepGoing(limits=limits, descent=dss.Descent(max_steps=STALL_STEPS)).steps(problem)]
+    states = list(KeepGoing(limits=limits, descent=dss.Descent(max_steps=STALL_STEPS)).steps(problem))
     shown = [states[i] for i in (1, len(states) // 2, -1)]
     paths = {f"round {step.round}": step.path for step in shown}
     picture = picture_strings(paths, problem.judge, threshold=problem.threshold)
@@ -178,7 +188,15 @@ def run(
     rounds: int = STALL_ROUNDS, bends: int = BENDS, bend_steps: int = BEND_STEPS,
 ) -> Results:  # fmt: skip
     """Everything `out` does not hold yet."""
-    settings = {"data": DATA, "exact": EXACT, "above": above, "below": below, "steps": steps, "bends": bends, "bend_steps": bend_steps}
+    settings = {
+        "data": DATA,
+        "exact": EXACT,
+        "above": above,
+        "below": below,
+        "steps": steps,
+        "bends": bends,
+        "bend_steps": bend_steps,
+    }
     results = Results(out, settings)
     parts = {
         "obstruction": lambda: [obstruction()],
@@ -222,7 +240,15 @@ def main() -> None:
     here = Path(__file__)
     if options.quick:
         (here.parent / "runs").mkdir(exist_ok=True)
-        run(here.parent / "runs" / "counterexample-quick.json", above=(4.0,), below=(0.5,), steps=2000, rounds=2, bends=2, bend_steps=2000)
+        run(
+            here.parent / "runs" / "counterexample-quick.json",
+            above=(4.0,),
+            below=(0.5,),
+            steps=2000,
+            rounds=2,
+            bends=2,
+            bend_steps=2000,
+        )
     else:
         run(here.with_suffix(".json"))
 

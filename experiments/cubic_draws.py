@@ -57,17 +57,16 @@ def job_means(records: Sequence[Record], key: str = "length") -> list[tuple[floa
     by_job: dict[int, list[Record]] = {}
     for record in records:
         by_job.setdefault(record["job"], []).append(record)
-    return [
-        (own[0]["best_constant"], mean_and_error(values)[0])
-        for own in by_job.values()
-        if (values := connected(own, key))
-    ]
+    return [(own[0]["best_constant"], mean_and_error(values)[0]) for own in by_job.values() if (values := connected(own, key))]
 
 
 def table(results: Results) -> str:
     """Means and standard errors over jobs beside the paper's points, as Markdown."""
     paper = paper_points("cubics", "normalized_length")
-    lines = ["| L0 | jobs | mean of jobs | from job to job | paper | correlation with the best constant |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| L0 | jobs | mean of jobs | from job to job | paper | correlation with the best constant |",
+        "|---|---|---|---|---|---|",
+    ]
     for level, records in sorted(results.records["paper"].items(), key=lambda item: float(item[0])):
         jobs = job_means(records)
         constants, means = zip(*jobs, strict=True)

@@ -29,7 +29,7 @@ STUDY = Study(
         "multiplier 1.03": (0.95, 1.03),
         "multiplier 1.2": (0.95, 1.2),
     },
-    variant_thresholds={name: SPIKE for name in ("alpha 0.85", "alpha 0.999", "multiplier 1.03", "multiplier 1.2")},
+    variant_thresholds=dict.fromkeys(("alpha 0.85", "alpha 0.999", "multiplier 1.03", "multiplier 1.2"), SPIKE),
 )
 QUICK = replace(STUDY, name="cubics-quick", thresholds=(0.15, 0.17), variants={"paper": (0.95, 1.1)}, pairs=3, samples=50)
 

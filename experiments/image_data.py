@@ -13,7 +13,12 @@ from dss import TaskError
 from dss.tasks import data as tasks
 from experiments.networks import Data, Pair
 
-MNIST_FILES = ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz", "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+MNIST_FILES = (
+    "train-images-idx3-ubyte.gz",
+    "train-labels-idx1-ubyte.gz",
+    "t10k-images-idx3-ubyte.gz",
+    "t10k-labels-idx1-ubyte.gz",
+)
 CROP = 24
 PHOTOS = ("astronaut", "chelsea", "coffee", "immunohistochemistry", "hubble_deep_field", "retina", "rocket", "stereo_motorcycle")
 
@@ -83,7 +88,9 @@ def _photos() -> list[Tensor]:
         shipped = [getattr(data, name)() for name in PHOTOS]
         arrays = [image[0] if isinstance(image, tuple) else image for image in shipped] + load_sample_images().images
     except ImportError as error:
-        raise TaskError("CIFAR-10 is not at hand, and photos need two packages: give --data FOLDER, or pip install scikit-image pillow") from error
+        raise TaskError(
+            "CIFAR-10 is not at hand, and photos need two packages: give --data FOLDER, or pip install scikit-image pillow"
+        ) from error
     return [torch.from_numpy(array / 255.0).float().permute(2, 0, 1) for array in arrays]
 
 

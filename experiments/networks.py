@@ -98,7 +98,9 @@ class NetworkMeasurement(Measurement):
 
     def __init__(self, study: Study, data: Data):
         finders = {
-            name: PaperString(alpha=alpha, multiplier=multiplier, points=study.points, insertion=study.insertion, descent=study.descent)
+            name: PaperString(
+                alpha=alpha, multiplier=multiplier, points=study.points, insertion=study.insertion, descent=study.descent
+            )
             for name, (alpha, multiplier) in study.variants.items()
         }
         super().__init__(study.name, finders)
@@ -152,15 +154,19 @@ def run(study: Study, data: Data, out: Path) -> Results:
     # Strings bear the name of the results: those of other data or of another size are not mistaken for these.
     study = replace(study.on(data), name=out.stem)
     results = Results(out, study.settings(data))
-    work(results, pieces({v: study.thresholds for v in study.variants}), NetworkMeasurement(study, data), label=study.name)
+    work(results, pieces(dict.fromkeys(study.variants, study.thresholds)), NetworkMeasurement(study, data), label=study.name)
     return results
 
 
-def main(study: Study, small: Study, quick: Study, load: Callable[[Path | None], Data], load_quick: Callable[[], Data], script: str) -> None:
+def main(
+    study: Study, small: Study, quick: Study, load: Callable[[Path | None], Data], load_quick: Callable[[], Data], script: str
+) -> None:
     """The command line of these scripts; results on other data, and of another size, get a file of their own."""
     parser = argparse.ArgumentParser(description=f"{study.name}: the paper's protocol, strict strings, shortened ones")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="a tiny size on data that is always at hand, in under a minute, into runs/")
+    size.add_argument(
+        "--quick", action="store_true", help="a tiny size on data that is always at hand, in under a minute, into runs/"
+    )
     size.add_argument("--small", action="store_true", help="one or two pairs, two thresholds, few judging samples: under an hour")
     parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, or of its stand-in")
     parser.add_argument("--pairs", type=int, help=f"pairs of ends ({study.pairs}, the paper's twenty take days on two cores)")

@@ -62,10 +62,13 @@ class Study:
     def settings(self) -> dict[str, object]:
         """What the records depend on."""
         kept = asdict(replace(self, function=None))
-        return {"data": self.data} | {k: v for k, v in kept.items() if k not in ("function", "variants", "thresholds", "variant_thresholds")}
+        return {"data": self.data} | {
+            k: v for k, v in kept.items() if k not in ("function", "variants", "thresholds", "variant_thresholds")
+        }
 
     def objectives(self) -> tuple[PolynomialObjective, PolynomialObjective]:
         """Training loss and judge; one and the same for the midpoint rule."""
+
         def objective(samples: tuple[Tensor, Tensor], which: str) -> PolynomialObjective:
             words = f"mean absolute error, {self.data}{which}"
             return PolynomialObjective(*samples, bias=self.bias, bounded=self.bounded, description=words)

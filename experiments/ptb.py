@@ -34,7 +34,14 @@ STUDY = Study(
 )
 SMALL = replace(STUDY, name="ptb-small", thresholds=(log(300), log(200)), pairs=1, judge_samples=50)
 QUICK = replace(
-    STUDY, name="ptb-quick", model=partial(PTBNet, vocabulary=200, width=16), thresholds=(log(120),), pairs=1, points=4, steps=200, check_every=5
+    STUDY,
+    name="ptb-quick",
+    model=partial(PTBNet, vocabulary=200, width=16),
+    thresholds=(log(120),),
+    pairs=1,
+    points=4,
+    steps=200,
+    check_every=5,
 )
 
 if __name__ == "__main__":

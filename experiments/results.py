@@ -71,7 +71,10 @@ def work(
         results.add(variant, threshold, records)
         spent = time.monotonic() - began
         rest = spent / done * (len(left) - done)
-        print(f"{label} {variant} L0={threshold:g}: {describe(records)}; {done}/{len(left)}, {_clock(spent)}, {_clock(rest)} left", flush=True)
+        print(
+            f"{label} {variant} L0={threshold:g}: {describe(records)}; {done}/{len(left)}, {_clock(spent)}, {_clock(rest)} left",
+            flush=True,
+        )
 
 
 def describe(records: Sequence[Record]) -> str:

@@ -30,8 +30,12 @@ def penn_treebank(folder: Path | None) -> Data:
         return as_data("Penn Treebank", *texts)
     program = shutil.which("bible")
     if program is None:
-        raise TaskError("no text is at hand; give --data FOLDER with ptb.train.txt and ptb.test.txt, or install Debian's bible-kjv")
-    text = subprocess.run([program, "-f", "Gen1:1-Rev22:21"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stdout
+        raise TaskError(
+            "no text is at hand; give --data FOLDER with ptb.train.txt and ptb.test.txt, or install Debian's bible-kjv"
+        )
+    text = subprocess.run(
+        [program, "-f", "Gen1:1-Rev22:21"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    ).stdout
     verses = verses_of(text)
     # Every tenth verse is for the test: one book is unlike another.
     train, test = ("\n".join(v for i, v in enumerate(verses) if (i % 10 == 9) is held) for held in (False, True))

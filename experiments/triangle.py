@@ -67,7 +67,9 @@ def pinched_path(width: float, beads: int) -> dss.Path:
     """
     away = torch.logspace(0, 1, beads, base=width, dtype=torch.float64)
     second, third = torch.deg2rad(torch.tensor([120.0, 420.0], dtype=torch.float64))
-    near = torch.stack([torch.full_like(away, ANGLES[0].item()), second + (ANGLES[1] - second) * away, third - (third - ANGLES[2]) * away], 1)
+    near = torch.stack(
+        [torch.full_like(away, ANGLES[0].item()), second + (ANGLES[1] - second) * away, third - (third - ANGLES[2]) * away], 1
+    )
     path = [_fitted(angles) for angles in near]
     w, v = units(path[-1])
     v = torch.zeros_like(v)

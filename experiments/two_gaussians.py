@@ -121,7 +121,9 @@ def run(out: Path, *, samples: int = SAMPLES, starts: int = STARTS, steps: int =
         name = f"swapped, sigma {sigma:g}" if sigma else "literal, small sigma"
         if not results.has(name, sigma):
             repair = {"thresholds": thresholds, "samples": samples if sigma else 1, "seconds": seconds}
-            results.add(name, sigma, swapped_classifiers(sigma, **repair) if sigma else [least_risk(b, **size) for b in (False, True)])
+            results.add(
+                name, sigma, swapped_classifiers(sigma, **repair) if sigma else [least_risk(b, **size) for b in (False, True)]
+            )
             print(f"{name}: {results.records[name][repr(sigma)]}", flush=True)
     return results
 

@@ -1,5 +1,6 @@
 """Dense networks of any depth."""
 
+import itertools
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class MLP(nn.Module):
     ):
         super().__init__()
         sizes = [inputs, *[width] * (depth - 1), outputs]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 
-TINY_TASK = '''
+TINY_TASK = """
 import torch
 from torch import nn
 import dss
@@ -26,7 +26,7 @@ def wrong():
     return 3
 
 fixed = task()
-'''
+"""
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,12 @@ def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, k
     """
     draw = lambda *rows: (torch.randn((*rows, *shape), generator=generator, dtype=F64) * 2**10).round() / 2**10  # noqa: E731
     center = {"random": draw(), "zeros": draw() * 0, "ties": draw() * 0 + 1, "signs": draw().sign()}[kind]
-    slope, spread, bend, signs = width * draw(), error * width * draw().abs(), error * width * draw(), error * width * draw(SHARED)
+    slope, spread, bend, signs = (
+        width * draw(),
+        error * width * draw().abs(),
+        error * width * draw(),
+        error * width * draw(SHARED),
+    )
     if low is not None:
         center = center.abs() + low + slope.abs() + spread + bend.abs() + signs.abs().sum(0)
     return Enclosure(center * scale, slope * scale, spread * scale, bend * scale, signs * scale)

@@ -138,7 +138,9 @@ def test_projected_rows_stay_on_their_own_constraint():
         return torch.stack([kept[rows], moved[:, 1]], dim=1)
 
     options = Descent(OPTIMIZERS["Adam"], max_steps=200)
-    found = descend(dss.MuellerBrown(), dss.MuellerBrown(), points, -60.0, options=options, generator=generator(), project=project)
+    found = descend(
+        dss.MuellerBrown(), dss.MuellerBrown(), points, -60.0, options=options, generator=generator(), project=project
+    )
     assert torch.equal(found.points[:, 0], kept)
     assert 0 < found.reached.sum() < len(points)
 

@@ -58,8 +58,8 @@ def attack(function, shapes, seed, *, each=0, **options):
         assert_inside(sharp, tau, shared, whole(*values), slack=1e-12)
 
 
-SWAY = dict(seed=st.integers(0, 2**31), width=st.sampled_from([2.0**-20, 2.0**-6, 1.0]), error=st.sampled_from([2**-3, 2.0]),
-            each=st.sampled_from([0, 2]))  # fmt: skip
+SWAY = {"seed": st.integers(0, 2**31), "width": st.sampled_from([2.0**-20, 2.0**-6, 1.0]), "error": st.sampled_from([2**-3, 2.0]),
+            "each": st.sampled_from([0, 2])}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in ELEMENTWISE if name != "in place"])  # autograd refuses that one

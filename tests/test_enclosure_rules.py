@@ -98,10 +98,10 @@ LOSSES = {
     "scaled sum": lambda x: 0.5 * F.cross_entropy(x, LABELS) + 0.1 * (x**2).sum(), "reflected": lambda x: F.cross_entropy(x, LABELS) * -2, "excess": lambda x: F.cross_entropy(x, LABELS) - 1,
 }  # fmt: skip
 
-CELLS = dict(
-    seed=st.integers(0, 2**31), width=st.integers(-20, 0).map(lambda power: 2.0**power), error=st.sampled_from([0.0, 2**-3, 2.0]),
-    kind=st.sampled_from(["random", "zeros", "ties", "signs"]),
-)  # fmt: skip
+CELLS = {
+    "seed": st.integers(0, 2**31), "width": st.integers(-20, 0).map(lambda power: 2.0**power), "error": st.sampled_from([0.0, 2**-3, 2.0]),
+    "kind": st.sampled_from(["random", "zeros", "ties", "signs"]),
+}  # fmt: skip
 SCALES = st.sampled_from([2.0**-100, 2.0**-10, 1.0, 4.0, 32.0, 2.0**13])
 
 

@@ -116,7 +116,9 @@ def test_searching_together_gives_the_same_strings_as_one_by_one():
 @pytest.mark.parametrize("insertion", ["midpoint", "argmax"])
 def test_no_bead_is_repeated_and_rounds_end_the_search(insertion):
     problem = dss.Problem.of(dss.MuellerBrown(), *MUELLER_ENDS, threshold=-60.0)
-    finder = PaperString(insertion=insertion, alpha=1.0, descent=dss.Descent(max_steps=3000), limits=dss.Limits(rounds=3, beads=None))
+    finder = PaperString(
+        insertion=insertion, alpha=1.0, descent=dss.Descent(max_steps=3000), limits=dss.Limits(rounds=3, beads=None)
+    )
     (last,) = finder.search_together([problem])
     assert last.status in (dss.Status.ROUNDS, dss.Status.STALLED)
     assert last.path.segment_lengths().min() > 0
@@ -145,7 +147,7 @@ def test_the_fast_polynomial_objective_equals_the_network(bias, bounded):
 
 
 def test_the_midpoint_rule_gives_the_expected_error_of_the_best_constant():
-    x, y = midpoint_samples(cubics.STUDY.function, 200)
+    _x, y = midpoint_samples(cubics.STUDY.function, 200)
     fine = midpoint_samples(cubics.STUDY.function, 100_000)[1]
     errors = [(values - fine.median()).abs().mean() for values in (y, fine)]
     assert errors[0] == pytest.approx(errors[1].item(), abs=5e-5)
@@ -237,7 +239,9 @@ def test_the_counterexample_runs_small_and_nothing_connects_below(tmp_path, monk
     monkeypatch.setattr(dss, "FINDERS", {name: dss.FINDERS[name] for name in ("greedy", "straight", "band")})
     monkeypatch.setattr(counterexample, "STALL_STEPS", 40)
     monkeypatch.setattr(counterexample, "BEAD_STEPS", 40)
-    records = counterexample.run(tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=100, rounds=2, bends=1, bend_steps=100).records
+    records = counterexample.run(
+        tmp_path / "c.json", above=(4.0,), below=(0.5,), steps=100, rounds=2, bends=1, bend_steps=100
+    ).records
     for name in ("greedy to the copy", "straight to the copy"):
         (found,) = records[name].values()
         assert [r["connected"] for r in found] == [True, False]

@@ -52,7 +52,9 @@ def test_a_profile_is_the_loss_at_the_places_it_names(profile):
 
 
 def test_stairs_stand_where_their_cells_are(profile):
-    torch.testing.assert_close(profile.stairs, torch.tensor([[0, 0.25, 0.9], [0.25, 0.5, 1.9], [0.5, 1, 1.7]], dtype=torch.float64))
+    torch.testing.assert_close(
+        profile.stairs, torch.tensor([[0, 0.25, 0.9], [0.25, 0.5, 1.9], [0.5, 1, 1.7]], dtype=torch.float64)
+    )
     drawn = {trace.name: trace for trace in loss_along_path(profile).data}["proven bound"]
     assert list(drawn.x) == [0, 0.25, 0.25, 0.5, 0.5, 1] and list(drawn.y) == [0.9, 0.9, 1.9, 1.9, 1.7, 1.7]
 
@@ -137,7 +139,14 @@ def test_round_numbers_are_few_and_inside(low, width):
 
 @pytest.mark.parametrize(
     "value, text",
-    [(0.4, "0.4"), (-40.66433, "−40.66"), (12345.6, "12,350"), (0.00012345, "0.0001234"), (float("inf"), "∞"), (float("nan"), "unknown")],
+    [
+        (0.4, "0.4"),
+        (-40.66433, "−40.66"),
+        (12345.6, "12,350"),
+        (0.00012345, "0.0001234"),
+        (float("inf"), "∞"),
+        (float("nan"), "unknown"),
+    ],
 )
 def test_numbers_are_written_as_people_write_them(value, text):
     assert number(value) == text
@@ -150,7 +159,9 @@ def test_compared_strings_share_their_axes_and_keep_their_distances():
     torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(*[torch.cat([BENT.beads, other.beads])] * 2))
     named = [trace.name for trace in strings_compared(picture).data if trace.showlegend is None]
     assert named == ["up", "down"]
-    profiles = {name: measure_path(path, {"loss": dss.DoubleWell()}, threshold=1.5) for name, path in [("up", BENT), ("down", other)]}
+    profiles = {
+        name: measure_path(path, {"loss": dss.DoubleWell()}, threshold=1.5) for name, path in [("up", BENT), ("down", other)]
+    }
     drawn = {trace.name: trace for trace in losses_compared(profiles).data}
     assert list(drawn["down"].y) == profiles["down"].metrics[0].path.tolist()
     assert list(drawn["straight line"].y) == profiles["up"].metrics[0].straight.tolist()

@@ -15,7 +15,13 @@ pytestmark = pytest.mark.skipif(chromium is None, reason="needs a chromium on th
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
 
 LOCAL = ("file:", "data:", "blob:")
-SOFTWARE_GL = ["--no-sandbox", "--disable-dev-shm-usage", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+SOFTWARE_GL = [
+    "--no-sandbox",
+    "--disable-dev-shm-usage",
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+]
 
 
 # Counts the colours of the string as plotly renders it to an image: an empty WebGL scene has a handful.
@@ -152,7 +158,9 @@ def test_nothing_is_wider_than_the_screen(page, width):
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("text, beginning", [("CSV", b"line,arc,bead,judged loss,height\n"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")])
+@pytest.mark.parametrize(
+    "text, beginning", [("CSV", b"line,arc,bead,judged loss,height\n"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")]
+)
 def test_figures_can_be_taken_away(page, text, beginning, tmp_path):
     with page.expect_download() as download:
         page.locator("#tools-loss button", has_text=text).click()

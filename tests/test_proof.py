@@ -87,9 +87,7 @@ def test_a_tolerance_brackets_the_largest_loss(tolerance):
     assert bracket.seen <= 3.0 <= bracket.upper and bracket.width <= tolerance * bracket.seen
 
 
-@pytest.mark.parametrize(
-    ("limits", "verdict"), [({"max_cells": 5}, Verdict.CELLS), ({"max_seconds": 0.0}, Verdict.SECONDS)]
-)
+@pytest.mark.parametrize(("limits", "verdict"), [({"max_cells": 5}, Verdict.CELLS), ({"max_seconds": 0.0}, Verdict.SECONDS)])
 def test_a_limit_is_named_and_never_proves(limits, verdict):
     brackets = list(prove(Bowl(1e6), CORNER, threshold=2.001, batch_cells=1, **limits))
     assert brackets[-1].verdict is verdict and not any(bracket.proven for bracket in brackets)
@@ -185,7 +183,9 @@ def test_cells_are_tried_on_a_part_of_large_data_first_and_proved_on_the_whole(p
     plain = last(Bowl(50.0), CORNER, threshold=2.05)
     judge = Large(50.0, part_loose)
     brackets = list(prove(judge, CORNER, threshold=2.05))
-    assert brackets[-1].verdict is Verdict.PROVEN and judge.asked == 64 and brackets[-1].cells == judge.cells <= most * plain.cells
+    assert (
+        brackets[-1].verdict is Verdict.PROVEN and judge.asked == 64 and brackets[-1].cells == judge.cells <= most * plain.cells
+    )
     for bracket in brackets:
         for segment in (0, 1):
             own = bracket.stairs[bracket.stairs[:, 0] == segment]

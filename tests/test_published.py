@@ -14,7 +14,7 @@ from benchmarks.published_networks import on_curve
 from dss.tasks import train
 from dss.tasks.nets import DigitsNet, PolynomialNet
 
-CURVES = '''
+CURVES = """
 import torch
 from torch import nn
 
@@ -78,10 +78,10 @@ class CurveNet(nn.Module):
 
     def forward(self, x, t=None):
         return self.net(x, self.curve(torch.rand(1, dtype=x.dtype) if t is None else t))
-'''
+"""
 
 # Plain gradient descent of the pivots: what is tested is the conversation, not the band.
-BAND = '''
+BAND = """
 from types import SimpleNamespace
 import torch
 
@@ -110,7 +110,7 @@ def neb(band, model, settings):
         optimizer.step()
         schedule.step()
     return {"path_coords": path.detach(), "dense_train_loss": model.analyse()["train_loss"]}
-'''
+"""
 
 
 @pytest.fixture
@@ -259,9 +259,7 @@ def test_a_wrong_checkout_is_one_clear_error(tmp_path, monkeypatch, capsys, flag
     assert f"{tmp_path} is not a checkout of the published code: it has no " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("text", "words"), [("x = 1", "has no CurveNet"), ("import surely_not_there", "cannot be imported")]
-)
+@pytest.mark.parametrize(("text", "words"), [("x = 1", "has no CurveNet"), ("import surely_not_there", "cannot be imported")])
 def test_a_file_that_is_not_the_published_code_is_refused(tmp_path, text, words):
     (tmp_path / "curves.py").write_text(text)
     with pytest.raises(dss.InputError, match=words):

@@ -17,7 +17,13 @@ from dss.page.report.words import above, key_figures, verdict
 from dss.problem import Problem
 from dss.runs import PROFILE, RunRecorder, load_run
 
-SUMMARY = {"connected": True, "proven": False, "max_loss": 0.3812345, "upper_bound": None, "reason": "the limit on rounds was reached first"}
+SUMMARY = {
+    "connected": True,
+    "proven": False,
+    "max_loss": 0.3812345,
+    "upper_bound": None,
+    "reason": "the limit on rounds was reached first",
+}
 
 
 class Counting(dss.Objective):
@@ -135,7 +141,9 @@ def test_an_unfinished_run_has_a_page(folder):
 
 def test_a_page_of_a_hundred_beads_in_high_dimension_is_small_and_free_of_networks(tmp_path):
     beads = torch.randn(102, 20_000, generator=torch.Generator().manual_seed(0)).cumsum(0)
-    recorder = RunRecorder.start(tmp_path / "run", {"task": "gone", "threshold": 1e9, "ends": ["a", "b"], "parameters": ["w"], "seed": 0})
+    recorder = RunRecorder.start(
+        tmp_path / "run", {"task": "gone", "threshold": 1e9, "ends": ["a", "b"], "parameters": ["w"], "seed": 0}
+    )
     for count in (2, 40, 102):
         recorder.record(dss.Step(dss.Path(beads[:count]), torch.zeros(count - 1)), dss.Tally(), 0.0)
 
@@ -145,5 +153,5 @@ def test_a_page_of_a_hundred_beads_in_high_dimension_is_small_and_free_of_networ
 
     text = write_report(load_run(tmp_path / "run"), {"size": Size()}).read_text()
     assert len(text.encode()) < 8e6
-    outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', text.split('<script>')[0])
+    outside = re.findall(r'(?:src|href)="(?!data:)[^"]*"', text.split("<script>")[0])
     assert outside == []

@@ -95,7 +95,7 @@ def test_runs_and_foreign_folders_are_not_overwritten(recorded, tmp_path):
 @pytest.mark.parametrize("name", ["run.json", "summary.json", "path.safetensors"])
 def test_damaged_runs_are_refused(recorded, name):
     (recorded[0] / name).write_text("{")
-    with pytest.raises(dss.RunError, match="damaged|not a readable"):
+    with pytest.raises(dss.RunError, match=r"damaged|not a readable"):
         load_run(recorded[0])
 
 

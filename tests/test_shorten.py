@@ -1,5 +1,7 @@
 """Shortening against geodesics known in closed form, and what it promises of every path."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -63,7 +65,7 @@ def test_doubling_the_beads_never_makes_the_string_longer(name):
     beads, lengths = zip(*found.lengths, strict=True)
     assert list(beads) == sorted(beads)
     # Up to what the solver's own tolerance leaves open.
-    assert all(after <= before * (1 + 1e-4) for before, after in zip(lengths, lengths[1:], strict=False))
+    assert all(after <= before * (1 + 1e-4) for before, after in itertools.pairwise(lengths))
     assert found.path.normalized_length <= min(lengths) + 1e-12
 
 
@@ -109,7 +111,11 @@ def test_a_detour_through_a_convex_bowl_becomes_the_straight_line():
 
 def test_a_string_at_its_geodesic_is_never_returned_longer_whatever_the_options():
     geodesic = shorten(dss.Ring(), around_the_ring(), threshold=0.25, options=Shortening(tolerance=1e-3)).path
-    for options in (Shortening(doublings=0), Shortening(solver=Solver(iterations=1, updates=1)), Shortening(prune=False, beads=2)):
+    for options in (
+        Shortening(doublings=0),
+        Shortening(solver=Solver(iterations=1, updates=1)),
+        Shortening(prune=False, beads=2),
+    ):
         again = shorten(dss.Ring(), geodesic, threshold=0.25, options=options)
         assert again.path.normalized_length <= geodesic.normalized_length and again.certificate.passed
 

@@ -1,5 +1,6 @@
 """An immutable string of beads joined by straight segments. Geometry is float64, whatever the beads' dtype."""
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -51,7 +52,7 @@ class Path:
         """Euclidean lengths `(n - 1,)` in float64, over all coordinates or those of a mask `(p,)`."""
         beads = self.beads if coordinates is None else self.beads[:, coordinates]
         # One segment at a time: float64 copies of a whole string of large networks would double its memory.
-        return torch.stack([(b.double() - a.double()).norm() for a, b in zip(beads, beads[1:], strict=False)])
+        return torch.stack([(b.double() - a.double()).norm() for a, b in itertools.pairwise(beads)])
 
     def length(self, coordinates: Tensor | None = None) -> float:
         """Sum of the segment lengths."""

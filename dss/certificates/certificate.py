@@ -91,10 +91,10 @@ def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
     if not bracket.proven:
         reason = _refusal(bracket.seen, threshold, *place)
         return Certificate(threshold, False, False, None, bracket.seen, *place, None, bracket.cells, reason)
-    reason = f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
-    return Certificate(
-        threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.stairs
+    reason = (
+        f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
     )
+    return Certificate(threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.stairs)
 
 
 def _with_reason(certificate: Certificate, more: str) -> Certificate:

@@ -1,6 +1,7 @@
 """A bound on the loss along a whole path: cells of segments, split where the bound is worst."""
 
 import heapq
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -221,7 +222,7 @@ class _Proof:
         wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
         count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
-        return [_Cell(cell.key, cell.segment, a, b) for a, b in zip(cuts, cuts[1:])]
+        return [_Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
     def _bound(self, parts: list[_Cell]) -> None:
         for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):

@@ -23,7 +23,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         description="Exit code 0: the loss stays at or below the threshold (or was bracketed), 1: it does not, or a limit was hit.",
     )  # fmt: skip
     parser.add_argument(
-        "run_or_path", type=FilePath, metavar="RUN", help="a run folder, or any .safetensors with one entry (n_beads, *shape) a parameter"
+        "run_or_path",
+        type=FilePath,
+        metavar="RUN",
+        help="a run folder, or any .safetensors with one entry (n_beads, *shape) a parameter",
     )
     parser.add_argument("--task", help="of a path file; a run folder knows its own")
     goal = parser.add_mutually_exclusive_group()
@@ -31,7 +34,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     goal.add_argument("--tolerance", type=float, help="bracket the largest loss to this share of it instead, such as 1e-3")
     parser.add_argument("--max-cells", type=int, default=100_000, help="limit of the proof (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, help="limit of the proof")
-    parser.add_argument("--points", type=int, default=20, help="cells of the sampled grid, where there is no proof (default: %(default)s)")
+    parser.add_argument(
+        "--points", type=int, default=20, help="cells of the sampled grid, where there is no proof (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
     parser.set_defaults(run=run)
 

@@ -32,12 +32,16 @@ LIMITS = ("max_rounds", "max_beads", "max_steps", "max_seconds")
 def add(commands: argparse._SubParsersAction) -> None:
     """Register the command."""
     parser = commands.add_parser(
-        "connect", help="join two saved models below a threshold", description="Exit code 0: connected, 1: not connected, 2: bad input."
+        "connect",
+        help="join two saved models below a threshold",
+        description="Exit code 0: connected, 1: not connected, 2: bad input.",
     )
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument("--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path")
+    parser.add_argument(
+        "--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
@@ -123,7 +127,20 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
 
 def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
-    kept = ("task", "threshold", "finder", "seed", "points", "buffers", "prove", "shorten", "device", *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
+    kept = (
+        "task",
+        "threshold",
+        "finder",
+        "seed",
+        "points",
+        "buffers",
+        "prove",
+        "shorten",
+        "device",
+        *FINDER_OPTIONS,
+        *DESCENT_OPTIONS,
+        *LIMITS,
+    )
     return {
         **{name: getattr(options, name) for name in kept},
         "ends": [str(options.start), str(options.end)],
@@ -141,12 +158,12 @@ def _search(
     objective: NetworkObjective,
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
-    began, step = time.monotonic(), None
+    began, known = time.monotonic(), None
     if last is not None:
-        began, step = began - last.seconds, last.step
+        began, known = began - last.seconds, last.step
         problem.tally.restore(last.tally)
     with tqdm(desc=options.finder, unit=" rounds", delay=2) as bar:
-        for step in finder.steps(problem, resume=step):
+        for step in finder.steps(problem, resume=known):
             recorder.record(step, problem.tally, time.monotonic() - began)
             bar.set_postfix_str(
                 f"{step.path.intermediate_beads} beads, largest loss {step.max_loss:.4g}, threshold {problem.threshold:g}",

@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     beads = found.path.beads
     if not -len(beads) <= options.bead < len(beads):
         raise InputError(f"the path has beads 0 to {len(beads) - 1}, got {options.bead}")
-    objective, judge = objectives_of(found)
+    _objective, judge = objectives_of(found)
     state = judge.state(beads[options.bead])
     with torch.no_grad():
         loss = judge(beads[options.bead][None]).item()

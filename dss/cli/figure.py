@@ -21,7 +21,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help=f"the file; its ending says what: {', '.join(IMAGES + OTHERS)}")
     parser.add_argument("--width", type=int, default=900, help="of an image, in pixels (default: %(default)s)")
     parser.add_argument("--height", type=int, default=600, help="of an image, in pixels (default: %(default)s)")
-    parser.add_argument("--cells", type=int, default=COARSE, help="terrain: cells per side, 8, 16, 32, ... (default: %(default)s)")
+    parser.add_argument(
+        "--cells", type=int, default=COARSE, help="terrain: cells per side, 8, 16, 32, ... (default: %(default)s)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.set_defaults(run=run)
 

@@ -21,7 +21,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("points", type=Path, nargs=3, metavar=("A", "B", "C"), help="weights; A to B is the first axis")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     parser.add_argument("--threshold", type=float, help="L0: the boundary of its level set is drawn")
-    parser.add_argument("--cells", type=int, default=32, help="per side of the finest grid: 8, 16, 32, ... (default: %(default)s)")
+    parser.add_argument(
+        "--cells", type=int, default=32, help="per side of the finest grid: 8, 16, 32, ... (default: %(default)s)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the page to write; it is there after the coarsest grid")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.set_defaults(run=run)

@@ -25,8 +25,18 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("shorten", help="pull the path of a run tight inside its level set")
     parser.add_argument("folder", type=FilePath, metavar="RUN", help="a run folder whose path is connected")
     parser.add_argument("--out", type=FilePath, help="the new run folder (default: RUN-short beside it)")
-    parser.add_argument("--starts", type=int, default=1, help="the path itself, the straight line, bent copies; the shortest result is kept")
-    parser.add_argument("--from", type=FilePath, nargs="+", default=[], metavar="RUN", dest="others", help="other runs between the same ends, whose paths are starts too")
+    parser.add_argument(
+        "--starts", type=int, default=1, help="the path itself, the straight line, bent copies; the shortest result is kept"
+    )
+    parser.add_argument(
+        "--from",
+        type=FilePath,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        dest="others",
+        help="other runs between the same ends, whose paths are starts too",
+    )
     parser.add_argument("--prove", choices=PROVE, default="auto", help="as for dss connect (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
     parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")

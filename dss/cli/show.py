@@ -26,7 +26,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("show", help="write the page of a run and open it")
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder, finished or not")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder, replaced)")
-    parser.add_argument("--looks", type=int, help=f"about how many points of the path are evaluated (default: {LOOKS}, or {FEW_LOOKS} where one is expensive)")
+    parser.add_argument(
+        "--looks",
+        type=int,
+        help=f"about how many points of the path are evaluated (default: {LOOKS}, or {FEW_LOOKS} where one is expensive)",
+    )
     parser.add_argument(
         "--terrain", type=int, metavar="CELLS",
         help=f"per side of the plane around the path: 8, 16, 32, ..., 0 for none (default: {COARSE} where it is cheap)",
@@ -40,7 +44,9 @@ def run(options: argparse.Namespace) -> int:
     """Write the page, say where it is, open it."""
     if options.looks is not None and options.looks < 4:
         raise InputError(f"--looks must be at least 4, got {options.looks}")
-    page = write_page(load_run(options.folder), looks=options.looks, terrain=options.terrain, every=options.all_metrics, out=options.out)
+    page = write_page(
+        load_run(options.folder), looks=options.looks, terrain=options.terrain, every=options.all_metrics, out=options.out
+    )
     print(page.resolve().as_uri())
     if not options.no_open:
         webbrowser.open(page.resolve().as_uri())

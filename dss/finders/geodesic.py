@@ -109,9 +109,7 @@ class GeodesicString(Finder):
             return step
         beads, maxima = step.path.beads.clone(), step.maxima.clone()
         generator = problem.generator("geodesic repair", step.round)
-        trained = descend(
-            problem.objective, problem.judge, beads[high], target, options=self.descent, generator=generator
-        )
+        trained = descend(problem.objective, problem.judge, beads[high], target, options=self.descent, generator=generator)
         beads[high], maxima[high - 1], maxima[high] = trained.points, torch.nan, torch.nan
         return replace(step, path=Path(beads), maxima=maxima, steps=step.steps + trained.steps)
 

@@ -48,7 +48,7 @@ class GreedyString(Finder):
             )
         if self.alpha is not None and self.margin is not None:
             raise InputError("a target comes from alpha or from a margin, got both; leave one out")
-        if self.alpha is not None and not 0 < self.alpha <= 1 or self.margin is not None and self.margin < 0:
+        if (self.alpha is not None and not 0 < self.alpha <= 1) or (self.margin is not None and self.margin < 0):
             raise InputError(f"alpha lies in (0, 1] and a margin is not negative, got {self.alpha} and {self.margin}")
 
     def target(self, threshold: float) -> float:
@@ -102,9 +102,7 @@ class GreedyString(Finder):
         segments = torch.nonzero(mask)[:, 0]
         if len(segments):
             threshold = problem.threshold
-            peaks: Peaks = sample_segments(
-                problem.judge, path, segments, points=points, threshold=threshold, refine=points > 2
-            )
+            peaks: Peaks = sample_segments(problem.judge, path, segments, points=points, threshold=threshold, refine=points > 2)
             maxima[segments], places[segments] = peaks.losses, peaks.t
 
     def _within_bead_limit(self, step: Step, chosen: Tensor) -> Tensor:

@@ -256,7 +256,7 @@ def _shortened(problem: Problem, start: Path, options: Shortening, key: tuple, s
             taut = _tight(problem, Taut.of(start, cells=options.cells), options, key, show)
             _note(problem, run, taut, options)
         for _ in range(options.doublings):
-            if len(taut.path) > MOST_BEADS or run.change is not None and run.change < options.tolerance:
+            if len(taut.path) > MOST_BEADS or (run.change is not None and run.change < options.tolerance):
                 break
             segments = torch.arange(len(taut.path) - 1)
             doubled = taut.insert(segments, torch.full((len(segments),), 0.5, dtype=torch.float64), options.cells)
@@ -284,9 +284,7 @@ def _tight(problem: Problem, taut: Taut, options: Shortening, key: tuple, show: 
     """Rounds of `tighten` until every segment passes."""
     for _ in range(options.rounds):
         insert = len(taut.path) <= MOST_BEADS
-        taut = tighten(
-            problem, taut, solver=options.solver, cells=options.cells, points=options.points, insert=insert, key=key
-        )
+        taut = tighten(problem, taut, solver=options.solver, cells=options.cells, points=options.points, insert=insert, key=key)
         show(taut.path)
         if (taut.maxima <= problem.threshold).all():
             break

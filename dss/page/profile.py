@@ -183,9 +183,7 @@ def picture_string(
     return StringPicture((*earlier, last), view.explained, threshold)
 
 
-def picture_strings(
-    paths: Mapping[str, Path], judge: Objective, *, threshold: float, looks: int = LOOKS
-) -> StringPicture:
+def picture_strings(paths: Mapping[str, Path], judge: Objective, *, threshold: float, looks: int = LOOKS) -> StringPicture:
     """See several strings along the three principal axes of all their beads together.
 
     Args:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dss.base.errors import RunError
+from dss.base.iteration import last
 from dss.base.path import Path
 from dss.base.space import ParameterSpace
 from dss.finders.finder import Status, Step
@@ -71,12 +72,10 @@ def load_run(folder: str | FilePath) -> Run:
     summary = read_json(folder / SUMMARY) if (folder / SUMMARY).exists() else None
     if (folder / PATH).exists():
         return Run(folder, question, summary, _stacked(_tensors(folder / PATH), question["parameters"]))
-    last = None
-    for last in snapshots(folder):
-        pass
-    if last is None:
+    recorded = last(snapshots(folder))
+    if recorded is None:
         raise RunError(f"{folder} holds a run that recorded no step yet; resume it with dss connect --resume")
-    return Run(folder, question, summary, last.path)
+    return Run(folder, question, summary, recorded.path)
 
 
 def load_path(file: str | FilePath, space: ParameterSpace) -> Path:
@@ -89,7 +88,9 @@ def load_path(file: str | FilePath, space: ParameterSpace) -> Path:
     shapes = dict(zip(space.names, space.shapes, strict=True))
     wrong = [name for name in shapes if name not in tensors or tuple(tensors[name].shape[1:]) != shapes[name]]
     if wrong or len({len(tensors[name]) for name in shapes}) != 1:
-        raise RunError(f"{file} needs one entry (n_beads, *shape) per parameter of the model; wrong or missing: {', '.join(wrong) or 'unequal bead counts'}")
+        raise RunError(
+            f"{file} needs one entry (n_beads, *shape) per parameter of the model; wrong or missing: {', '.join(wrong) or 'unequal bead counts'}"
+        )
     return _stacked(tensors, list(shapes))
 
 

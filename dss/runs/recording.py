@@ -14,6 +14,7 @@ from torch import Tensor
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_atomically, write_text
+from dss.base.iteration import last
 from dss.base.path import Path
 from dss.base.space import ParameterSpace
 from dss.certificates.certificate import Certificate
@@ -92,10 +93,7 @@ class RunRecorder:
         lines = step_lines(folder)
         # A line that was cut short by the end of the process is written anew.
         write_text(folder / STEPS, "".join(_json_line(line) for line in lines))
-        last = None
-        for last in snapshots(folder):
-            pass
-        return cls(folder, {digest for line in lines for digest in line["beads"]}), last
+        return cls(folder, {digest for line in lines for digest in line["beads"]}), last(snapshots(folder))
 
     def record(self, step: Step, tally: Tally, seconds: float) -> None:
         """Add a step: first its new beads, then its line, so that a line never names a bead that is not there."""

@@ -14,7 +14,7 @@ import heapq
 from collections.abc import Iterator
 from fractions import Fraction
 from functools import cmp_to_key
-from itertools import combinations, count, product
+from itertools import combinations, count, pairwise, product
 from math import gcd, inf, lcm, nextafter
 
 import torch
@@ -122,7 +122,7 @@ def _split(corners: list[Vector]) -> list[list[Vector]]:
 
 def _merged(chain: list[Vector]) -> list[Vector]:
     rays = [_primitive(corner) for corner in chain]
-    return rays[:1] + [b for a, b in zip(rays, rays[1:], strict=False) if a != b]
+    return rays[:1] + [b for a, b in pairwise(rays) if a != b]
 
 
 def _cones(chains: list[list[Vector]]) -> Iterator[list[Vector]]:
@@ -131,7 +131,7 @@ def _cones(chains: list[list[Vector]]) -> Iterator[list[Vector]]:
     Where two edges meet in a corner v, the normals to v alone are left out: a normal to one column on either side
     has v and the two far corners on opposite sides.
     """
-    edges = [edge for chain in chains for edge in (zip(chain, chain[1:], strict=False) if len(chain) > 1 else [(chain[0],) * 2])]
+    edges = [edge for chain in chains for edge in (pairwise(chain) if len(chain) > 1 else [(chain[0],) * 2])]
     for p, q in edges:
         if p != q:
             yield [p, _minus(p), q, _minus(q)]

@@ -92,9 +92,9 @@ def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
     if x.signs is not None and y.signs is not None:
         error = error + function(x.shared, y.shared)
     for drift in _drifts(y):
-        error = error + _total(per_row(lambda row: function(row, drift), x.signs))
+        error = error + _total(per_row(lambda row, drift=drift: function(row, drift), x.signs))
     for drift in _drifts(x):
-        error = error + _total(per_row(lambda row: function(drift, row), y.signs))
+        error = error + _total(per_row(lambda row, drift=drift: function(drift, row), y.signs))
     return error
 
 

@@ -185,9 +185,7 @@ ERF = Curve(
 EXP = Curve(torch.exp, torch.exp, torch.exp)
 LOG = Curve(torch.log, torch.reciprocal, lambda x: -1 / (x * x), positive=True)
 SQRT = Curve(torch.sqrt, lambda x: torch.rsqrt(x) / 2, lambda x: -torch.rsqrt(x) / (4 * x), positive=True)
-RSQRT = Curve(
-    torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True
-)
+RSQRT = Curve(torch.rsqrt, lambda x: -torch.rsqrt(x) / (2 * x), lambda x: torch.rsqrt(x) * 0.75 / (x * x), positive=True)
 INVERSE = Curve(torch.reciprocal, lambda x: -1 / (x * x), lambda x: 2 / (x * x * x), positive=True)
 
 

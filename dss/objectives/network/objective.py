@@ -292,9 +292,7 @@ class _RowLoss(torch.autograd.Function):
 
 def _check_differentiable(losses: Tensor) -> None:
     if not losses.requires_grad:
-        raise InputError(
-            "the loss has no gradient; train with a differentiable objective and give this one as the judge"
-        )
+        raise InputError("the loss has no gradient; train with a differentiable objective and give this one as the judge")
 
 
 def _check_choice(name: str, got: str, choices: tuple[str, ...]) -> None:

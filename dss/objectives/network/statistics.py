@@ -82,9 +82,7 @@ def capture(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, s
     return seen
 
 
-def recalibrated(
-    rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples, chunk: int
-) -> Tensors:
+def recalibrated(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples, chunk: int) -> Tensors:
     """Running statistics of one row of parameters: the chunks' statistics, averaged by chunk size, without gradient."""
     total: Tensors = {}
     with torch.no_grad():

@@ -55,8 +55,16 @@ def strings_compared(picture: StringPicture) -> go.Figure:
         for wall in range(3):
             shadow = points.copy()
             shadow[:, wall] = wall_of(box, wall)
-            traces.append(_space(shadow, mode="lines", line={"color": SHADOW, "width": 2}, name="shadow", hoverinfo="skip", showlegend=False))
-        traces.append(_space(points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=strand.name))
+            traces.append(
+                _space(
+                    shadow, mode="lines", line={"color": SHADOW, "width": 2}, name="shadow", hoverinfo="skip", showlegend=False
+                )
+            )
+        traces.append(
+            _space(
+                points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=strand.name
+            )
+        )
     ends = picture.strands[0].points[[0, -1]].numpy()
     traces.append(_space(ends, mode="text", text=["A", "B"], textfont={"size": 16}, showlegend=False, hoverinfo="skip"))
     figure = go.Figure(traces)

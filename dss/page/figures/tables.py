@@ -16,7 +16,10 @@ def loss_table(profile: PathProfile) -> str:
     beads = torch.zeros(len(profile.arc), dtype=torch.long)
     beads[profile.beads] = 1
     rows = []
-    for line, arc, marks in (("path", profile.arc, beads), ("straight", profile.straight_arc, torch.zeros(len(profile.straight_arc)))):
+    for line, arc, marks in (
+        ("path", profile.arc, beads),
+        ("straight", profile.straight_arc, torch.zeros(len(profile.straight_arc))),
+    ):
         values = torch.stack([getattr(metric, line) for metric in profile.metrics], 1).tolist()
         places = zip(arc.tolist(), marks.tolist(), values, strict=True)
         rows += [(line, place, int(mark), *losses) for place, mark, losses in places]

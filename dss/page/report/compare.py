@@ -14,7 +14,17 @@ from dss.page.report.render import Drawing, Page, render
 from dss.page.report.words import above
 from dss.runs import PROFILE, Run
 
-COLUMNS = ("finder", "connected", "largest loss", "proven bound", "normalized length", "beads", "seconds", "losses read", "gradients read")
+COLUMNS = (
+    "finder",
+    "connected",
+    "largest loss",
+    "proven bound",
+    "normalized length",
+    "beads",
+    "seconds",
+    "losses read",
+    "gradients read",
+)
 
 
 def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *, looks: int = LOOKS) -> FilePath:
@@ -35,7 +45,8 @@ def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *
     remembered, threshold = Remembered(cache, "judged loss", judge), next(iter(runs.values())).question["threshold"]
     try:
         profiles = {
-            name: measure_path(run.path, {"judged loss": remembered}, threshold=threshold, looks=looks) for name, run in runs.items()
+            name: measure_path(run.path, {"judged loss": remembered}, threshold=threshold, looks=looks)
+            for name, run in runs.items()
         }
         paths = {name: run.path for name, run in runs.items()}
         picture = picture_strings(paths, remembered, threshold=threshold, looks=looks)
@@ -53,7 +64,9 @@ def _check(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.summary is None:
             raise InputError(f"the search in {run.folder} has not ended; resume it with dss connect --resume")
-        same = [run.path.beads[i].shape == first.path.beads[i].shape and run.path.beads[i].equal(first.path.beads[i]) for i in (0, -1)]
+        same = [
+            run.path.beads[i].shape == first.path.beads[i].shape and run.path.beads[i].equal(first.path.beads[i]) for i in (0, -1)
+        ]
         if not all(same) or run.question["threshold"] != first.question["threshold"]:
             raise InputError(f"{first.folder} and {run.folder} have other ends or another threshold: they cannot be compared")
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.iteration import last
 from dss.base.path import Path
 from dss.objectives.objective import Objective
 from dss.page.loss_cache import LossCache, Remembered
@@ -65,9 +66,7 @@ def terrain_of(path: Path, judge: Objective, threshold: float, cells: int) -> Te
     except InputError:
         return None
     corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
-    for terrain in survey(judge, corners, names=names, path=path, threshold=threshold, cells=cells):
-        pass
-    return terrain
+    return last(survey(judge, corners, names=names, path=path, threshold=threshold, cells=cells))
 
 
 def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> dict[str, Remembered]:

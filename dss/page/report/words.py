@@ -24,9 +24,7 @@ def verdict(summary: dict | None, threshold: float) -> tuple[str, str]:
             f"Connected, as far as samples show: the largest loss seen on the path is {number(_real(summary['max_loss']))}, "
             f"and the threshold is {level}. This was looked at point by point, not proved."
         )
-    return "failed", (
-        f"Not connected by this search: {summary['reason']}. The path shown is the partial one. {RESTARTS}"
-    )
+    return "failed", (f"Not connected by this search: {summary['reason']}. The path shown is the partial one. {RESTARTS}")
 
 
 def above(value: float, digits: int = 4) -> str:
@@ -45,10 +43,18 @@ def key_figures(summary: dict | None, question: dict) -> list[tuple[str, str, st
     rows = [
         ("threshold L₀", number(question["threshold"]), "the loss that must not be exceeded anywhere on the path"),
         ("largest loss on the path", _loss(s.get("max_loss")), "the largest one that was computed"),
-        ("proven bound", above(s["upper_bound"]) if s.get("upper_bound") is not None else None, "no point of the path has a larger loss"),
+        (
+            "proven bound",
+            above(s["upper_bound"]) if s.get("upper_bound") is not None else None,
+            "no point of the path has a larger loss",
+        ),
         ("straight line", _loss(s.get("linear_barrier")), "the largest loss seen on the straight line between the ends"),
         ("losses of the ends", _pair(s), "A and B"),
-        ("normalized length", _plain(s.get("normalized_length"), 5), "length of the path over the distance of its ends; 1 is straight"),
+        (
+            "normalized length",
+            _plain(s.get("normalized_length"), 5),
+            "length of the path over the distance of its ends; 1 is straight",
+        ),
         ("intermediate beads", _plain(s.get("intermediate_beads")), "corners of the path between its ends"),
         ("search", _work(s), "time, gradient steps of all beads, rounds"),
         ("samples read", _reads(s), "for losses, and for gradients"),

@@ -77,4 +77,8 @@ def _missing(profile: PathProfile) -> list[str]:
 
 def _footer(summary: dict | None) -> str:
     versions = (summary or {}).get("versions", {})
-    return "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()) if versions else "Search not finished."
+    return (
+        "Made with " + ", ".join(f"{name} {version}" for name, version in versions.items())
+        if versions
+        else "Search not finished."
+    )
