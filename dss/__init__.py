@@ -13,7 +13,7 @@ from dss.base.path import Path
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket
+from dss.certificates.proof import bracket, prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
@@ -41,7 +41,8 @@ from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
 from dss.tasks import Task, load_task, train
-from dss.theory import disconnection_threshold
+from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
+from dss.theory import disconnection_threshold, hidden_orientation
 
 __all__ = [
     "Barrier",
@@ -53,6 +54,7 @@ __all__ = [
     "Connection",
     "ConstrainedString",
     "Descent",
+    "DigitsNet",
     "DoubleWell",
     "ElasticBand",
     "EnclosureError",
@@ -65,11 +67,13 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "PaperMNISTNet",
     "ParameterSpace",
     "Path",
     "Peaks",
     "Perplexity",
     "PolygonalChain",
+    "PolynomialNet",
     "Problem",
     "Quadratic",
     "Ring",
@@ -96,10 +100,12 @@ __all__ = [
     "disconnection_threshold",
     "error_rate",
     "figures",
+    "hidden_orientation",
     "keep_freed_memory",
     "load_point",
     "load_run",
     "load_task",
+    "prove",
     "prune",
     "sample_segments",
     "save_state",

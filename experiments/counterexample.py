@@ -14,9 +14,6 @@ from pathlib import Path
 import torch
 
 import dss
-from dss.page.figures import string_in_space
-from dss.page.profile import picture_strings
-from dss.theory import disconnection_threshold, hidden_orientation
 from experiments.results import Record, Results
 from experiments.triangle import DATA, SWAP, X, Y, aligned, objective, perfect, permuted, pinched_path, rescaled, units
 
@@ -109,8 +106,8 @@ def copies() -> dict[str, torch.Tensor]:
 def obstruction() -> Record:
     """The certified bound, and the sides of it on which the two networks are."""
     began, theta = time.monotonic(), perfect()
-    bound = disconnection_threshold(X, Y)
-    sides = [hidden_orientation(X, units(point)[0]) for point in (theta, permuted(theta, SWAP))]
+    bound = dss.disconnection_threshold(X, Y)
+    sides = [dss.hidden_orientation(X, units(point)[0]) for point in (theta, permuted(theta, SWAP))]
     return {
         "bound": bound,
         "bound_over_exact": bound / EXACT,
@@ -154,9 +151,9 @@ def stalled_string(end: torch.Tensor, rounds: int, page: Path) -> list[Record]:
     states = list(KeepGoing(limits=limits, descent=dss.Descent(max_steps=STALL_STEPS)).steps(problem))
     shown = [states[i] for i in (1, len(states) // 2, -1)]
     paths = {f"round {step.round}": step.path for step in shown}
-    picture = picture_strings(paths, problem.judge, threshold=problem.threshold)
+    picture = dss.figures.picture_strings(paths, problem.judge, threshold=problem.threshold)
     page.parent.mkdir(exist_ok=True)
-    string_in_space(picture).write_html(page, include_plotlyjs=True)
+    dss.figures.string_in_space(picture).write_html(page, include_plotlyjs=True)
     return [
         {
             "name": strand.name,

@@ -10,7 +10,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import dss
-from dss.tasks.nets import PaperMNISTNet
 from experiments.image_data import mnist, small_images
 from experiments.networks import Study, main
 
@@ -19,7 +18,7 @@ FASHION_THRESHOLDS = (0.3, 0.25, 0.2, 0.175, 0.15)
 
 STUDY = Study(
     name="mnist",
-    model=PaperMNISTNet,
+    model=dss.PaperMNISTNet,
     loss=cross_entropy,
     judge_loss=dss.error_rate,
     thresholds=THRESHOLDS,

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 import dss
-from dss.finders.descent import OptimizerFactory, descend
 from experiments.measurement import STRINGS, Measurement, pieces
 from experiments.protocol import PaperString
 from experiments.results import Results, work
@@ -62,7 +61,7 @@ class Study:
     judge_loss: Callable[[Tensor, Tensor], Tensor]
     thresholds: tuple[float, ...]
     paper_data: str
-    optimizer: OptimizerFactory
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer]
     batch_size: int
     stand_in_thresholds: tuple[float, ...] | None = None
     clip_norm: float | None = None
@@ -122,7 +121,7 @@ class NetworkMeasurement(Measurement):
         found = {}
         for level in sorted(self.study.thresholds, reverse=True):
             generator = torch.Generator().manual_seed(seed)
-            trained = descend(self.objective, self.judge, points, level, options=self.study.descent, generator=generator)
+            trained = dss.descend(self.objective, self.judge, points, level, options=self.study.descent, generator=generator)
             if not trained.reached.all():
                 break
             points = trained.points

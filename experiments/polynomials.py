@@ -26,7 +26,7 @@ class Study:
     Attributes:
         name: of the experiment and its files.
         function: the target.
-        bias, bounded: of the network, see `dss.tasks.nets.PolynomialNet`.
+        bias, bounded: of the network, see `dss.PolynomialNet`.
         thresholds: L0, mean absolute errors.
         variants: (alpha, multiplier) of the protocol by name; "strict" strings are proved, shortened and proved again.
         variant_thresholds: a variant's own thresholds, where they are not all.

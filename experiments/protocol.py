@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dss import Descent, Finder, InputError, Limits, Path, Problem, Status, Step
-from dss.finders.descent import descend
+from dss import Descent, Finder, InputError, Limits, Path, Problem, Status, Step, descend
 
 POINT_BYTES = 64 * 2**20  # interpolated points held at once
 

@@ -80,3 +80,14 @@ def test_wings_stay_within_reach():
     assert dss.theory.disconnection_threshold is dss.disconnection_threshold
     with pytest.raises(AttributeError, match="no attribute 'thoery'"):
         _ = dss.thoery
+
+
+@pytest.mark.parametrize("folder", ["experiments", "benchmarks"])
+def test_what_stands_outside_uses_public_names_only(folder):
+    wrong = [
+        f"{file.name}:{line} imports {module}"
+        for file in (ROOT.parent / folder).glob("*.py")
+        for module, line in imports(file)
+        if module.split(".")[0] == "dss" and module != "dss"
+    ]
+    assert not wrong, "\n".join(wrong)
