@@ -12,6 +12,7 @@ from dss.cli.judges import task_of
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network.rows import Loss
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Wrapped
 from dss.runs import Run
 from dss.tasks import Task
 
@@ -54,12 +55,12 @@ def is_cheap(run: Run, metric: Objective) -> bool:
     return metric.samples * run.path.beads.shape[1] <= CHEAP
 
 
-class Watched(Objective):
+class Watched(Wrapped):
     """`objective` with a bar that counts the points it evaluates."""
 
     def __init__(self, objective: Objective, bar: tqdm):
-        self.objective, self.bar = objective, bar
-        self.description, self.samples = objective.description, objective.samples
+        super().__init__(objective)
+        self.bar = bar
 
     def __call__(self, points: Tensor) -> Tensor:
         losses = []

@@ -6,13 +6,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dss.base.errors import InputError
+from dss.base.errors import EnclosureError, InputError
 from dss.base.path import Path
 from dss.certificates.sampling import after_insertion, sample_segments
 from dss.finders.descent import Descended, Descent, Projection, descend
 from dss.finders.finder import Finder, Limits, Status, Step
 from dss.finders.greedy import GreedyString
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Wrapped
 from dss.problem import Problem
 
 
@@ -138,21 +139,20 @@ def onto(points: Tensor, middle: Tensor, normal: Tensor) -> Tensor:
     return points - ((points - middle) * normal).sum(1, keepdim=True) * normal
 
 
-class Neighboured(Objective):
+class Neighboured(Wrapped):
     """A loss with the paper's penalties for a bead between neighbours a and b `(p,)` (appendix A)."""
 
     def __init__(self, objective: Objective, a: Tensor, b: Tensor, zeta: float, kappa: float):
-        self.objective, self.a, self.b, self.zeta, self.kappa = objective, a, b, zeta, kappa
-        self.samples, self.batch_samples = objective.samples, objective.batch_samples
+        super().__init__(objective)
+        self.a, self.b, self.zeta, self.kappa = a, b, zeta, kappa
         middle, normal = hyperplanes(a[None], b[None])
         self.middle, self.normal = middle[0], normal[0]
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.objective(points) + self.penalty(points)
 
-    @property
-    def exact_estimate(self) -> bool:
-        return self.objective.exact_estimate
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        raise EnclosureError("the penalties of constrained dynamic string sampling are for training, not for judging")
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator) + self.penalty(points)
