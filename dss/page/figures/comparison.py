@@ -46,12 +46,12 @@ def strings_compared(picture: StringPicture) -> go.Figure:
     """Several strings on common principal axes, one colour each, with shadows.
 
     Args:
-        picture: see `dss.page.profile.picture_strings`; its strands are different paths.
+        picture: see `dss.page.profile.picture_strings`; its strings are different paths.
     """
-    box = box_of(torch.cat([strand.points for strand in picture.strands]))
+    box = box_of(torch.cat([string.points for string in picture.strings]))
     traces = []
-    for i, strand in enumerate(picture.strands):
-        points = strand.points[strand.beads].numpy()
+    for i, string in enumerate(picture.strings):
+        points = string.points[string.beads].numpy()
         for wall in range(3):
             shadow = points.copy()
             shadow[:, wall] = wall_of(box, wall)
@@ -62,10 +62,10 @@ def strings_compared(picture: StringPicture) -> go.Figure:
             )
         traces.append(
             _space(
-                points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=strand.name
+                points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=string.name
             )
         )
-    ends = picture.strands[0].points[[0, -1]].numpy()
+    ends = picture.strings[0].points[[0, -1]].numpy()
     traces.append(_space(ends, mode="text", text=["A", "B"], textfont={"size": 16}, showlegend=False, hoverinfo="skip"))
     figure = go.Figure(traces)
     scene = scene_of(box, picture.explained.tolist())

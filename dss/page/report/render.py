@@ -24,7 +24,7 @@ class Drawing:
         starts_log: whether it is shown so at first.
         moments: `(name, note)` of every frame of the first variant.
         csv: its data.
-        kind: "flat", "space" or "terrain": how tall it is.
+        kind: "flat", "space" or "plane": how tall it is.
     """
 
     name: str
