@@ -132,8 +132,7 @@ def connect(
         InputError: the ends cannot be used, or lie above the threshold.
     """
     began = time.monotonic()
-    finder = finder or GreedyString()
-    finder = finder if limits is None else replace(finder, limits=limits)
+    finder = (finder or GreedyString()).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
     last = finder.run(problem, progress=progress)
     return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress)

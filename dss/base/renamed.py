@@ -3,7 +3,7 @@
 import functools
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable)
 
@@ -24,7 +24,7 @@ def renamed(**names: str) -> Callable[[F], F]:
             kwargs[new] = kwargs.pop(old)
         return kwargs
 
-    def decorate(subject):
+    def decorate(subject: Any) -> Any:
         if isinstance(subject, type):
             plain = subject.__init__
 

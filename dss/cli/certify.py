@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path as FilePath
 
-from dss.base.errors import InputError, RunError
+from dss.base.errors import InputError
 from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.certificates.bracket import Bracket
@@ -71,8 +71,7 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float
     if options.task is not None:
         raise InputError("a run folder knows its own task; leave --task out")
     found = load_run(options.run_or_path)
-    if found.summary is None:
-        raise RunError(f"{options.run_or_path} holds a run that has not ended; finish it with dss connect --resume")
+    _ = found.outcome  # of a run that has ended
     return found.path, objectives_of(found)[1], found.question["threshold"]
 
 

@@ -42,9 +42,9 @@ def run(options: argparse.Namespace) -> int:
         arguments.run(arguments)
         runs[finder] = load_run(folder)
     page = _write(runs, options.out / "compare.html", meter(options))
-    print(_table([row(name, found.summary) for name, found in runs.items()]))
+    print(_table([row(name, found.outcome) for name, found in runs.items()]))
     print(page.resolve().as_uri())
-    return 0 if any(found.summary["connected"] for found in runs.values()) else 1
+    return 0 if any(found.outcome["connected"] for found in runs.values()) else 1
 
 
 def _write(runs: dict, out: Path, progress: ProgressMeter) -> Path:

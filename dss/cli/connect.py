@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -127,8 +127,8 @@ def make_finder(options: argparse.Namespace) -> Finder:
 
 
 def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
-    optimizer = {} if lr is None else {"optimizer": partial(torch.optim.Adam, lr=lr)}
-    return Descent(**optimizer, **({} if bead_steps is None else {"max_steps": bead_steps}))
+    descent = Descent() if lr is None else Descent(optimizer=partial(torch.optim.Adam, lr=lr))
+    return descent if bead_steps is None else replace(descent, max_steps=bead_steps)
 
 
 def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
@@ -164,14 +164,14 @@ def _search(
     objective: NetworkObjective,
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
-    began, step = time.monotonic(), None
-    if last is not None:
-        began, step = began - last.seconds, last.step
+    began, progress = time.monotonic(), meter(options)
+    if last is None:
+        step, steps = finder.begin(problem), finder.steps(problem)
+    else:
+        began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
         problem.tally.restore(last.tally)
-    progress = meter(options)
     with progress.stage(finder.name, "rounds") as shown:
-        for following in finder.steps(problem, resume=step):
-            step = following
+        for step in steps:
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(

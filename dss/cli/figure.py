@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     if ending == ".csv":
         write_text(options.out, table)
     elif ending == ".json":
-        write_text(options.out, figure.to_json())
+        write_text(options.out, figure.to_json() or "")
     elif ending == ".html":
         write_text(options.out, figure.to_html(include_plotlyjs=True))
     else:

@@ -32,15 +32,15 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
     """
     task, buffers = task_of(run), run.question["buffers"]
     training, judge = task.objectives(buffers=buffers)
-    found = {JUDGE: judge}
+    found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
     if task.perplexity:
         found[PERPLEXITY] = Perplexity(judge)
     for name, loss in _extra_losses(task).items():
-        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers).calibrated_by(training)
+        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
         metric.description = f"{task.name}, {name} on the judge's data"
-        found[name] = metric
+        found[name] = metric.calibrated_by(training)
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
 
 

@@ -180,8 +180,10 @@ class _Batch:
 
     def _clip(self, largest: float) -> None:
         for parameter in self.parameters:
-            norms = parameter.grad.norm(dim=-1, keepdim=True)
-            parameter.grad *= (largest / norms.clamp_min(largest)).to(norms)
+            gradient = parameter.grad
+            if gradient is not None:
+                norms = gradient.norm(dim=-1, keepdim=True)
+                gradient *= (largest / norms.clamp_min(largest)).to(norms)
 
     def _keep(self, keep: Tensor) -> None:
         """Drop the other rows, with their gradients and their part of the optimizer's state."""

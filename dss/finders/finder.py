@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import isnan
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -67,6 +67,10 @@ class Finder(ABC):
 
     name: ClassVar[str] = "finder"
     limits: Limits
+
+    def within(self, limits: Limits | None) -> "Finder":
+        """The same finder with other limits; with its own for None."""
+        return self if limits is None else replace(cast(Any, self), limits=limits)
 
     def begin(self, problem: Problem) -> Step:
         """The first step: by default the straight line, not judged yet."""

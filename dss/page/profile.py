@@ -114,7 +114,8 @@ def along(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
 
 
 def _arcs(path: Path, segments: Tensor, t: Tensor) -> Tensor:
-    return torch.lerp(*(path.arc_lengths().cpu()[segments + side] for side in (0, 1)), t)
+    arcs = path.arc_lengths().cpu()
+    return torch.lerp(arcs[segments], arcs[segments + 1], t)
 
 
 def _by_arc(path: Path, bounds: Tensor | None) -> Tensor | None:
@@ -184,7 +185,7 @@ def picture_string(
         for name, note, string in history
     ]
     last = _projected("the path", describe(path), path, judge, view, intervals_for(path, evaluations))
-    return StringPicture((*earlier, last), view.explained, threshold)
+    return StringPicture((*earlier, last), view.shares, threshold)
 
 
 @renamed(looks="evaluations")
@@ -203,7 +204,7 @@ def picture_strings(
     strings = (
         _projected(name, describe(path), path, judge, view, intervals_for(path, evaluations)) for name, path in paths.items()
     )
-    return StringPicture(tuple(strings), view.explained, threshold)
+    return StringPicture(tuple(strings), view.shares, threshold)
 
 
 def describe(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Several paths between the same ends, over one another."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import plotly.graph_objects as go
 import torch
@@ -21,17 +22,16 @@ def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -
         log: a logarithmic axis.
     """
     first = next(iter(profiles.values()))
-    figure = go.Figure(
-        [
-            *_straight(profiles),
-            _line(
-                f"threshold {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
-                {"color": THRESHOLD, "width": 2.5, "dash": "dot"},
-            ),
-            *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
-        ]
-    )  # fmt: skip
-    ticks = log_ticks([value for trace in figure.data for value in trace.y])
+    traces = [
+        *_straight(profiles),
+        _line(
+            f"threshold {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
+            {"color": THRESHOLD, "width": 2.5, "dash": "dot"},
+        ),
+        *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
+    ]  # fmt: skip
+    figure = go.Figure(traces)
+    ticks = log_ticks([value for trace in traces for value in cast(Any, trace).y])
     figure.update_layout(
         layout(
             xaxis=axis("distance along each path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),

@@ -20,7 +20,7 @@ def loss_on_plane(plane: LossPlane) -> go.Figure:
     lowest = plane.losses[plane.losses.isfinite()].min().item()
     colours = LossColours.of(plane.losses.flatten(), lowest if plane.threshold is None else plane.threshold)
     traces = [_ground(plane, colours)]
-    if plane.threshold is not None and _crosses(plane):
+    if _crosses(plane):
         traces.append(_boundary(plane, colours))
     figure = go.Figure([*traces, *_path(plane), _marks(plane)])
     bar = colours.axis(y=-0.2, len=1.0)
@@ -38,7 +38,8 @@ def loss_on_plane(plane: LossPlane) -> go.Figure:
 
 def _crosses(plane: LossPlane) -> bool:
     """Whether the boundary of the level set runs through what is shown."""
-    return bool((plane.losses <= plane.threshold).any() and (plane.losses > plane.threshold).any())
+    level = plane.threshold
+    return level is not None and bool((plane.losses <= level).any() and (plane.losses > level).any())
 
 
 def _ground(plane: LossPlane, colours: LossColours) -> go.Contour:

@@ -97,12 +97,12 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
 
 def _page(runs: Mapping[str, Run], drawings: Sequence[Drawing], data: str, threshold: float) -> Page:
     start, end = (FilePath(file).name for file in next(iter(runs.values())).question.get("ends", ("A", "B")))
-    versions = next(iter(runs.values())).summary.get("versions", {})
+    versions = next(iter(runs.values())).outcome.get("versions", {})
     return Page(
         title=f"{start} → {end}: {len(runs)} finders",
         about=f"Paths between the same two sets of weights, below the loss {number(threshold)}, judged by one certificate: {data}.",
         drawings=drawings,
-        table=(COLUMNS, [row(name, run.summary) for name, run in runs.items()]),
+        table=(COLUMNS, [row(name, run.outcome) for name, run in runs.items()]),
         footer="Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()),
     )
 
