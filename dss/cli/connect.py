@@ -138,7 +138,6 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "threshold",
         "finder",
         "seed",
-        "grid",
         "buffers",
         "prove",
         "shorten",
@@ -149,6 +148,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
         "parameters": list(objective.space.names),
