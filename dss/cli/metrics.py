@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from dss.cli.judges import task_of
 from dss.objectives.judges import Perplexity, error_rate
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
 from dss.runs import Run
 from dss.tasks import Task

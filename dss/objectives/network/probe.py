@@ -1,50 +1,274 @@
-"""Questions asked of a model and its loss once, before anything relies on the answers."""
+"""Questions asked of a model and its loss once, before anything relies on the answers.
 
-from math import isclose
+A path's loss is proved, searched and printed in pieces of the data, in any order of points, many times. That is the number
+the user would compute only if the model and the loss are a fixed function of parameters and data, made of samples that do
+not know of each other. What is not is refused here with its cause, on samples spread over the data, at the model's own
+parameters and at generic ones (`trials`); how a loss adds up is tried on every target (`additive`).
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dss.base.errors import InputError
+from dss.objectives.network.additive import Additivity, tolerance
+from dss.objectives.network.copies import quiet_copy, watched_copy
 from dss.objectives.network.data import Samples
+from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.torch_losses import recognised
+from dss.objectives.network.trials import Outputs, moved, spread, told
+
+STEPS = (1.0, 0.1)
+"""How far generic points lie from the model's own, in parameters' own sizes."""
 
 
-def check_judgeable(rows: RowLosses, parameters: Tensors, samples: Samples) -> None:
-    """Refuse what is not a fixed function of the parameters, averaged over samples; one row of parameters.
+@dataclass(eq=False)
+class Probe:
+    """One model and loss under question.
 
-    Raises:
-        InputError: the loss is not a scalar, is random, or is not a mean over the samples.
+    Attributes:
+        rows: the copy of the model; it learns what the loss adds up to, and whether anything writes in place.
+        model: the caller's, which is not run.
+        loss: as the caller gave it.
+        samples: all the data, as given.
+        own: the model's parameters that move, in the dtype of points.
+        whole: whether the loss is one of all samples at once.
     """
-    few = samples.take(slice(0, 8))
-    with torch.no_grad():
-        first, second = (rows.one(parameters, rows.buffers, few) for _ in range(2))
-    if not isinstance(first, Tensor) or first.ndim or not first.is_floating_point():
-        raise InputError(
-            f"the loss must be a floating-point scalar, the mean over samples; got {_describe(first)}; "
-            "use reduction='mean' or average it"
+
+    rows: RowLosses
+    model: nn.Module
+    loss: Loss
+    samples: Samples
+    own: Tensors
+    whole: bool
+
+    def __post_init__(self):
+        any_ = next(iter(self.own.values()))
+        some = self.samples if self.whole else self.samples.take(spread(self.samples.target))
+        self.few = some.cast(any_.dtype, any_.device)
+        self.known = None if self.whole else recognised(self.loss)
+        self.called: Loss = self.known or self.loss
+
+    def ask(self) -> None:
+        """Ask everything.
+
+        Raises:
+            InputError: the model or the loss fails, is random, remembers, reads other weights than it is given, mixes samples,
+                or does not add up over them.
+        """
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # such as torch's of broadcasting, which is refused or meant
+            self._first()
+            points = [self.own, *self._generic()]
+            outputs = [self._output(self.rows, point) for point in points]
+            for point, found in zip(points, outputs, strict=True):
+                self._check_fixed(point, found)
+            self._check_reads_what_it_is_given()
+            self._check_memory(points, outputs)
+            self._check_hooks(points[-1], outputs[-1])
+            if not self.whole and len(self.few) > 1:
+                self._check_samples(points, outputs)
+
+    def _first(self) -> None:
+        """The first call, from which is learnt how the loss adds up, and whether anything writes in place."""
+        given, constants, data = _cloned(self.own), _cloned(self._constants(self.rows)), self._fresh()
+        watched = [*given.values(), *constants.values(), *data.inputs, data.target]
+        before = [(x._version, x.clone()) for x in watched]
+        with told("the model"):
+            output = self.rows.output(given, constants, data.inputs)
+        with told("the loss"):
+            self.rows.loss = self._read(self.called(output, data.target))
+        with torch.enable_grad(), told("the loss"):
+            leaves = {name: value.clone().requires_grad_() for name, value in self.own.items()}
+            self.rows.can_differentiate = self._judged(self._output(self.rows, leaves)).requires_grad
+        self.rows.writes = any(
+            x._version != version or not _same(x, value) for x, (version, value) in zip(watched, before, strict=True)
         )
-    if not torch.equal(first, second) and not (first.isnan() and second.isnan()):
+
+    def _read(self, found: object) -> SampleLoss:
+        """How the loss adds up over samples."""
+        if self.whole:
+            return read_whole(self.called)
+        if self.known is not None and self.known.reduction != "none":
+            return self.known.as_sums(self.samples)
+        return read_by_result(self.called, found, len(self.few), self._weigh)
+
+    def _weigh(self, samples: Samples) -> float:
+        return self._additivity.weigh(samples)
+
+    def _generic(self) -> Iterator[Tensors]:
+        """Points away from the model's own at which it can be evaluated."""
+        generator = torch.Generator().manual_seed(0)
+        for scale in STEPS:
+            point = moved(self.own, generator, scale)
+            try:
+                value = self._judged(self._output(self.rows, point))
+            except Exception:  # whatever the caller's code raises where it is not defined
+                continue
+            if value.isfinite():
+                yield point
+
+    def _constants(self, rows: RowLosses) -> Tensors:
+        return rows.constants_like(next(iter(self.own.values())))
+
+    def _fresh(self) -> Samples:
+        """The few samples, for once."""
+        return Samples(tuple(x.clone() for x in self.few.inputs), self.few.target.clone())
+
+    def _output(self, rows: RowLosses, point: Tensors, samples: Samples | None = None) -> Any:
+        samples = self._fresh() if samples is None else samples
+        return rows.output(_cloned(point), _cloned(self._constants(rows)), samples.inputs)
+
+    def _judged(self, output: Any) -> Tensor:
+        """The loss of an output for the few samples, of which it may write over a copy."""
+        return self.rows.loss.value(_copy_of(output), self.few.target.clone())
+
+    def _check_fixed(self, point: Tensors, output: Any) -> None:
+        """The same parameters and data must give the same loss twice."""
+        again = self._output(self.rows, point)
+        first, second = self._judged(output).item(), self._judged(again).item()
+        if _alike(output, again) and (first == second or first != first):
+            return
         raise InputError(
-            f"the loss is random: {first.item():.6g} and {second.item():.6g} for the same parameters and data, in eval(); "
+            f"the loss is random: {first:.9g} and {second:.9g} for the same parameters and data, in eval(); "
             "make dropout and noise depend on self.training"
         )
-    _check_mean(rows, parameters, few, first.item())
+
+    def _check_reads_what_it_is_given(self) -> None:
+        """Weights that come from elsewhere would be the same at every point."""
+        moving = self.own.keys()
+        outside = [p for owner in (self.model, self.rows.template) for name, p in owner.named_parameters() if name in moving]
+        given, constants, data = _cloned(self.own), _cloned(self._constants(self.rows)), self._fresh()
+        with torch.enable_grad(), _Reads(outside) as reads:
+            value = self.rows.loss.value(self.rows.output(given, constants, data.inputs), data.target)
+        if reads.found or value.requires_grad:
+            what = "reads the model's own weights" if reads.found else "has a gradient with respect to other tensors"
+            raise InputError(
+                f"the loss {what} beside the parameters it is given, which would be the same at every point of a path; write "
+                "a term of the weights (L2, ...) into the model's output, detach what is constant, or leave it out"
+            )
+
+    def _check_memory(self, points: list[Tensors], outputs: list[Any]) -> None:
+        """Neither order of two points may change what is computed at either, and the point must matter."""
+        if len(points) < 2:
+            return
+        fresh = copy.copy(self.rows)
+        fresh.template = quiet_copy(self.model).requires_grad_(False)
+        pairs = [(self._output(rows, points[i]), outputs[i]) for rows, i in ((fresh, 1), (fresh, 0), (self.rows, 0))]
+        if not all(_close(again, first, self.own) for again, first in pairs):
+            raise InputError(
+                "the model remembers: what it computes at one point depends on which points came before (does it keep a "
+                "tensor computed from its weights?); compute it anew in every forward"
+            )
+        if _moves(outputs[0]) and all(_alike(output, outputs[0]) for output in outputs[1:]):
+            raise InputError(
+                "the model's output stays the same when all its parameters change (does it use a tensor computed from its "
+                "weights before?); compute it anew in every forward"
+            )
+
+    def _check_hooks(self, point: Tensors, output: Any) -> None:
+        """Hooks are left out, so they must not matter."""
+        template = watched_copy(self.model)
+        if template is None:
+            return
+        watched = copy.copy(self.rows)
+        watched.template = template.requires_grad_(False)
+        with told("a forward hook of the model"):
+            found = self._output(watched, point)
+        if not _close(found, output, self.own):
+            raise InputError(
+                "a forward hook changes what the model computes, and hooks of yours are not run; put what it does into forward"
+            )
+
+    def _check_samples(self, points: list[Tensors], outputs: list[Any]) -> None:
+        """Samples must not know of each other, in the model or in the loss."""
+        bank = None
+        for point, output in zip(points, outputs, strict=True):
+            parts = Outputs.of(output, len(self.few))
+            if parts is not None:
+                self._check_model_apart(point, parts)
+                bank = parts if bank is None else bank.joined(parts)
+        self._additivity = Additivity(self.rows.loss, self.called, bank, lambda some: self._output(self.rows, self.own, some))
+        for point in points:
+            self._additivity.check_few(self.few, lambda some, point=point: self._output(self.rows, point, some))
+        self._additivity.check_all(self.samples)
+
+    def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
+        """What the model makes of a sample must not depend on those it is evaluated with."""
+        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.target.device)
+        sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
+        for index in order.split([size for size in sizes if size]):
+            part = self._output(self.rows, point, self.few.take(index))
+            if Outputs.of(part, len(index)) is None or not _close(part, whole.take(index), self.own):
+                raise InputError(
+                    "what the model makes of a sample depends on the samples it is evaluated with (statistics of a batch? "
+                    "samples along another axis than the first?); the loss of a part of the data would be another one. "
+                    "Use stored statistics in eval(), or give whole=True"
+                )
 
 
-def _check_mean(rows: RowLosses, parameters: Tensors, samples: Samples, whole: float) -> None:
-    """The loss of all must be the weighted mean of the losses of the parts, or chunks could not be added up."""
-    if len(samples) < 2:
-        return
-    cut = len(samples) // 2
-    with torch.no_grad():
-        parts = [rows.one(parameters, rows.buffers, samples.take(s)).item() for s in (slice(0, cut), slice(cut, None))]
-    mean = (parts[0] * cut + parts[1] * (len(samples) - cut)) / len(samples)
-    if whole == whole and not isclose(whole, mean, rel_tol=1e-3, abs_tol=1e-5):
-        raise InputError(
-            f"the loss must be a mean over samples (axis 0): {len(samples)} samples together give {whole:.6g}, "
-            f"the mean of two halves is {mean:.6g}; use reduction='mean' without class weights"
-        )
+class _Reads(TorchDispatchMode):
+    """Notices operations on tensors that share memory with some given ones."""
+
+    def __init__(self, tensors: list[Tensor]):
+        super().__init__()
+        self.places = {x.untyped_storage().data_ptr() for x in tensors} - {0}
+        self.found = False
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        leaves = pytree.tree_leaves((args, kwargs or {}))
+        self.found |= any(isinstance(x, Tensor) and x.untyped_storage().data_ptr() in self.places for x in leaves)
+        return func(*args, **(kwargs or {}))
+
+
+def _cloned(tensors: Tensors) -> Tensors:
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def _copy_of(output: Any) -> Any:
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
+
+
+def _moves(output: object) -> bool:
+    """Whether there are real numbers in an output, which are not the same at two points by chance."""
+    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(output))
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Equal bits, NaN equal to NaN."""
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def _compared(one: object, other: object, tensors: Callable[[Tensor, Tensor], bool]) -> bool:
+    """Whether two outputs have the same tensors, as `tensors` compares them, in the same nest."""
+    (ones, nest), (others, twin) = pytree.tree_flatten(one), pytree.tree_flatten(other)
+    pairs = [(a, b) for a, b in zip(ones, others, strict=False) if isinstance(a, Tensor) and isinstance(b, Tensor)]
+    return nest == twin and all(a.shape == b.shape and tensors(a, b) for a, b in pairs)
+
+
+def _alike(one: object, other: object) -> bool:
+    return _compared(one, other, _same)
+
+
+def _close(one: object, other: object, point: Tensors) -> bool:
+    """Equal up to rounding, relative to the largest entry; whole numbers are not compared, for they jump."""
+    share = tolerance(next(iter(point.values())).dtype)
+
+    def near(a: Tensor, b: Tensor) -> bool:
+        if not a.is_floating_point() or _same(a, b):
+            return True
+        size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
+        return torch.allclose(a, b, rtol=0.0, atol=share * size, equal_nan=True)
+
+    return _compared(one, other, near)
 
 
 def bytes_per_sample(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:
@@ -63,10 +287,21 @@ def _saved_bytes(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:
         return tensor
 
     leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    constants = rows.constants_like(next(iter(leaves.values())))
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _loss = rows.one(leaves, rows.buffers, samples)
+        # A loss of the whole data may have none for a part of it.
+        _kept = rows.output(leaves, constants, samples.inputs) if rows.loss.whole else rows.one(leaves, constants, samples)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
-def _describe(value: object) -> str:
-    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+def can_batch(rows: RowLosses, parameters: Tensors, samples: Samples) -> bool:
+    """Whether `vmap` runs and computes what a loop does."""
+    stacked = {name: torch.stack([value, 1.1 * value]) for name, value in parameters.items()}
+    constants = rows.constants_like(next(iter(stacked.values())))
+    try:
+        with torch.no_grad():
+            found, expected = rows.batch(stacked, constants, samples), rows.loop(stacked, constants, samples)
+    except (RuntimeError, ValueError):  # no batching rule, or control flow that depends on values
+        return False
+    share = tolerance(found.dtype)
+    return torch.allclose(found, expected, rtol=share, atol=share * 1e-2, equal_nan=True)
