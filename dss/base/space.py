@@ -163,7 +163,7 @@ class ParameterSpace:
 
     def _check_frozen(self, tensors: Mapping[str, Tensor]) -> None:
         """Constants of a path are the model's: another value would silently be judged as that one."""
-        differing = [name for name, value in self.frozen.items() if name in tensors and not _agree(tensors[name], value)]
+        differing = [name for name, value in self.frozen.items() if name in tensors and not agree(tensors[name], value)]
         if differing:
             raise InputError(
                 f"frozen parameters are constants of a path, and these differ from the model's: {', '.join(differing)}; "
@@ -172,9 +172,9 @@ class ParameterSpace:
             )
 
 
-def _agree(given: Tensor, own: Tensor) -> bool:
+def agree(given: Tensor, own: Tensor) -> bool:
     """Whether two tensors hold the same numbers, but for the dtype that one of them was saved in."""
-    given = given.detach().to(own.device)
+    given, own = given.detach().to(own.device), own.detach()
     return torch.equal(given.to(own.dtype), own) or torch.equal(own.to(given.dtype), given)
 
 

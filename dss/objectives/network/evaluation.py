@@ -1,5 +1,6 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
+from dss.objectives.network.additive import tolerance
 from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
 
@@ -38,6 +40,19 @@ class Evaluation:
         for part in parts:
             found += self._of_rows(parameters, constants, part, training).double() * self.rows.loss.factor(len(part))
         return found / total
+
+    def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
+        """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
+        of the samples that were probed may do so to others. None for losses that jump, which rounding may move by a sample."""
+        parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
+        with torch.no_grad():
+            for part in parts:
+                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
+                watched = [group, *constants.values(), *given.inputs, given.target]
+                before = [x._version for x in watched]
+                found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
+                self.rows.writes |= before != [x._version for x in watched]
+        return found / total if self.rows.can_differentiate else None
 
     def gradient(
         self,
@@ -106,6 +121,22 @@ class RowLoss(torch.autograd.Function):
         if not (cotangent == 1).all():  # the sum of the losses, the usual case, needs no pass over the gradients
             gradients = gradients * cotangent.to(gradients.dtype)[:, None]
         return gradients, None, None
+
+
+def check_same(losses: Tensor, expected: float | None, dtype: torch.dtype) -> None:
+    """The first of the losses must be what other chunks gave, up to rounding.
+
+    Raises:
+        InputError: it is not.
+    """
+    if expected is None or not math.isfinite(expected + losses[0].item()):
+        return
+    found, share = losses[0].item(), tolerance(dtype)
+    if not math.isclose(found, expected, rel_tol=share, abs_tol=share * 1e-2):
+        raise InputError(
+            f"the loss depends on how the data is cut into chunks: {found:.9g} and {expected:.9g} for the same parameters and "
+            "data, although samples spread over it add up; if samples depend on each other, give whole=True"
+        )
 
 
 def _check_differentiable(losses: Tensor) -> None:

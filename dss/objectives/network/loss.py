@@ -110,8 +110,8 @@ def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
 def _mean_of_vector(loss: Loss, output: object, target: Tensor) -> Tensor:
     """The mean of the losses of single samples."""
     losses = loss(output, target)
-    if losses.ndim != 1 or len(losses) != len(target):
-        raise InputError(f"the loss returned {_describe(losses)} for {len(target)} samples; ({len(target)},) is expected")
+    if losses.shape != (len(target),):
+        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {len(target)} samples; ({len(target)},) is expected")
     return losses.mean()
 
 
@@ -120,10 +120,22 @@ def _quotient(loss: Loss, output: object, target: Tensor) -> Tensor:
     found = loss(output, target)
     found = found[0] / found[1] if is_pair(found) else found
     if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
-        raise InputError(
+        raise _refusal(found)(
             f"a loss of the whole data must be one floating-point number, got {_describe(found)}; reduce it to a scalar"
         )
     return found
+
+
+def _refusal(found: object) -> type[InputError]:
+    """What a wrong result is refused as: of bounds, a proof alone is refused."""
+    return EnclosureError if isinstance(found, Enclosure) else InputError
+
+
+def as_number(loss: Loss, output: object, target: Tensor) -> Tensor:
+    """The loss `()` of one batch, as a training script has it: a pair's quotient, a vector's mean."""
+    found = loss(output, target)
+    found = found[0].sum() / weight_of(found) if is_pair(found) else found
+    return found.mean() if found.ndim else found
 
 
 def check_weight(total: float) -> float:

@@ -12,9 +12,8 @@ from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
 from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import probe, statistics
-from dss.objectives.network.additive import tolerance
 from dss.objectives.network.data import Samples, as_samples
-from dss.objectives.network.evaluation import Evaluation, RowLoss, even_chunks
+from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.objective import Objective
@@ -214,16 +213,26 @@ class NetworkObjective(Objective):
         return list(points.split(max(fitting, 2) if together else 1))
 
     def _exact(self, points: Tensor) -> Tensor:
-        expected = self._try_otherwise(points)
+        expected = self._tried_otherwise(points)
         losses = self._losses(points, self._data(points), training=False)
-        _check_same(losses, expected, points.dtype)
+        check_same(losses, expected, points.dtype)
         return losses
 
     def _exact_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        expected = self._try_otherwise(points)
+        expected = self._tried_otherwise(points)
         losses, gradients = self._gradient(points, self._data(points), training=False)
-        _check_same(losses, expected, points.dtype)
+        check_same(losses, expected, points.dtype)
         return losses, gradients
+
+    def _tried_otherwise(self, points: Tensor) -> float | None:
+        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after, and where there is
+        nothing to compare."""
+        if self._tried or self.samples < 2:
+            return None
+        self._tried, group = True, points[:1].detach().clone()
+        chunk = min(self._chunk(group), self.samples)
+        parts = even_chunks(self._data(points), max(1, math.ceil(0.6 * chunk)))
+        return self._evaluation.tried(group, self._point_constants(group, False), parts, self._weight)
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
@@ -275,37 +284,6 @@ class NetworkObjective(Objective):
 
     def _chunk(self, group: Tensor) -> int:
         return max(1, CHUNK_BYTES // (self._bytes * len(group)))
-
-    def _try_otherwise(self, points: Tensor) -> Tensor | None:
-        """Before the first exact evaluation: the loss of its first point `()` in other chunks, on copies that show whether
-        anything is written to. None ever after, and for losses that jump, which a rounding may move by a sample."""
-        if self._tried or self.samples < 2:
-            return None
-        self._tried = True
-        group, rows, data = points[:1].detach().clone(), self._rows, self._data(points)
-        constants, size = self._point_constants(group, False), min(self._chunk(group), self.samples)
-        parameters = {name: value[0] for name, value in self.space.unflatten(group).items()}
-        total, smooth = 0.0, rows.can_differentiate
-        with torch.no_grad():
-            for part in even_chunks(data, max(1, math.ceil(0.6 * size))):
-                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
-                watched = [group, *given.inputs, given.target]
-                before = [x._version for x in watched]
-                total += rows.one(parameters, constants, given).item() * rows.loss.factor(len(part))
-                rows.writes |= before != [x._version for x in watched]
-        return torch.tensor(total / self._weight, dtype=torch.float64) if smooth else None
-
-
-def _check_same(losses: Tensor, expected: Tensor | None, dtype: torch.dtype) -> None:
-    """The first loss must be what other chunks gave, up to rounding."""
-    if expected is None:
-        return
-    found, share = losses[0].item(), tolerance(dtype)
-    if not math.isclose(found, expected.item(), rel_tol=share, abs_tol=share * 1e-2) and math.isfinite(found + expected):
-        raise InputError(
-            f"the loss depends on how the data is cut into chunks: {found:.9g} and {expected.item():.9g} for the same parameters "
-            "and data, although samples spread over it add up; if samples depend on each other, give whole=True"
-        )
 
 
 def _check_batch(batch_size: int | None, whole: bool) -> None:

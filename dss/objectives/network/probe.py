@@ -206,7 +206,8 @@ class Probe:
         order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.target.device)
         sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
         for index in order.split([size for size in sizes if size]):
-            part = self._output(self.rows, point, self.few.take(index))
+            with told("the model, given some of the samples alone,"):
+                part = self._output(self.rows, point, self.few.take(index))
             if Outputs.of(part, len(index)) is None or not _close(part, whole.take(index), self.own):
                 raise InputError(
                     "what the model makes of a sample depends on the samples it is evaluated with (statistics of a batch? "
@@ -295,13 +296,14 @@ def _saved_bytes(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:
 
 
 def can_batch(rows: RowLosses, parameters: Tensors, samples: Samples) -> bool:
-    """Whether `vmap` runs and computes what a loop does."""
+    """Whether `vmap` has a rule for every operation, and computes what a loop does."""
     stacked = {name: torch.stack([value, 1.1 * value]) for name, value in parameters.items()}
     constants = rows.constants_like(next(iter(stacked.values())))
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.filterwarnings("error", "There is a performance drop")  # torch's loop in place of a rule
             found, expected = rows.batch(stacked, constants, samples), rows.loop(stacked, constants, samples)
-    except (RuntimeError, ValueError):  # no batching rule, or control flow that depends on values
+    except (RuntimeError, ValueError, UserWarning):  # no batching rule, or control flow that depends on values
         return False
     share = tolerance(found.dtype)
     return torch.allclose(found, expected, rtol=share, atol=share * 1e-2, equal_nan=True)
