@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dss.base.errors import InputError
 
-
 Selection = str | Callable[[str], bool]
 """Which parameters move: a pattern as for files (`"head.*"`), or a function of the name."""
 
@@ -208,7 +207,8 @@ def _selected(
     if not fitting:
         near = _near(only, names) if isinstance(only, str) else []
         raise InputError(
-            f"only={only!r} fits no parameter; " + (f"near are {', '.join(near)}" if near else f"there are {', '.join(names[:20])}")
+            f"only={only!r} fits no parameter; "
+            + (f"near are {', '.join(near)}" if near else f"there are {', '.join(names[:20])}")
         )
     moving = {name: p for name, p in free.items() if name in fitting}
     if not moving:

@@ -1,5 +1,6 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,7 +19,7 @@ def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Iterator[Samp
     """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""
     count = max(1, min(-(-len(samples) // size), len(samples) // least))
     cuts = [len(samples) * i // count for i in range(count + 1)]
-    return (samples.take(slice(a, b)) for a, b in zip(cuts, cuts[1:]))
+    return (samples.take(slice(a, b)) for a, b in itertools.pairwise(cuts))
 
 
 class Evaluation:
@@ -76,7 +77,7 @@ class Evaluation:
         moving = {name: value.detach().requires_grad_() for name, value in statistic.items()}
         constants = constants | moving
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
-        sums: list[Tensor] | None = None
+        sums: list[Tensor] = []
         with torch.enable_grad():
             for part in parts:
                 factor = self.rows.loss.factor(len(part))
@@ -85,7 +86,7 @@ class Evaluation:
                 found += losses.detach().double() * factor
                 share = losses.sum() * (factor / total)
                 grads = torch.autograd.grad(share, [*leaves.values(), *moving.values()], materialize_grads=True)
-                sums = list(grads) if sums is None else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
+                sums = list(grads) if not sums else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
             if moving:
                 cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
                 rows = {name: leaf[0] for name, leaf in leaves.items()}

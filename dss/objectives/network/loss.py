@@ -17,6 +17,7 @@ piece, if it is said to be one of the `whole` data.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -25,8 +26,9 @@ from dss.base.errors import EnclosureError, InputError
 from dss.enclosure import Enclosure
 from dss.objectives.network.data import Samples
 
-Loss = Callable[..., Tensor | tuple[Tensor, Tensor]]
-"""`loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair (sum, weight)."""
+Loss = Callable[..., Any]
+"""`loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair (sum, weight) of
+tensors."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +81,12 @@ def read_whole(loss: Loss) -> SampleLoss:
     return SampleLoss(partial(_quotient, loss), False, lambda samples: 1.0, whole=True)
 
 
-def is_pair(found: object) -> bool:
+def is_pair(found: object) -> TypeGuard[tuple[Any, Any]]:
     """Whether a loss returned (sum, weight)."""
     return isinstance(found, (tuple, list)) and len(found) == 2
 
 
-def _check_pair(found: tuple, samples: int) -> None:
+def _check_pair(found: tuple[Any, Any], samples: int) -> None:
     total, weight = found
     sizes = ((), (samples,))
     if not isinstance(total, Tensor) or total.shape not in sizes or not total.is_floating_point():
@@ -93,7 +95,7 @@ def _check_pair(found: tuple, samples: int) -> None:
         raise InputError(f"a pair (sum, weight) must end with the sum of weights, a number, got {_describe(weight)}")
 
 
-def weight_of(found: tuple) -> float:
+def weight_of(found: tuple[Any, Any]) -> float:
     """The sum of weights in a pair, in float64."""
     weight = found[1]
     return float(weight.detach().double().sum()) if isinstance(weight, Tensor) else float(weight)
@@ -136,6 +138,12 @@ def as_number(loss: Loss, output: object, target: Tensor) -> Tensor:
     found = loss(output, target)
     found = found[0].sum() / weight_of(found) if is_pair(found) else found
     return found.mean() if found.ndim else found
+
+
+def name_of(loss: Loss) -> str:
+    """What a loss is called."""
+    plain = getattr(loss, "func", loss)
+    return getattr(plain, "__name__", type(plain).__name__)
 
 
 def check_weight(total: float) -> float:

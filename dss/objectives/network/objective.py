@@ -14,7 +14,7 @@ from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import probe, statistics
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
-from dss.objectives.network.loss import Loss, check_weight
+from dss.objectives.network.loss import Loss, check_weight, name_of
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.objective import Objective
 
@@ -87,7 +87,7 @@ class NetworkObjective(Objective):
         self.samples = len(self._samples)
         batch_size = None if whole else batch_size or getattr(data, "batch_size", None)
         self.batch_samples = min(batch_size or self.samples, self.samples)
-        self.description = description or f"{_name(loss)} on {self.samples} samples"
+        self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
         self._suited: dict[str, bool] | None = None  # not asked yet
         self._ask(model, loss, whole)
@@ -290,13 +290,9 @@ def _check_batch(batch_size: int | None, whole: bool) -> None:
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if batch_size is not None and whole:
-        raise InputError(f"a loss of the whole data has no minibatches, got batch_size={batch_size} with whole=True; leave it out")
-
-
-def _name(loss: Loss) -> str:
-    """What a loss is called."""
-    plain = getattr(loss, "func", loss)
-    return getattr(plain, "__name__", type(plain).__name__)
+        raise InputError(
+            f"a loss of the whole data has no minibatches, got batch_size={batch_size} with whole=True; leave it out"
+        )
 
 
 def _check_choice(name: str, got: str, choices: tuple[str, ...]) -> None:

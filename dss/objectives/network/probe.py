@@ -8,7 +8,7 @@ parameters and at generic ones (`trials`); how a loss adds up is tried on every 
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dss.base.errors import InputError
-from dss.objectives.network.additive import Additivity, tolerance
+from dss.objectives.network.additive import Additivity, AllTargets, tolerance
 from dss.objectives.network.copies import quiet_copy, watched_copy
 from dss.objectives.network.data import Samples
-from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole
+from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.torch_losses import recognised
-from dss.objectives.network.trials import Outputs, moved, spread, told
+from dss.objectives.network.trials import Outputs, alike, cloned, close, copy_of, has_reals, moved, same, spread, told
 
 STEPS = (1.0, 0.1)
 """How far generic points lie from the model's own, in parameters' own sizes."""
@@ -51,9 +51,10 @@ class Probe:
     whole: bool
 
     def __post_init__(self):
-        any_ = next(iter(self.own.values()))
+        one = next(iter(self.own.values()))
         some = self.samples if self.whole else self.samples.take(spread(self.samples.target))
-        self.few = some.cast(any_.dtype, any_.device)
+        self.few, self.dtype = some.cast(one.dtype, one.device), one.dtype
+        self.room, self.targets = tolerance(one.dtype), None
         self.known = None if self.whole else recognised(self.loss)
         self.called: Loss = self.known or self.loss
 
@@ -79,7 +80,7 @@ class Probe:
 
     def _first(self) -> None:
         """The first call, from which is learnt how the loss adds up, and whether anything writes in place."""
-        given, constants, data = _cloned(self.own), _cloned(self._constants(self.rows)), self._fresh()
+        given, constants, data = cloned(self.own), cloned(self._constants(self.rows)), self._fresh()
         watched = [*given.values(), *constants.values(), *data.inputs, data.target]
         before = [(x._version, x.clone()) for x in watched]
         with told("the model"):
@@ -90,7 +91,7 @@ class Probe:
             leaves = {name: value.clone().requires_grad_() for name, value in self.own.items()}
             self.rows.can_differentiate = self._judged(self._output(self.rows, leaves)).requires_grad
         self.rows.writes = any(
-            x._version != version or not _same(x, value) for x, (version, value) in zip(watched, before, strict=True)
+            x._version != version or not same(x, value) for x, (version, value) in zip(watched, before, strict=True)
         )
 
     def _read(self, found: object) -> SampleLoss:
@@ -102,7 +103,12 @@ class Probe:
         return read_by_result(self.called, found, len(self.few), self._weigh)
 
     def _weigh(self, samples: Samples) -> float:
-        return self._additivity.weigh(samples)
+        """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
+        if self.targets is not None:
+            return self.targets.weigh(samples)
+        parts = (part.cast(self.dtype, self.few.target.device) for part in samples.chunks(256))
+        with torch.no_grad():
+            return sum(weight_of(self.called(self._output(self.rows, self.own, part), part.target)) for part in parts)
 
     def _generic(self) -> Iterator[Tensors]:
         """Points away from the model's own at which it can be evaluated."""
@@ -125,17 +131,17 @@ class Probe:
 
     def _output(self, rows: RowLosses, point: Tensors, samples: Samples | None = None) -> Any:
         samples = self._fresh() if samples is None else samples
-        return rows.output(_cloned(point), _cloned(self._constants(rows)), samples.inputs)
+        return rows.output(cloned(point), cloned(self._constants(rows)), samples.inputs)
 
     def _judged(self, output: Any) -> Tensor:
         """The loss of an output for the few samples, of which it may write over a copy."""
-        return self.rows.loss.value(_copy_of(output), self.few.target.clone())
+        return self.rows.loss.value(copy_of(output), self.few.target.clone())
 
     def _check_fixed(self, point: Tensors, output: Any) -> None:
         """The same parameters and data must give the same loss twice."""
         again = self._output(self.rows, point)
         first, second = self._judged(output).item(), self._judged(again).item()
-        if _alike(output, again) and (first == second or first != first):
+        if alike(output, again) and (first == second or first != first):
             return
         raise InputError(
             f"the loss is random: {first:.9g} and {second:.9g} for the same parameters and data, in eval(); "
@@ -146,7 +152,7 @@ class Probe:
         """Weights that come from elsewhere would be the same at every point."""
         moving = self.own.keys()
         outside = [p for owner in (self.model, self.rows.template) for name, p in owner.named_parameters() if name in moving]
-        given, constants, data = _cloned(self.own), _cloned(self._constants(self.rows)), self._fresh()
+        given, constants, data = cloned(self.own), cloned(self._constants(self.rows)), self._fresh()
         with torch.enable_grad(), _Reads(outside) as reads:
             value = self.rows.loss.value(self.rows.output(given, constants, data.inputs), data.target)
         if reads.found or value.requires_grad:
@@ -163,12 +169,12 @@ class Probe:
         fresh = copy.copy(self.rows)
         fresh.template = quiet_copy(self.model).requires_grad_(False)
         pairs = [(self._output(rows, points[i]), outputs[i]) for rows, i in ((fresh, 1), (fresh, 0), (self.rows, 0))]
-        if not all(_close(again, first, self.own) for again, first in pairs):
+        if not all(close(again, first, self.room) for again, first in pairs):
             raise InputError(
                 "the model remembers: what it computes at one point depends on which points came before (does it keep a "
                 "tensor computed from its weights?); compute it anew in every forward"
             )
-        if _moves(outputs[0]) and all(_alike(output, outputs[0]) for output in outputs[1:]):
+        if has_reals(outputs[0]) and all(alike(output, outputs[0]) for output in outputs[1:]):
             raise InputError(
                 "the model's output stays the same when all its parameters change (does it use a tensor computed from its "
                 "weights before?); compute it anew in every forward"
@@ -183,7 +189,7 @@ class Probe:
         watched.template = template.requires_grad_(False)
         with told("a forward hook of the model"):
             found = self._output(watched, point)
-        if not _close(found, output, self.own):
+        if not close(found, output, self.room):
             raise InputError(
                 "a forward hook changes what the model computes, and hooks of yours are not run; put what it does into forward"
             )
@@ -196,10 +202,12 @@ class Probe:
             if parts is not None:
                 self._check_model_apart(point, parts)
                 bank = parts if bank is None else bank.joined(parts)
-        self._additivity = Additivity(self.rows.loss, self.called, bank, lambda some: self._output(self.rows, self.own, some))
+        adding = Additivity(self.rows.loss, self.called)
         for point in points:
-            self._additivity.check_few(self.few, lambda some, point=point: self._output(self.rows, point, some))
-        self._additivity.check_all(self.samples)
+            adding.check(self.few, lambda some, point=point: self._output(self.rows, point, some))
+        if bank is not None and not self.rows.loss.known:
+            self.targets = AllTargets(adding, bank)
+            self.targets.check(self.samples)
 
     def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
         """What the model makes of a sample must not depend on those it is evaluated with."""
@@ -208,7 +216,7 @@ class Probe:
         for index in order.split([size for size in sizes if size]):
             with told("the model, given some of the samples alone,"):
                 part = self._output(self.rows, point, self.few.take(index))
-            if Outputs.of(part, len(index)) is None or not _close(part, whole.take(index), self.own):
+            if Outputs.of(part, len(index)) is None or not close(part, whole.take(index), self.room):
                 raise InputError(
                     "what the model makes of a sample depends on the samples it is evaluated with (statistics of a batch? "
                     "samples along another axis than the first?); the loss of a part of the data would be another one. "
@@ -219,7 +227,7 @@ class Probe:
 class _Reads(TorchDispatchMode):
     """Notices operations on tensors that share memory with some given ones."""
 
-    def __init__(self, tensors: list[Tensor]):
+    def __init__(self, tensors: Sequence[Tensor]):
         super().__init__()
         self.places = {x.untyped_storage().data_ptr() for x in tensors} - {0}
         self.found = False
@@ -228,48 +236,6 @@ class _Reads(TorchDispatchMode):
         leaves = pytree.tree_leaves((args, kwargs or {}))
         self.found |= any(isinstance(x, Tensor) and x.untyped_storage().data_ptr() in self.places for x in leaves)
         return func(*args, **(kwargs or {}))
-
-
-def _cloned(tensors: Tensors) -> Tensors:
-    return {name: value.clone() for name, value in tensors.items()}
-
-
-def _copy_of(output: Any) -> Any:
-    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
-
-
-def _moves(output: object) -> bool:
-    """Whether there are real numbers in an output, which are not the same at two points by chance."""
-    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(output))
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    """Equal bits, NaN equal to NaN."""
-    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
-
-
-def _compared(one: object, other: object, tensors: Callable[[Tensor, Tensor], bool]) -> bool:
-    """Whether two outputs have the same tensors, as `tensors` compares them, in the same nest."""
-    (ones, nest), (others, twin) = pytree.tree_flatten(one), pytree.tree_flatten(other)
-    pairs = [(a, b) for a, b in zip(ones, others, strict=False) if isinstance(a, Tensor) and isinstance(b, Tensor)]
-    return nest == twin and all(a.shape == b.shape and tensors(a, b) for a, b in pairs)
-
-
-def _alike(one: object, other: object) -> bool:
-    return _compared(one, other, _same)
-
-
-def _close(one: object, other: object, point: Tensors) -> bool:
-    """Equal up to rounding, relative to the largest entry; whole numbers are not compared, for they jump."""
-    share = tolerance(next(iter(point.values())).dtype)
-
-    def near(a: Tensor, b: Tensor) -> bool:
-        if not a.is_floating_point() or _same(a, b):
-            return True
-        size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
-        return torch.allclose(a, b, rtol=0.0, atol=share * size, equal_nan=True)
-
-    return _compared(one, other, near)
 
 
 def bytes_per_sample(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:

@@ -12,7 +12,7 @@ from dss.base.errors import InputError
 from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
 
-Norms = dict[str, nn.Module]
+Norms = dict[str, _BatchNorm]
 KINDS = ("running_mean", "running_var", "num_batches_tracked")
 """Buffers in which a BatchNorm layer keeps its statistics."""
 
@@ -23,11 +23,12 @@ def tracked_norms(model: nn.Module) -> Norms:
     Only those that do what torch's own do: a subclass with a forward of its own, or one that stays in eval however it is
     told (a frozen BatchNorm), keeps the statistics that it has.
     """
-    return {name: m for name, m in model.named_modules() if _is_plain(m) and m.running_mean is not None}
+    layers = ((name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm) and _is_plain(m))
+    return {name: m for name, m in layers if m.running_mean is not None}
 
 
-def _is_plain(module: nn.Module) -> bool:
-    if not isinstance(module, _BatchNorm) or {"forward", "train", "eval"} & vars(module).keys():
+def _is_plain(module: _BatchNorm) -> bool:
+    if {"forward", "train", "eval"} & vars(module).keys():
         return False
     kind = type(module)
     return kind.forward in (_BatchNorm.forward, SyncBatchNorm.forward) and kind.train is nn.Module.train
@@ -42,14 +43,17 @@ def is_of(norms: Norms, buffer: str) -> bool:
 def make_differentiable(norms: Norms) -> None:
     """Let gradients flow into the running statistics, which torch's own kernel refuses."""
     for norm in norms.values():
-        norm.forward = partial(_normalise, norm, norm.forward)
+        object.__setattr__(norm, "forward", partial(_normalise, norm, norm.forward))
 
 
-def _normalise(norm: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if norm.training or not norm.running_mean.requires_grad:
+def _normalise(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    mean, var = norm.running_mean, norm.running_var
+    if norm.training or mean is None or var is None or not mean.requires_grad:
         return forward(x)
-    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
-    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
+    scale = (var + norm.eps).rsqrt()
+    scale = scale * norm.weight if norm.affine else scale
+    shift = -mean * scale
+    shift = norm.bias + shift if norm.affine else shift
     along = (1, -1) + (1,) * (x.ndim - 2)
     return x * scale.view(along) + shift.view(along)
 
@@ -123,9 +127,7 @@ def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: list
     return total
 
 
-def pull_back(
-    rows: RowLosses, norms: Norms, parts: list[Samples], parameters: Tensors, cotangents: Tensors
-) -> list[Tensor]:
+def pull_back(rows: RowLosses, norms: Norms, parts: list[Samples], parameters: Tensors, cotangents: Tensors) -> list[Tensor]:
     """Gradient with respect to `parameters` through `recalibrated`, chunk by chunk so that one chunk is in memory."""
     leaves, count = list(parameters.values()), sum(map(len, parts))
     total = [torch.zeros_like(leaf) for leaf in leaves]

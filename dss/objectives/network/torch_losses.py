@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from inspect import signature
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -55,7 +56,7 @@ class TorchLoss:
     """
 
     name: str
-    options: dict[str, object]
+    options: dict[str, Any]
     reduction: str = "mean"
 
     def __call__(self, output: Tensor, target: Tensor) -> Tensor:
@@ -82,7 +83,7 @@ class TorchLoss:
 
     @property
     def _ignored(self) -> int:
-        return self.options.get("ignore_index", -100)  # pyright: ignore[reportReturnType]
+        return self.options.get("ignore_index", -100)
 
     def _is_uneven(self, target: Tensor) -> bool:
         """Whether samples weigh differently."""
@@ -93,7 +94,7 @@ class TorchLoss:
         labels, weight = target[target != self._ignored], self.options.get("weight")
         if not isinstance(weight, Tensor):
             return float(labels.numel())
-        if labels.numel() and not (0 <= int(labels.min()) and int(labels.max()) < len(weight)):
+        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < len(weight)):
             raise InputError(
                 f"class labels must lie between 0 and {len(weight) - 1}, for which there are weights; "
                 f"got {int(labels.min())} to {int(labels.max())}"
@@ -153,7 +154,7 @@ def _defaults(name: str) -> dict[str, object]:
     return {key: p.default for key, p in list(signature(getattr(F, name)).parameters.items())[2:]}
 
 
-def _with_options(name: str, options: dict[str, object]) -> TorchLoss | None:
+def _with_options(name: str, options: dict[str, Any]) -> TorchLoss | None:
     """Options in their modern spelling, those left at their defaults dropped."""
     defaults, options = _defaults(name), dict(options)
     if not options.keys() <= defaults.keys():

@@ -1,7 +1,7 @@
 """What a probe tries a model and its loss on: samples from all over the data, points away from the given one, and outputs
 for every target."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -118,3 +118,47 @@ def told(whose: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise InputError(f"{whose} fails on the data: {type(error).__name__}: {error}") from error
+
+
+def cloned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that may be written over."""
+    return {name: value.clone() for name, value in tensors.items()}
+
+
+def copy_of(output: Any) -> Any:
+    """An output that may be written over."""
+    return pytree.tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
+
+
+def has_reals(output: object) -> bool:
+    """Whether there are real numbers in an output, which are not the same at two points by chance."""
+    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in pytree.tree_leaves(output))
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Equal bits, NaN equal to NaN."""
+    return one.shape == other.shape and bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+def _compared(one: object, other: object, tensors: Callable[[Tensor, Tensor], bool]) -> bool:
+    """Whether two outputs have the same tensors, as `tensors` compares them, in the same nest."""
+    (ones, nest), (others, twin) = pytree.tree_flatten(one), pytree.tree_flatten(other)
+    pairs = [(a, b) for a, b in zip(ones, others, strict=False) if isinstance(a, Tensor) and isinstance(b, Tensor)]
+    return nest == twin and all(a.shape == b.shape and tensors(a, b) for a, b in pairs)
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two outputs are equal to the last bit."""
+    return _compared(one, other, same)
+
+
+def close(one: object, other: object, share: float) -> bool:
+    """Equal up to a share of the largest entry; whole numbers are not compared, for they jump."""
+
+    def near(a: Tensor, b: Tensor) -> bool:
+        if not a.is_floating_point() or same(a, b):
+            return True
+        size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
+        return torch.allclose(a, b, rtol=0.0, atol=share * size, equal_nan=True)
+
+    return _compared(one, other, near)
