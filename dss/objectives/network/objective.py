@@ -133,7 +133,7 @@ class NetworkObjective(Objective):
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        samples = self._data(points)
+        samples = self._cast(self._samples, points)
         if self.batch_samples < self.samples:
             index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
             samples = samples.take(index.to(points.device))
@@ -171,7 +171,9 @@ class NetworkObjective(Objective):
         each = len(starts) * bytes_per_cell(self._bytes, parameters=0)
         # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
         size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
-        data, loss = self._data(starts), rows.loss
+        data, loss = self._cast(self._samples, starts), rows.loss
+        if rows.writes:
+            data, constants = data.take(torch.arange(self.samples)), {name: value.clone() for name, value in constants.items()}
         if self._suited is None:
             point = {name: value[0] for name, value in start.items()}
             tensors = point | constants
@@ -186,7 +188,7 @@ class NetworkObjective(Objective):
         dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
         parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
         probe.Probe(rows, model, loss, self._samples, parameters, whole).ask()
-        few = self._samples.take(slice(0, 8)).cast(dtype, self.space.device)
+        few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         self._bytes = probe.bytes_per_sample(rows, parameters, few)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         if self._choice == "loop" or self._norms or not rows.can_batch:
@@ -195,9 +197,6 @@ class NetworkObjective(Objective):
             rows.can_batch = probe.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
-
-    def _data(self, points: Tensor) -> Samples:
-        return self._cast(self._samples, points)
 
     def _cast(self, samples: Samples, points: Tensor) -> Samples:
         """The samples in the dtype and on the device of the points; made once."""
@@ -214,13 +213,13 @@ class NetworkObjective(Objective):
 
     def _exact(self, points: Tensor) -> Tensor:
         expected = self._tried_otherwise(points)
-        losses = self._losses(points, self._data(points), training=False)
+        losses = self._losses(points, self._cast(self._samples, points), training=False)
         check_same(losses, expected, points.dtype)
         return losses
 
     def _exact_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
         expected = self._tried_otherwise(points)
-        losses, gradients = self._gradient(points, self._data(points), training=False)
+        losses, gradients = self._gradient(points, self._cast(self._samples, points), training=False)
         check_same(losses, expected, points.dtype)
         return losses, gradients
 
@@ -229,10 +228,11 @@ class NetworkObjective(Objective):
         nothing to compare."""
         if self._tried or self.samples < 2:
             return None
-        self._tried, group = True, points[:1].detach().clone()
-        chunk = min(self._chunk(group), self.samples)
-        parts = even_chunks(self._data(points), max(1, math.ceil(0.6 * chunk)))
-        return self._evaluation.tried(group, self._point_constants(group, False), parts, self._weight)
+        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
+        writes, self._rows.writes = self._rows.writes, True  # perhaps; the trial itself will tell
+        constants, self._rows.writes = self._point_constants(group, False), writes
+        parts = even_chunks(self._cast(self._samples, points), max(1, math.ceil(0.6 * chunk)))
+        return self._evaluation.tried(group, constants, parts, self._weight)
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""

@@ -9,6 +9,7 @@ parameters and at generic ones (`trials`); how a loss adds up is tried on every 
 import copy
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -153,9 +154,12 @@ class Probe:
         moving = self.own.keys()
         outside = [p for owner in (self.model, self.rows.template) for name, p in owner.named_parameters() if name in moving]
         given, constants, data = cloned(self.own), cloned(self._constants(self.rows)), self._fresh()
-        with torch.enable_grad(), _Reads(outside) as reads:
-            value = self.rows.loss.value(self.rows.output(given, constants, data.inputs), data.target)
-        if reads.found or value.requires_grad:
+        with torch.enable_grad():
+            values = [self._judged(self._output(self.rows, self.own)) for _ in range(2)]
+            with _Reads(outside) as reads, suppress(Exception):  # what is compiled may refuse to be watched
+                self.rows.loss.value(self.rows.output(given, constants, data.inputs), data.target)
+        # A leaf that is the same tensor in two passes was there before them: it is nothing that forward made for itself.
+        if reads.found or _leaves(values[0]) & _leaves(values[1]):
             what = "reads the model's own weights" if reads.found else "has a gradient with respect to other tensors"
             raise InputError(
                 f"the loss {what} beside the parameters it is given, which would be the same at every point of a path; write "
@@ -236,6 +240,21 @@ class _Reads(TorchDispatchMode):
         leaves = pytree.tree_leaves((args, kwargs or {}))
         self.found |= any(isinstance(x, Tensor) and x.untyped_storage().data_ptr() in self.places for x in leaves)
         return func(*args, **(kwargs or {}))
+
+
+def _leaves(value: Tensor) -> set[int]:
+    """The tensors with respect to which a value has a gradient, by identity."""
+    if value.grad_fn is None:
+        return {id(value)} if value.requires_grad else set()
+    found, waiting, seen = set(), [value.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        leaf = getattr(node, "variable", None)
+        if leaf is not None:
+            found.add(id(leaf))
+        waiting += [child for child, _ in node.next_functions if child is not None and child not in seen]
+        seen.update(waiting)
+    return found
 
 
 def bytes_per_sample(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:

@@ -46,16 +46,16 @@ def make_differentiable(norms: Norms) -> None:
         object.__setattr__(norm, "forward", partial(_normalise, norm, norm.forward))
 
 
-def _normalise(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _normalise(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
     mean, var = norm.running_mean, norm.running_var
     if norm.training or mean is None or var is None or not mean.requires_grad:
-        return forward(x)
+        return forward(input)
     scale = (var + norm.eps).rsqrt()
-    scale = scale * norm.weight if norm.affine else scale
+    scale = scale if norm.weight is None else scale * norm.weight
     shift = -mean * scale
-    shift = norm.bias + shift if norm.affine else shift
-    along = (1, -1) + (1,) * (x.ndim - 2)
-    return x * scale.view(along) + shift.view(along)
+    shift = shift if norm.bias is None else norm.bias + shift
+    along = (1, -1) + (1,) * (input.ndim - 2)
+    return input * scale.view(along) + shift.view(along)
 
 
 @contextmanager
@@ -132,7 +132,10 @@ def pull_back(rows: RowLosses, norms: Norms, parts: list[Samples], parameters: T
     leaves, count = list(parameters.values()), sum(map(len, parts))
     total = [torch.zeros_like(leaf) for leaf in leaves]
     for part in parts:
-        seen = capture(rows, norms, parameters, part)
+        # Statistics of the data itself, before any parameter, have no gradient.
+        seen = {name: value for name, value in capture(rows, norms, parameters, part).items() if value.requires_grad}
+        if not seen:
+            continue
         scaled = [cotangents[name] * (len(part) / count) for name in seen]
         found = torch.autograd.grad(list(seen.values()), leaves, scaled, allow_unused=True)
         for sum_, gradient in zip(total, found, strict=True):

@@ -94,11 +94,6 @@ class TorchLoss:
         labels, weight = target[target != self._ignored], self.options.get("weight")
         if not isinstance(weight, Tensor):
             return float(labels.numel())
-        if labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < len(weight)):
-            raise InputError(
-                f"class labels must lie between 0 and {len(weight) - 1}, for which there are weights; "
-                f"got {int(labels.min())} to {int(labels.max())}"
-            )
         return float(weight.detach().to(labels.device, torch.float64)[labels].sum())
 
     def _check_shapes(self, output: Tensor, target: Tensor) -> None:

@@ -154,11 +154,12 @@ def alike(one: object, other: object) -> bool:
 
 def close(one: object, other: object, share: float) -> bool:
     """Equal up to a share of the largest entry; whole numbers are not compared, for they jump."""
+    coarse = {torch.bfloat16: 0.06, torch.float16: 0.01}
 
     def near(a: Tensor, b: Tensor) -> bool:
         if not a.is_floating_point() or same(a, b):
             return True
         size = b[b.isfinite()].abs().max().item() if b.isfinite().any() else 0.0
-        return torch.allclose(a, b, rtol=0.0, atol=share * size, equal_nan=True)
+        return torch.allclose(a, b, rtol=0.0, atol=max(share, coarse.get(a.dtype, 0.0)) * size, equal_nan=True)
 
     return _compared(one, other, near)
