@@ -103,6 +103,40 @@ def kept_before():
     return model
 
 
+class PartlyKept(Kept):
+    """Keeps the product of one of two layers."""
+
+    def __init__(self, detach=False):
+        super().__init__(detach)
+        self.head = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.head(super().forward(x))
+
+
+def partly_kept_before(detach):
+    model = PartlyKept(detach)
+    model(X)
+    return model
+
+
+class Merging(nn.Module):
+    """Adds its low-rank part to its weight in eval, as adapters do."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.low, self.merged = nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3, 6)), False
+
+    def train(self, mode=True):
+        if self.merged == mode:
+            self.weight.data += -self.low if mode else self.low
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, x):
+        return F.linear(x, self.weight if self.merged else self.weight + self.low)
+
+
 class Gated(nn.Module):
     """Adds the mean over the batch, times a gate that is zero at first."""
 
@@ -170,6 +204,10 @@ def halved_by_hook_in_place():
         (Kept, "remembers"),
         (lambda: Kept(detach=True), "remembers"),
         (kept_before, "stays the same"),
+        (PartlyKept, "remembers"),
+        (lambda: partly_kept_before(True), "layer.weight does nothing.*kept"),
+        (lambda: partly_kept_before(False), "layer.weight does nothing.*kept"),
+        (Merging, "low does nothing.*train"),
         (Gated, "evaluated with"),
         (lambda: Gated(0.5), "evaluated with"),
         (Centring, "evaluated with"),
@@ -315,6 +353,24 @@ def _fresh(model, objective, point, x):
     values = {name: value.clone() for name, value in objective.space.unflatten(point).items()}
     with torch.no_grad():
         return functional_call(copy.deepcopy(model).eval(), values | buffers, (x.clone(),))
+
+
+class Pooled(nn.Module):
+    """Has a layer that its output does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.pooler, self.scale = nn.Linear(6, 3), nn.Linear(3, 3), 2.0
+
+    def forward(self, x):
+        return self.layer(x) * self.scale
+
+
+def test_parameters_that_are_not_used_are_no_reason_to_refuse_a_model():
+    objective = dss.NetworkObjective(Pooled(), F.cross_entropy, (X, CLASSES))
+    points = torch.randn(2, objective.space.size, requires_grad=True)
+    (gradient,) = torch.autograd.grad(objective(points).sum(), points)
+    assert not objective.space.unflatten(gradient)["pooler.weight"].any()
 
 
 class Watcher:

@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
 from dss.enclosure import bytes_per_cell, enclose, suited
-from dss.objectives.network import probe, statistics
+from dss.objectives.network import capacity, statistics
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
+from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.trials import cloned
 from dss.objectives.objective import Objective
 
 # Activations of one chunk stay below this, whatever the data's size.
@@ -160,8 +162,8 @@ class NetworkObjective(Objective):
                 "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        fitting = CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size)
-        cells = (x.split(max(1, fitting)) for x in (starts, ends, lower, upper))
+        fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
+        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
         return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
 
     def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
@@ -173,10 +175,9 @@ class NetworkObjective(Objective):
         size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
         data, loss = self._cast(self._samples, starts), rows.loss
         if rows.writes:
-            data, constants = data.take(torch.arange(self.samples)), {name: value.clone() for name, value in constants.items()}
+            data, constants = data.take(torch.arange(self.samples)), cloned(constants)
         if self._suited is None:
-            point = {name: value[0] for name, value in start.items()}
-            tensors = point | constants
+            tensors = {name: value[0] for name, value in start.items()} | constants
             self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
         return enclose(
             rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
@@ -187,14 +188,14 @@ class NetworkObjective(Objective):
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
         dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
         parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
-        probe.Probe(rows, model, loss, self._samples, parameters, whole).ask()
+        Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
-        self._bytes = probe.bytes_per_sample(rows, parameters, few)
+        self._bytes = capacity.bytes_per_sample(rows, parameters, few)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         if self._choice == "loop" or self._norms or not rows.can_batch:
             rows.can_batch = False
         else:
-            rows.can_batch = probe.can_batch(rows, parameters, some)
+            rows.can_batch = capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
 

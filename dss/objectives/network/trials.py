@@ -1,5 +1,5 @@
-"""What a probe tries a model and its loss on: samples from all over the data, points away from the given one, and outputs
-for every target."""
+"""What a probe tries a model and its loss on: samples from all over the data, points away from the given one, outputs for
+every target; and how it compares what they give."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
+from dss.objectives.network.data import Samples
+from dss.objectives.network.rows import RowLosses, Tensors
 
 EDGE, EVEN, CLASSES = 3, 6, 12
 """Samples from either end of the data, at equal distances, and with different least or largest targets."""
@@ -163,3 +165,39 @@ def close(one: object, other: object, share: float) -> bool:
         return torch.allclose(a, b, rtol=0.0, atol=max(share, coarse.get(a.dtype, 0.0)) * size, equal_nan=True)
 
     return _compared(one, other, near)
+
+
+@dataclass(eq=False)
+class Trial:
+    """A model and its loss on few samples.
+
+    Attributes:
+        rows: the copy of the model, and its loss.
+        model: the caller's, which is not run.
+        own: the model's parameters that move, in the dtype of points.
+        few: the samples.
+        room: relative difference that is rounding.
+    """
+
+    rows: RowLosses
+    model: nn.Module
+    own: Tensors
+    few: Samples
+    room: float
+
+    @property
+    def constants(self) -> Tensors:
+        return self.rows.constants_like(next(iter(self.own.values())))
+
+    def fresh(self) -> Samples:
+        """The samples, for once."""
+        return Samples(tuple(x.clone() for x in self.few.inputs), self.few.target.clone())
+
+    def output(self, point: Tensors, samples: Samples | None = None, rows: RowLosses | None = None) -> Any:
+        """What the model makes of the few samples, or others, at a point; all of it copies."""
+        samples = self.fresh() if samples is None else samples
+        return (rows or self.rows).output(cloned(point), cloned(self.constants), samples.inputs)
+
+    def judged(self, output: Any) -> Tensor:
+        """The loss of an output for the few samples, of which it may write over a copy."""
+        return self.rows.loss.value(copy_of(output), self.few.target.clone())
