@@ -11,7 +11,8 @@ from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace
 from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import probe, statistics
-from dss.objectives.network.data import Samples, as_samples
+from dss.objectives.network.batches import Target
+from dss.objectives.network.data import Samples, as_samples, check_same_layout
 from dss.objectives.network.rows import Loss, RowLosses, Tensors
 from dss.objectives.objective import Objective
 
@@ -32,8 +33,10 @@ class NetworkObjective(Objective):
     Args:
         model: any module; evaluated in `eval()`.
         loss: `loss(output, target) -> ()`, a mean over the samples of axis 0.
-        data: `(inputs, target)` tensors (inputs may be a tuple, the model's positional arguments), a `Dataset` or a
-            `DataLoader`.
+        data: `(inputs, target)` tensors or arrays, a data set, or a loader, which is iterated as it is; see
+            `dss.objectives.network.data.as_samples` and docs/data.md. A dict's entries are the model's keyword arguments.
+        target: which part of a batch is the loss's, if that is not the last of a tuple or one of the usual keys of a dict.
+        seed: of what the data draws at random (its order, augmentation), once.
         batch_size: samples of one minibatch of `estimate`, drawn with replacement and shared by the rows;
             None (the default): a loader's own, else the whole data.
         buffers: what BatchNorm's running statistics are. "recalibrate": recomputed for every point from the
@@ -52,6 +55,8 @@ class NetworkObjective(Objective):
         loss: Loss,
         data: object,
         *,
+        target: Target = None,
+        seed: int = 0,
         batch_size: int | None = None,
         buffers: Literal["recalibrate", "frozen"] = "recalibrate",
         calibration: object | None = None,
@@ -64,13 +69,15 @@ class NetworkObjective(Objective):
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self.space = ParameterSpace.of(model)
         self._rows, self._choice = RowLosses(model, loss), rows
-        self._samples = as_samples(data)
+        self._samples = as_samples(data, target=target, seed=seed)
         self._norms = statistics.tracked_norms(self._rows.template) if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
-        self._calibration = self._samples if calibration is None else as_samples(calibration)
+        self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
+        check_same_layout(self._samples, self._calibration)
+        self._samples.fit(self._rows.template)
         self._own_calibration = calibration is None
         self.samples = len(self._samples)
-        batch_size = batch_size or getattr(data, "batch_size", None)
+        batch_size = batch_size or self._samples.batch_size
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{getattr(loss, '__name__', type(loss).__name__)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
@@ -87,6 +94,11 @@ class NetworkObjective(Objective):
         return bool(self._norms)
 
     @property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits for the samples as they were read, in their order."""
+        return self._samples.digest()
+
+    @property
     def buffers(self) -> str:
         """How BatchNorm's running statistics are treated: "recalibrate", "frozen", or "none" where there are none."""
         if not statistics.tracked_norms(self._rows.template):
@@ -97,6 +109,7 @@ class NetworkObjective(Objective):
         """This objective with running statistics from `training`'s data, unless it was given calibration data."""
         if not (isinstance(training, NetworkObjective) and self._norms and self._own_calibration):
             return self
+        check_same_layout(self._samples, training._calibration)
         calibrated = copy.copy(self)
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
@@ -136,6 +149,8 @@ class NetworkObjective(Objective):
             raise EnclosureError(
                 "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
+        if self._samples.obstacle is not None:
+            raise EnclosureError(self._samples.obstacle)
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
         fitting = CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size)
         cells = (x.split(max(1, fitting)) for x in (starts, ends, lower, upper))
@@ -162,7 +177,7 @@ class NetworkObjective(Objective):
         parameters = {name: value.detach() for name, value in model.named_parameters()}
         few = self._samples.take(slice(0, 8)).cast(self.space.dtype, self.space.device)
         probe.check_judgeable(self._rows, parameters, few)
-        self._bytes = probe.bytes_per_sample(self._rows, parameters, few)
+        self._bytes = max(probe.bytes_per_sample(self._rows, parameters, few), self._samples.overhead)
         if self._choice == "loop" or self._norms:
             self._rows.can_batch = False
         else:
