@@ -12,6 +12,7 @@ from tqdm import tqdm
 from dss._connect import PROVE, conclude
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
+from dss.cli.judges import digests_of
 from dss.cli.printing import print_outcome
 from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
@@ -83,17 +84,17 @@ def run(options: argparse.Namespace) -> int:
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     judged = None if judge is objective else judge
     problem = Problem.of(objective, ends.start, ends.end, threshold=options.threshold, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective)
+    question = _question(options, ends, objective, judge)
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective)
+        _search(problem, finder, recorder, last, options, objective, question["data"])
         write_page(load_run(options.out))
     return print_outcome(load_run(options.out), as_json=options.json)
 
@@ -125,7 +126,7 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
     return Descent(**optimizer, **({} if bead_steps is None else {"max_steps": bead_steps}))
 
 
-def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
+def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
     kept = (
         "task",
@@ -145,6 +146,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         **{name: getattr(options, name) for name in kept},
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
+        "data": digests_of(objective, judge),
         "parameters": list(objective.space.names),
     }
 
@@ -156,11 +158,14 @@ def _search(
     last: Snapshot | None,
     options: argparse.Namespace,
     objective: NetworkObjective,
+    data: dict[str, str],
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
-    began, known = time.monotonic(), None
+    began = time.monotonic()
+    # A search that had ended when it was interrupted yields no further step.
+    known = step = None if last is None else last.step
     if last is not None:
-        began, known = began - last.seconds, last.step
+        began -= last.seconds
         problem.tally.restore(last.tally)
     with tqdm(desc=options.finder, unit=" rounds", delay=2) as bar:
         for step in finder.steps(problem, resume=known):
@@ -175,4 +180,4 @@ def _search(
             problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began,
             watch=watch, watch_shortening=watch_shortening,
         )  # fmt: skip
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data)

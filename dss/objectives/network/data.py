@@ -6,6 +6,7 @@ loader, data set, arrays -> batches -> columns of tensors -> Samples (in memory)
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,6 +56,10 @@ class Samples:
     def cast(self, dtype: torch.dtype, device: torch.device, *, channels_last: bool = False) -> "Samples":
         """Floating-point tensors in `dtype`, everything on `device`; images in channels-last order if asked."""
         return self._each(_Cast(dtype, device, channels_last))
+
+    def given_to(self, model: Callable) -> Any:
+        """What the model returns for these inputs."""
+        return model(*self.inputs) if self.layout is None else self.layout.call(model, *self.inputs)
 
     def fit(self, model: nn.Module) -> None:
         """Let `model`, our own copy, take `inputs` as positional arguments, whatever it takes.

@@ -94,6 +94,11 @@ class NetworkObjective(Objective):
         return bool(self._norms)
 
     @property
+    def data(self) -> Samples:
+        """The samples as they were read."""
+        return self._samples
+
+    @property
     def data_digest(self) -> str:
         """32 hexadecimal digits for the samples as they were read, in their order."""
         return self._samples.digest()
