@@ -144,8 +144,8 @@ def tidy(batch: object, place: str = "") -> Tree:
     """
     if isinstance(batch, Mapping):
         return {name: tidy(value, f"{place}[{name!r}]") for name, value in batch.items()}
-    if place and isinstance(batch, (list, tuple)) and batch and all(isinstance(x, (bool, int, float)) for x in batch):
-        return torch.tensor(batch)
+    if place and _is_numbers(batch):
+        return _from_lists(batch, f"batch{place}")
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return batch._make(tidy(x, f"{place}[{i}]") for i, x in enumerate(batch))  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(batch, (tuple, list)) and not any(isinstance(x, (str, bytes)) for x in batch):
@@ -167,6 +167,20 @@ def _leaf(value: object, place: str) -> Tensor:
     if value.ndim == 0:
         raise InputError(f"{where} is a single number, {value.item():g}; axis 0 of everything in a batch must count the samples")
     return value.detach()
+
+
+def _is_numbers(value: object) -> bool:
+    """Whether it is nested of Python's lists and numbers alone."""
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(
+        isinstance(x, (bool, int, float)) or _is_numbers(x) for x in value
+    )  # fmt: skip
+
+
+def _from_lists(numbers: object, where: str) -> Tensor:
+    try:
+        return torch.tensor(numbers)
+    except ValueError as error:
+        raise InputError(f"{where} has rows of unequal lengths ({error}); pad or crop them to one") from error
 
 
 def _from_numpy(array: np.ndarray, where: str) -> Tensor:

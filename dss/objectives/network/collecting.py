@@ -16,21 +16,31 @@ class Collected:
     """Columns of tensors that grow batch by batch.
 
     Args:
-        names: of the columns, for people.
         limit: bytes that are kept in memory; beyond, every column goes to a file that vanishes with its last reader.
     """
 
-    def __init__(self, names: Sequence[str], limit: int):
-        self.names, self.limit, self.bytes = names, limit, 0
-        self.columns = [_Column() for _ in names]
+    def __init__(self, limit: int):
+        self.limit, self.bytes = limit, 0
+        self.columns: list[_Column] = []
 
-    def add(self, tensors: Sequence[Tensor]) -> None:
+    def __enter__(self) -> "Collected":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for column in self.columns:
+            column.close()
+
+    def add(self, names: Sequence[str], tensors: Sequence[Tensor]) -> None:
         """One more batch.
+
+        Args:
+            names: of the columns, for people.
 
         Raises:
             InputError: it is of other shapes or dtypes than the first, or there is no room for it.
         """
-        for name, column, tensor in zip(self.names, self.columns, tensors, strict=True):
+        self.columns = self.columns or [_Column() for _ in names]
+        for name, column, tensor in zip(names, self.columns, tensors, strict=True):
             column.check(name, tensor)
             column.add(tensor)
             self.bytes += tensor.numel() * tensor.element_size()
@@ -39,7 +49,7 @@ class Collected:
                 column.spill()
 
     def tensors(self) -> list[Tensor]:
-        """The columns, each `(n, ...)`."""
+        """The columns, each `(n, ...)`; those in files stay when the files are closed."""
         return [column.joined() for column in self.columns]
 
 
@@ -77,6 +87,10 @@ class _Column:
             for part in self.parts:
                 _write(self.file, part)
             self.parts = []
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
 
     def joined(self) -> Tensor:
         if self.file is None:

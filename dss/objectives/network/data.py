@@ -198,17 +198,16 @@ def as_samples(data: object, *, target: Target = None, seed: int = 0) -> Samples
             raise InputError(EMPTY)
         columns = _Columns.of(batch, target)
         return _kept(columns.samples(columns.tensors), copied=False)
-    size, first, collected = getattr(data, "batch_size", None), None, Collected((), WHOLE_BYTES)
-    with drawn_once(data, seed):
+    size, first = getattr(data, "batch_size", None), None
+    with drawn_once(data, seed), Collected(WHOLE_BYTES) as collected:
         for columns in (_Columns.of(batch, target) for batch in batches(data, target)):
-            if first is None:
-                first, collected = columns, Collected(columns.names, WHOLE_BYTES)
+            first = first or columns
             first.check_same(columns)
-            collected.add(columns.tensors)
-    if first is None:
-        raise InputError(EMPTY)
-    samples = replace(first.samples(collected.tensors()), batch_size=size if isinstance(size, int) else None)
-    return _kept(samples, copied=True)
+            collected.add(columns.names, columns.tensors)
+        if first is None:
+            raise InputError(EMPTY)
+        samples = first.samples(collected.tensors())
+    return _kept(replace(samples, batch_size=size if isinstance(size, int) else None), copied=True)
 
 
 EMPTY = "the data is empty: at least one sample is needed"
