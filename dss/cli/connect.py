@@ -175,6 +175,7 @@ def _search(
                 refresh=False,
             )
             bar.update()
+    assert step is not None, "a search that begins yields its first step"
     with shortening_bar() as watch_shortening, proof_bar() as watch:
         connection = conclude(
             problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began,

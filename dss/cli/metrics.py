@@ -37,7 +37,7 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
     """
     task, buffers = task_of(run), run.question["buffers"]
     training, judge = rebuilt(run, task)
-    found = {JUDGE: judge}
+    found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
     if task.perplexity:
