@@ -411,6 +411,14 @@ def test_what_cannot_be_read_is_refused_and_described(name):
         dss.NetworkObjective(Two(), cross_entropy, build(), **options)
 
 
+def test_the_order_of_a_dicts_entries_says_nothing():
+    one, other = {"ids": X, "mask": M, "labels": Y}, {"mask": M, "labels": Y, "ids": X}
+    assert as_samples(one).digest() == as_samples(other).digest()
+    objective = dss.NetworkObjective(Two(), cross_entropy, one, calibration=other)
+    loader = as_samples(iter([{k: v[:5] for k, v in one.items()}, {k: v[5:] for k, v in other.items()}]))
+    assert loader.digest() == objective.data_digest
+
+
 def test_calibration_data_must_be_built_as_the_data_is():
     with pytest.raises(dss.InputError, match="calibration data must be built alike"):
         dss.NetworkObjective(Two(), cross_entropy, (X, Y), calibration=(X, M, Y))

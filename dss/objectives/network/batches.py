@@ -8,6 +8,7 @@ A batch is nested of tuples, lists, dicts and arrays whose axis 0 counts the sam
                                     model(ids=i, mask=m),                loss(output, y)
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, keystr, tree_flatten, tree_flatten_with_path, tree_unflatten
+from torch.utils._pytree import keystr, tree_flatten, tree_flatten_with_path, tree_map, tree_unflatten
 
 from dss.base.errors import InputError
 
@@ -35,41 +36,51 @@ _SHOWN = 8
 
 @dataclass(frozen=True)
 class Layout:
-    """How a model is given tensors: the structure of its positional and keyword arguments."""
+    """How a model is given tensors.
 
-    structure: TreeSpec
+    Attributes:
+        places: its positional arguments and its keyword arguments, with the number of a tensor where it stands.
+        names: of the tensors, for people.
+    """
+
+    places: tuple[tuple, dict]
     names: tuple[str, ...]
 
     @classmethod
     def of(cls, positional: tuple, keywords: dict) -> "tuple[list[Tensor], Layout]":
         """The tensors of a call in a fixed order, and where they stand."""
-        found, structure = tree_flatten_with_path((positional, keywords))
+        found = tree_flatten_with_path((positional, keywords))[0]
         by_position = len(tree_flatten(positional)[0])
         names = (f"{'input' * (i < by_position)}{keystr(path[1:])}" for i, (path, _) in enumerate(found))
-        return [leaf for _, leaf in found], cls(structure, tuple(names))
+        return [leaf for _, leaf in found], cls(numbered((positional, keywords)), tuple(names))
 
     @property
     def plain(self) -> bool:
         """Whether the tensors are the positional arguments."""
-        return self.structure == tree_flatten(((0,) * len(self.names), {}))[1]
+        return self.places == (tuple(range(len(self.names))), {})
 
     def call(self, function: Callable, *tensors: Tensor) -> Any:
         """`function` of the tensors, each in its place."""
-        positional, keywords = tree_unflatten(tensors, self.structure)
+        positional, keywords = filled(self.places, tensors)
         return function(*positional, **keywords)
 
-    def fit(self, model: nn.Module) -> None:
-        """Let `model`, our own copy, take the tensors as positional arguments.
+    def fitted(self, model: nn.Module) -> nn.Module:
+        """`model`, taking the tensors as positional arguments: a second object for the same layers, the first is left alone.
 
         Raises:
             InputError: its `forward` does not take these arguments.
         """
         self._check(model)
-        if not self.plain:
-            model.forward = partial(self.call, model.forward)
+        if self.plain:
+            return model
+        twin = copy.copy(model)
+        # By the twin, not bound to the model: a deep copy of the twin must call itself, in its own mode.
+        forward = vars(model).get("forward") or partial(type(model).forward, twin)
+        twin.forward = partial(self.call, forward)
+        return twin
 
     def _check(self, model: nn.Module) -> None:
-        positional, keywords = tree_unflatten(self.names, self.structure)
+        positional, keywords = self.places
         try:
             takes = signature(model.forward)
         except (TypeError, ValueError):  # a forward that is not written in Python
@@ -83,6 +94,17 @@ class Layout:
                 f"the data gives the model {' and '.join(given)}, but {type(model).__name__}.forward takes "
                 f"{', '.join(takes.parameters)} ({error}); let a batch hold what it takes, by collate_fn"
             ) from error
+
+
+def numbered(tree: Tree) -> Tree:
+    """The tree with the number of each tensor in its place."""
+    leaves, structure = tree_flatten(tree)
+    return tree_unflatten(range(len(leaves)), structure)
+
+
+def filled(places: Tree, tensors: Sequence) -> Tree:
+    """The reverse: a tree with tensors in the places of their numbers."""
+    return tree_map(lambda number: tensors[number], places)
 
 
 def target_names(target: Tree) -> list[str]:
@@ -143,7 +165,8 @@ def tidy(batch: object, place: str = "") -> Tree:
         InputError: a leaf is no array of numbers, one row a sample.
     """
     if isinstance(batch, Mapping):
-        return {name: tidy(value, f"{place}[{name!r}]") for name, value in batch.items()}
+        # In one order, so that the same entries are the same data however they were written down.
+        return {name: tidy(batch[name], f"{place}[{name!r}]") for name in sorted(batch, key=str)}
     if place and _is_numbers(batch):
         return _from_lists(batch, f"batch{place}")
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):

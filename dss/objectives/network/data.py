@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import TreeSpec, tree_flatten, tree_leaves, tree_map, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import TensorDataset
 
 from dss.base.errors import InputError
 from dss.base.mapped import give_back
-from dss.objectives.network.batches import Layout, Target, Tree, describe, split, target_names, tidy
+from dss.objectives.network.batches import Layout, Target, Tree, describe, filled, numbered, split, target_names, tidy
 from dss.objectives.network.collecting import Collected
 from dss.objectives.network.reading import batches, drawn_once
 
@@ -43,7 +43,7 @@ class Samples:
     batch_size: int | None = None
 
     def __len__(self) -> int:
-        return len(self._leaves[-1])
+        return len(self.leaves[-1])
 
     def take(self, index: Tensor | slice) -> "Samples":
         """The samples at `index`."""
@@ -61,21 +61,24 @@ class Samples:
         """What the model returns for these inputs."""
         return model(*self.inputs) if self.layout is None else self.layout.call(model, *self.inputs)
 
-    def fit(self, model: nn.Module) -> None:
-        """Let `model`, our own copy, take `inputs` as positional arguments, whatever it takes.
+    def fitted(self, model: nn.Module) -> nn.Module:
+        """`model`, or a twin of it, that takes `inputs` as positional arguments.
 
         Raises:
             InputError: it does not take what the data gives it.
         """
-        if self.layout is not None:
-            self.layout.fit(model)
+        return model if self.layout is None else self.layout.fitted(model)
+
+    def clone(self) -> "Samples":
+        """Copies that may be written over."""
+        return self._each(Tensor.clone)
 
     def digest(self) -> str:
         """32 hexadecimal digits for what the samples are, in their order: names, dtypes, shapes, bits."""
         names = self.layout.names if self.layout else [f"input[{i}]" for i in range(len(self.inputs))]
-        head = repr(([*names, *target_names(self.target)], [(str(x.dtype), tuple(x.shape)) for x in self._leaves]))
+        head = repr(([*names, *target_names(self.target)], [(str(x.dtype), tuple(x.shape)) for x in self.leaves]))
         found = hashlib.blake2b(head.encode(), digest_size=16)
-        for leaf in self._leaves:
+        for leaf in self.leaves:
             for rows in leaf.split(max(1, CHUNK_BYTES // max(1, _row_bytes([leaf])))):
                 found.update(rows.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
                 give_back(leaf)
@@ -92,7 +95,8 @@ class Samples:
         return None if isinstance(self.target, Tensor) else f"a target that is {describe(self.target)} is not followed"
 
     @property
-    def _leaves(self) -> list[Tensor]:
+    def leaves(self) -> list[Tensor]:
+        """All tensors: the inputs, then those of the target."""
         return [*self.inputs, *tree_leaves(self.target)]
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Samples":
@@ -127,7 +131,7 @@ class Streamed(Samples):
 
     def chunks(self, size: int) -> Iterator[Samples]:
         """Consecutive slices of at most `size` samples: fewer if so many would be large."""
-        return super().chunks(min(size, max(1, CHUNK_BYTES // max(1, _row_bytes(self.stored._leaves)))))
+        return super().chunks(min(size, max(1, CHUNK_BYTES // max(1, _row_bytes(self.stored.leaves)))))
 
     def cast(self, dtype: torch.dtype, device: torch.device, *, channels_last: bool = False) -> "Streamed":
         """The same samples, cast as they are read."""
@@ -139,11 +143,11 @@ class Streamed(Samples):
     @property
     def overhead(self) -> int:
         """The pages of the file, a copy, what it is cast to, and the chunk before, which is let go of last."""
-        return 4 * _row_bytes(self.stored._leaves)
+        return 4 * _row_bytes(self.stored.leaves)
 
     @property
     def obstacle(self) -> str | None:
-        size = _row_bytes(self.stored._leaves) * len(self)
+        size = _row_bytes(self.stored.leaves) * len(self)
         return f"{size / 2**30:.2g} GB of data are read chunk by chunk, and a proof needs them in memory; judge by a part of them"
 
     def _read(self, x: Tensor, index: Tensor | slice) -> Tensor:
@@ -217,9 +221,9 @@ def _kept(samples: Samples, *, copied: bool) -> Samples:
     """Samples in memory of our own, or, where that would take too much of it, read when they are asked for."""
     if len(samples) == 0:
         raise InputError(EMPTY)
-    if sum(x.numel() * x.element_size() for x in samples._leaves) > WHOLE_BYTES:
+    if sum(x.numel() * x.element_size() for x in samples.leaves) > WHOLE_BYTES:
         return Streamed(samples)
-    return samples if copied else samples._each(Tensor.clone)
+    return samples if copied else samples.clone()
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,7 +232,7 @@ class _Columns:
 
     tensors: list[Tensor]
     layout: Layout
-    target: TreeSpec
+    target: Tree
     names: list[str]
     batch: Tree
 
@@ -236,12 +240,12 @@ class _Columns:
     def of(cls, batch: Tree, target: Target) -> "_Columns":
         positional, keywords, found = split(batch, target)
         inputs, layout = Layout.of(positional, keywords)
-        compared, structure = tree_flatten(found)
+        compared = tree_leaves(found)
         if not inputs or not compared:
             raise InputError(f"a batch was {describe(batch)}, which leaves nothing for the {'loss' if inputs else 'model'}")
         if len({len(x) for x in (*inputs, *compared)}) != 1:
             raise InputError(f"inputs and target must have as many samples (axis 0), but a batch was {describe(batch)}")
-        return cls([*inputs, *compared], layout, structure, [*layout.names, *target_names(found)], batch)
+        return cls([*inputs, *compared], layout, numbered(found), [*layout.names, *target_names(found)], batch)
 
     def check_same(self, other: "_Columns") -> None:
         """Refuse a batch that is built differently."""
@@ -251,7 +255,7 @@ class _Columns:
     def samples(self, tensors: Sequence[Tensor]) -> Samples:
         """The samples whose columns these are."""
         count = len(self.layout.names)
-        return Samples(tuple(tensors[:count]), tree_unflatten(tensors[count:], self.target), self.layout)
+        return Samples(tuple(tensors[:count]), filled(self.target, tensors[count:]), self.layout)
 
 
 def check_same_layout(samples: Samples, other: Samples) -> None:

@@ -67,14 +67,14 @@ class NetworkObjective(Objective):
         _check_choice("rows", rows, ("auto", "vmap", "loop"))
         if batch_size is not None and batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self._samples = as_samples(data, target=target, seed=seed)
+        model = self._samples.fitted(model)
         self.space = ParameterSpace.of(model)
         self._rows, self._choice = RowLosses(model, loss), rows
-        self._samples = as_samples(data, target=target, seed=seed)
         self._norms = statistics.tracked_norms(self._rows.template) if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
         self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
         check_same_layout(self._samples, self._calibration)
-        self._samples.fit(self._rows.template)
         self._own_calibration = calibration is None
         self.samples = len(self._samples)
         batch_size = batch_size or self._samples.batch_size
