@@ -73,6 +73,10 @@ class Samples:
         """Copies that may be written over."""
         return self._each(Tensor.clone)
 
+    def without_inputs(self) -> "Samples":
+        """The targets alone."""
+        return Samples((), self.target)
+
     def digest(self) -> str:
         """32 hexadecimal digits for what the samples are, in their order: names, dtypes, shapes, bits."""
         names = self.layout.names if self.layout else [f"input[{i}]" for i in range(len(self.inputs))]
@@ -97,7 +101,12 @@ class Samples:
     @property
     def leaves(self) -> list[Tensor]:
         """All tensors: the inputs, then those of the target."""
-        return [*self.inputs, *tree_leaves(self.target)]
+        return [*self.inputs, *self.targets]
+
+    @property
+    def targets(self) -> list[Tensor]:
+        """The tensors of the target."""
+        return tree_leaves(self.target)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Samples":
         return replace(self, inputs=tuple(map(function, self.inputs)), target=tree_map(function, self.target))
@@ -136,6 +145,9 @@ class Streamed(Samples):
     def cast(self, dtype: torch.dtype, device: torch.device, *, channels_last: bool = False) -> "Streamed":
         """The same samples, cast as they are read."""
         return Streamed(self.stored, _Cast(dtype, device, channels_last))
+
+    def without_inputs(self) -> "Streamed":
+        return Streamed(self.stored.without_inputs(), self.moved)
 
     def digest(self) -> str:
         return self.stored.digest()
