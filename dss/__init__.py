@@ -45,6 +45,7 @@ from dss.runs.checkpoints import load_point, save_state
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
 from dss.theory import disconnection_threshold, hidden_orientation
+from dss.topology import MergeTree, merge_tree
 
 __all__ = [
     "Barrier",
@@ -66,6 +67,7 @@ __all__ = [
     "GreedyString",
     "InputError",
     "Limits",
+    "MergeTree",
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
@@ -110,6 +112,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "merge_tree",
     "prove",
     "prune",
     "sample_segments",

@@ -59,7 +59,7 @@ def spanning_tree(values: Tensor) -> list[Edge]:
     weights = values[first, second]
     # A stable sort of pairs that are listed in the order of their indices breaks ties by them.
     order = weights.argsort(stable=True)
-    classes = [(i,) for i in range(count)]
+    classes: list[tuple[int, ...]] = [(i,) for i in range(count)]
     edges = []
     for place in order[weights[order] < inf].tolist():
         i, j = int(first[place]), int(second[place])
@@ -110,12 +110,14 @@ def lower_closure(lower: Tensor, upper: Tensor) -> Tensor:
 
 def classes_below(upper: Tensor, threshold: float) -> list[tuple[int, ...]]:
     """Points at or below a threshold, put together where closed upper values join them there; ordered by least member."""
-    alive = torch.nonzero(upper.diagonal() <= threshold)[:, 0].tolist()
+    alive = torch.nonzero(upper.diagonal() <= threshold)[:, 0]
+    if not len(alive):
+        return []
+    # Closed values are an ultrametric: the first point that is joined to i stands for i's class.
+    first = (upper[alive][:, alive] <= threshold).int().argmax(1)
     found: dict[int, list[int]] = {}
-    for i in alive:
-        # Closed values are an ultrametric: the first member joined to i stands for i's class.
-        first = next((j for j in found if upper[j, i] <= threshold), i)
-        found.setdefault(first, []).append(i)
+    for i, leader in zip(alive.tolist(), first.tolist(), strict=True):
+        found.setdefault(leader, []).append(i)
     return [tuple(members) for members in found.values()]
 
 

@@ -23,7 +23,7 @@ from dss.problem import Problem
 from dss.topology.minimax import MinimaxString
 
 # A proof may end this share above the largest loss seen: closer costs more cells and says little more.
-SLACK = 0.01
+SLACK = 0.005
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,8 @@ class Job:
     @property
     def ends(self) -> tuple[int, int]:
         """Where the search starts, and where it ends."""
-        return self.pair[::-1] if self.reverse else self.pair
+        first, second = self.pair
+        return (second, first) if self.reverse else (first, second)
 
 
 @dataclass(frozen=True, eq=False)

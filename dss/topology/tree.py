@@ -16,6 +16,9 @@ from dss.topology.searching import Searched
 
 Pair = tuple[int, int]
 
+# A component that lives on for less than this share of its birth may only seem to: searches stop before.
+LINGERING = 0.05
+
 
 class Merge(NamedTuple):
     """Two components that become one as the threshold rises: the younger one, by the elder rule, ends there.
@@ -167,7 +170,7 @@ class MergeTree:
     @property
     def order(self) -> tuple[int, ...]:
         """The points in an order in which every component of the tree stands together, the lowest point's side first."""
-        rows = {i: (i,) for i in range(len(self))}
+        rows: dict[int, tuple[int, ...]] = {i: (i,) for i in range(len(self))}
         for merge in self.merges:
             joined = rows[merge.survivor] + rows[merge.dead]
             rows.update(dict.fromkeys(joined, joined))
@@ -177,11 +180,12 @@ class MergeTree:
     def candidates(self) -> tuple[Merge, ...]:
         """Merges whose dying component was born above the lowest point and lived on for a while, as far as is known.
 
-        Its lowest point may lie in the basin of a poor local minimum. Proved is at most that it was apart (`Merge.apart`);
+        A while is 5 % of the birth: searches stop about so close. The lowest point may lie in the basin of a poor local
+        minimum. Proved is at most that it was apart (`Merge.apart`);
         where it was not, a better search may still join it to the others at its birth.
         """
         lowest = self.births.min().item()
-        return tuple(merge for merge in self.merges if merge.birth > lowest and merge.persistence > 0)
+        return tuple(merge for merge in self.merges if merge.birth > lowest and merge.persistence > LINGERING * abs(merge.birth))
 
     def figure(self) -> Any:
         """The tree as a plotly figure."""
