@@ -28,9 +28,10 @@ from dss.problem import Problem
 from dss.runs import QUESTION, REPORT, SUMMARY, Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_checkpoint
 from dss.tasks import load_task
-from dss.topology.growth import straight_lines
+from dss.topology.jobs import Job
 from dss.topology.minimax import MinimaxString
-from dss.topology.searching import Job, Searched, conclude_at_maximum
+from dss.topology.points import straight_lines
+from dss.topology.searching import Searched, conclude_at_maximum
 
 # The search of a pair by its name on the command line.
 LOWEST = MinimaxString.name

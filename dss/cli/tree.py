@@ -5,10 +5,9 @@ import csv
 import io
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -17,22 +16,22 @@ from torch import Tensor
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
-from dss.base.progress import ProgressMeter
+from dss.cli.crew import LINES_KNOWN, RUNS, Crew
 from dss.cli.ends import load_ends
-from dss.cli.pairs import LOWEST, Setting, Stored, loaded, run_lines, run_pair, searched_of
+from dss.cli.pairs import LOWEST, Setting, Stored, loaded
 from dss.cli.progress import add_quiet, meter
 from dss.finders import FINDERS
-from dss.page.report.tree import write_tree
+from dss.page.report.tree import counted, write_tree
 from dss.parallel import ProcessPool, dask_cluster
-from dss.runs import load_run
 from dss.runs.checkpoints import save_state
 from dss.tasks import Task, load_task
 from dss.topology.frame import METHODS, aligned
-from dss.topology.growth import LINES, Goals, all_pairs, grow
-from dss.topology.searching import Job, Searched
+from dss.topology.growth import grow
+from dss.topology.jobs import Goals
+from dss.topology.points import all_pairs
 from dss.topology.tree import MergeTree
 
-QUESTION, LINES_KNOWN, RUNS, ALIGNED = "tree-question.json", "lines.jsonl", "pairs", "aligned"
+QUESTION, ALIGNED = "tree-question.json", "aligned"
 # Merges that are printed, highest first; --json has them all.
 SHOWN = 20
 TREE, NEWICK, MATRIX, REPORT = "tree.json", "tree.nwk", "matrix.csv", "report.html"
@@ -54,6 +53,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="the models are checkpoints of one training run, in order: search each and the next",
     )
+    parser.add_argument(
+        "--retries", type=_count, default=0,
+        help="search another pair across what stayed above its lower value, so often (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--align", choices=METHODS, help="first put every model's units in the order closest to the others'")
     parser.add_argument(
         "--finder", choices=(LOWEST, *FINDERS), default=LOWEST,
@@ -97,9 +100,22 @@ def _add_workers(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Grow the tree, write it down, print it."""
-    _begin(options)
+    _check_folder(options)
+    goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
     points = load_points(options.points, task, options.device)
+    with _executor(options) as executor:
+        _begin(options)
+        tree, data = _grown(options, points, goals, getattr(task, "obstructions", ()), executor)
+    _write(tree, data, options)
+    print(json.dumps(tree.as_json() | {"judge": data}, indent=2) if options.json else words(tree, options))
+    return 0
+
+
+def _grown(
+    options: argparse.Namespace, points: Tensor, goals: Goals, obstructions: Sequence, executor: Executor | None
+) -> tuple[MergeTree, str]:
+    """The tree, and what judged it."""
     files = [file.resolve() for file in options.points]
     if options.align:
         points, files = _aligned(options, points)
@@ -110,83 +126,13 @@ def run(options: argparse.Namespace) -> int:
         pages=not options.no_pages,
     )  # fmt: skip
     stored = [Stored(str(file), digest(point)) for file, point in zip(files, points, strict=True)]
-    with _executor(options) as executor:
-        crew = Crew(setting, stored, names, options.out, executor, meter(options))
-        judge = loaded(setting).judge
-        tree = grow(
-            judge, points, crew.lines(), crew.search, pairs=_pairs(options), names=names, goals=Goals(options.close, options.aim),
-            obstructions=getattr(task, "obstructions", ()), prove=options.prove != "never", seed=options.seed,
-        )  # fmt: skip
-    _write(tree, judge.description, options)
-    print(json.dumps(tree.as_json() | {"judge": judge.description}, indent=2) if options.json else words(tree, options))
-    return 0
-
-
-class Crew:
-    """Hands tasks to whoever works, and collects what they leave in the folder."""
-
-    def __init__(
-        self,
-        setting: Setting,
-        stored: Sequence[Stored],
-        names: Sequence[str],
-        out: Path,
-        executor: Executor | None,
-        progress: ProgressMeter,
-    ):
-        self.setting, self.stored, self.names, self.out = setting, stored, names, out.resolve()
-        self.executor, self.progress = executor, progress
-
-    def lines(self) -> list[float]:
-        """The straight lines of all pairs, those that the folder does not know yet evaluated and added to it."""
-        file, pairs = self.out / LINES_KNOWN, all_pairs(len(self.stored))
-        known = dict(_read_lines(file))
-        unknown = [pair for pair in pairs if self._key(pair) not in known]
-        parts = [unknown[start : start + LINES] for start in range(0, len(unknown), LINES)]
-        with self.progress.stage("straight lines", "pairs") as stage, file.open("a", encoding="utf-8") as out:
-            for part, values in self._done(
-                [partial(run_lines, self.setting, *_compact(self.stored, part)) for part in parts], parts
-            ):
-                found = [[*self._key(pair), value] for pair, value in zip(part, values, strict=True)]
-                out.write("".join(json.dumps(line) + "\n" for line in found))
-                known |= {(first, second): value for first, second, value in found}
-                stage.report(len(known))
-        return [known[self._key(pair)] for pair in pairs]
-
-    def search(self, jobs: Sequence[Job]) -> Iterator[Searched]:
-        """Every job's run folder, gone on with or begun."""
-        tasks = [partial(run_pair, self.setting, self._ends(job), job, str(self.folder(job))) for job in jobs]
-        with self.progress.stage("tree", "pairs") as stage:
-            for done, (job, folder) in enumerate(self._done(tasks, jobs), 1):
-                found = searched_of(load_run(folder), job)
-                stage.report(done, f"of {len(jobs)}: {' and '.join(self.names[i] for i in job.pair)} below {found.upper:.4g}")
-                yield found
-
-    def folder(self, job: Job) -> Path:
-        """Of a pair: named after its points, whatever others there are."""
-        first, second = job.ends
-        return (
-            self.out
-            / RUNS
-            / f"{self.names[first]}--{self.names[second]}-{self.stored[first].digest[:4]}{self.stored[second].digest[:4]}"
-        )
-
-    def _ends(self, job: Job) -> tuple[Stored, Stored]:
-        first, second = job.ends
-        return self.stored[first], self.stored[second]
-
-    def _key(self, pair: tuple[int, int]) -> tuple[str, str]:
-        return self.stored[pair[0]].digest, self.stored[pair[1]].digest
-
-    def _done(self, tasks: Sequence[partial], subjects: Sequence) -> Iterator[tuple]:
-        """(subject, result) of every task, as they end."""
-        if self.executor is None:
-            for task, subject in zip(tasks, subjects, strict=True):
-                yield subject, task()
-            return
-        futures = {self.executor.submit(task): subject for task, subject in zip(tasks, subjects, strict=True)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+    crew = Crew(setting, stored, names, options.out, executor, meter(options))
+    judge = loaded(setting).judge
+    tree = grow(
+        judge, points, crew.lines(), crew.search, pairs=_pairs(options), names=names, retries=options.retries, goals=goals,
+        obstructions=obstructions, prove=options.prove != "never", seed=options.seed,
+    )  # fmt: skip
+    return tree, judge.description
 
 
 def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
@@ -213,7 +159,7 @@ def unique_names(files: Sequence[Path]) -> list[str]:
 def words(tree: MergeTree, options: argparse.Namespace) -> str:
     """The tree for people."""
     top = max(merge.height for merge in tree.merges) if tree.merges else tree.births.max().item()
-    lines = [f"{len(tree)} models at or below {top:.6g}: {tree.components_in_words(top)}"]
+    lines = [f"{counted(len(tree))} at or below {top:.6g}: {tree.components_in_words(top)}"]
     if options.align:
         lines.append(f"  modulo symmetry      copies with reordered units, in {options.out / ALIGNED}")
     for merge in tree.merges[: -SHOWN - 1 : -1]:
@@ -226,6 +172,14 @@ def words(tree: MergeTree, options: argparse.Namespace) -> str:
     lines.append(f"  searched             {searched} of {len(all_pairs(len(tree)))} pairs; the others are straight lines")
     lines.append(f"  page                 {(options.out / REPORT).resolve().as_uri()}")
     return "\n".join(lines)
+
+
+def _count(text: str) -> int:
+    """A whole number that is not negative."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 is needed, got {text}")
+    return number
 
 
 def _pairs(options: argparse.Namespace) -> str:
@@ -242,24 +196,33 @@ def _executor(options: argparse.Namespace) -> AbstractContextManager[Executor | 
     return nullcontext()
 
 
-def _begin(options: argparse.Namespace) -> None:
-    """Refuse a folder in which a tree would destroy something; remember the question."""
+def _question(options: argparse.Namespace) -> dict:
+    """What a tree answers: with the same question it may be resumed, with these or with more models."""
+    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
+    return {"task": _absolute(options.task), **{name: getattr(options, name) for name in kept}}
+
+
+def _check_folder(options: argparse.Namespace) -> None:
+    """Refuse a folder in which a tree would destroy something."""
     out, file = options.out, options.out / QUESTION
-    kept = ("task", "align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
-    question = {name: getattr(options, name) for name in kept} | {"task": _absolute(options.task)}
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; a folder for the tree is needed")
-    if file.exists() and options.overwrite:
+    if file.exists() and not options.overwrite:
+        _check_same(file, _question(options), resume=options.resume)
+    if not file.exists() and out.exists() and any(not f.name.startswith(".") for f in out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no tree; name a new folder")
+
+
+def _begin(options: argparse.Namespace) -> None:
+    """Clear the folder if it is to be replaced, and remember the question."""
+    out = options.out
+    if options.overwrite:
         for name in (RUNS, ALIGNED):
             shutil.rmtree(out / name, ignore_errors=True)
         for name in (QUESTION, LINES_KNOWN, TREE, NEWICK, MATRIX, REPORT):
             (out / name).unlink(missing_ok=True)
-    if not file.exists() and out.exists() and any(not f.name.startswith(".") for f in out.iterdir()):
-        raise RunError(f"{out} is not empty and holds no tree; name a new folder")
-    if file.exists():
-        _check_same(file, question, resume=options.resume)
     out.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(question, indent=2) + "\n")
+    write_text(out / QUESTION, json.dumps(_question(options), indent=2) + "\n")
 
 
 def _check_same(file: Path, question: dict, *, resume: bool) -> None:
@@ -291,23 +254,6 @@ def _absolute(task: str) -> str:
     """A task's name that is understood in every folder."""
     place, colon, name = task.rpartition(":")
     return f"{Path(place).resolve()}:{name}" if colon and place.endswith(".py") else task
-
-
-def _compact(stored: Sequence[Stored], pairs: Sequence[tuple[int, int]]) -> tuple[list[Stored], list[tuple[int, int]]]:
-    """The points that some pairs need, and the pairs by their places among these."""
-    needed = sorted({i for pair in pairs for i in pair})
-    place = {i: k for k, i in enumerate(needed)}
-    return [stored[i] for i in needed], [(place[i], place[j]) for i, j in pairs]
-
-
-def _read_lines(file: Path) -> Iterator[tuple[tuple[str, str], float]]:
-    """The straight lines that a folder knows; the last line may have been cut short."""
-    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
-        try:
-            first, second, value = json.loads(text)
-        except ValueError:
-            continue
-        yield (first, second), value
 
 
 def _write(tree: MergeTree, data: str, options: argparse.Namespace) -> None:

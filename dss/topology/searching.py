@@ -20,6 +20,7 @@ from dss.finders import StraightLine
 from dss.finders.finder import Finder, Step
 from dss.objectives.objective import Objective
 from dss.problem import Problem
+from dss.topology.jobs import Job
 from dss.topology.minimax import MinimaxString
 
 # A proof may end this share above the largest loss seen: closer costs more cells and says little more.
@@ -137,37 +138,18 @@ def conclude_at_maximum(
         finder, step: of the search.
         grid, prove, began, progress: see `dss.conclude`.
     """
-    found, line = (certify(problem.recalled, path, threshold=inf, grid=grid).max_loss for path in (step.path, problem.straight))
-    seen, path = (found, step.path) if found < line else (line, problem.straight)
-    rise = line - max(problem.loss_start, problem.loss_end)
-    level = seen + SLACK * max(abs(seen), 1e-3 * rise)
+    found, line = (certify(problem.recalled, path, threshold=inf, grid=grid) for path in (step.path, problem.straight))
+    seen, path = (found, step.path) if found.max_loss < line.max_loss else (line, problem.straight)
+    rise = line.max_loss - max(problem.loss_start, problem.loss_end)
+    level = seen.max_loss + SLACK * max(abs(seen.max_loss), 1e-3 * rise)
     step = replace(step, path=path, status=Status.FOUND)
-    return conclude(replace(problem, threshold=level), finder, step, grid=grid, prove=prove, began=began, progress=progress)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """One pair to be searched or, if its straight line is low enough, to be certified: what a worker needs beside the points.
-
-    Attributes:
-        pair: i < j.
-        goal: the level at which the search may stop.
-        line: whether the straight line is to be certified as it is.
-        reverse: the search runs from j to i: from the point of smaller digest, whatever the order of the points.
-        seed: of every random choice, from the digests of the two points.
-    """
-
-    pair: tuple[int, int]
-    goal: float
-    line: bool
-    reverse: bool
-    seed: int
-
-    @property
-    def ends(self) -> tuple[int, int]:
-        """Where the search starts, and where it ends."""
-        first, second = self.pair
-        return (second, first) if self.reverse else (first, second)
+    at_level = replace(problem, threshold=level)
+    concluded = conclude(at_level, finder, step, grid=grid, prove=prove, began=began, progress=progress)
+    certificate = concluded.certificate
+    if certificate.max_loss < seen.max_loss:
+        # A proof evaluates few places, and seldom the highest.
+        certificate = replace(certificate, max_loss=seen.max_loss, segment=seen.segment, t=seen.t)
+    return replace(concluded, certificate=certificate)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,9 +12,8 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.topology.closure import Edge, classes_below, lower_closure, parted, spanning_tree, upper_closure
+from dss.topology.points import Pair
 from dss.topology.searching import Searched
-
-Pair = tuple[int, int]
 
 # A component that lives on for less than this share of its birth may only seem to: searches stop before.
 LINGERING = 0.05

@@ -7,6 +7,7 @@ from dss._connect import versions
 from dss.base.errors import InputError
 from dss.base.files import write_text
 from dss.page.figures import tree as figures
+from dss.page.figures import tree_tables as tables
 from dss.page.figures.style import number
 from dss.page.report.render import Drawing, Page, render
 from dss.page.report.words import above
@@ -44,7 +45,7 @@ def page_of(tree: MergeTree, links: dict[Pair, str], data: str, trajectory: bool
     what = "Checkpoints of one training run" if trajectory else "Sets of weights of one network"
     modulo = f" Copies with their units reordered (aligned by {aligned}) stand for the models." if aligned else ""
     return Page(
-        title=f"{len(tree)} models, and how they hang together",
+        title=f"{counted(len(tree))}, and how they hang together",
         about=f"{what}: {_few(tree.names)}. Judged by: {data}.{modulo}",
         verdict=verdict(tree),
         figures_of_run=_key_figures(tree),
@@ -53,6 +54,11 @@ def page_of(tree: MergeTree, links: dict[Pair, str], data: str, trajectory: bool
         missing=_candidates(tree),
         footer="Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()),
     )
+
+
+def counted(models: int) -> str:
+    """ "1 model", "2 models"."""
+    return f"{models} model{'' if models == 1 else 's'}"
 
 
 def verdict(tree: MergeTree) -> tuple[str, str]:
@@ -122,7 +128,7 @@ def _tree_drawing(tree: MergeTree, data: str) -> Drawing:
         variants={"tree": figures.merge_tree_figure(tree)},
         log={"tree": positive},
         starts_log=False,
-        csv=figures.merges_table(tree),
+        csv=tables.merges_table(tree),
         kind="space" if len(tree) > 20 else "flat",
     )
 
@@ -138,7 +144,7 @@ def _matrix_drawing(tree: MergeTree, links: dict[Pair, str]) -> Drawing:
             "known barriers": figures.barrier_matrix(tree, runs=links),
             "straight lines": figures.barrier_matrix(tree, known=False, runs=links),
         },
-        csv=figures.matrix_table(tree),
+        csv=tables.matrix_table(tree),
         kind="plane",
     )
 
@@ -150,7 +156,7 @@ def _components_drawing(tree: MergeTree) -> Drawing:
         caption=f"How many components of the level set hold models, at {figures.THRESHOLDS} thresholds: between the green line (proved: so many are "
         "parted) and the blue one (so many are left when paths are followed). The dashed line is what straight lines alone would say.",
         variants={"components": figures.components_by_threshold(tree)},
-        csv=figures.components_table(tree),
+        csv=tables.components_table(tree),
     )
 
 
@@ -188,7 +194,7 @@ def _maps(tree: MergeTree, trajectory: bool) -> list[Drawing]:
             caption=f"By weights: the first two principal axes of the models' parameters. By barriers: points whose distances resemble how high the "
             f"barriers rise (classical scaling). Colour is the loss. {lines}: green where proved, dashed where sampled.",
             variants={name: figures.map_of_points(tree, place, trajectory=trajectory) for name, place in places.items()},
-            csv=figures.map_table(tree, next(iter(places.values()))),
+            csv=tables.map_table(tree, next(iter(places.values()))),
             kind="plane",
         )
     ]
