@@ -77,6 +77,16 @@ class Samples:
         """The targets alone."""
         return Samples((), self.target)
 
+    @property
+    def own_target(self) -> Tree:
+        """A copy of the target, for a loss that may write over it."""
+        return tree_map(Tensor.clone, self.target)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples lie."""
+        return self.leaves[-1].device
+
     def digest(self) -> str:
         """32 hexadecimal digits for what the samples are, in their order: names, dtypes, shapes, bits."""
         names = self.layout.names if self.layout else [f"input[{i}]" for i in range(len(self.inputs))]
