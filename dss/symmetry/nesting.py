@@ -26,10 +26,10 @@ def nested(tensors: Iterable[Axes], mixes: Sequence[tuple[Axes, Axes]]) -> dict[
             holders[atom][content] = None
     mixed = _mixed(mixes)
     found: dict[Axis, Axis] = {}
-    for outer, inner in _candidates(holders):
-        free = inner not in found and outer not in found and inner not in found.values()
-        if free and all(_once(outer, content) for content in holders[inner]) and not (outer, inner) in mixed:
-            found[inner] = outer
+    for inner, contents in holders.items():
+        if inner.pinned is None and inner not in found.values():
+            outers = [outer for outer in _companions(inner, contents) if outer not in found and (outer, inner) not in mixed]
+            found |= {inner: outers[0]} if outers else {}
     return found
 
 
@@ -39,21 +39,16 @@ def _contents(axes: Axes) -> list[Content]:
     return list(choices(*runs))
 
 
-def _candidates(holders: dict[Axis, dict[Content, None]]) -> dict[tuple[Axis, Axis], None]:
-    """Pairs (outer, inner) of atoms flattened into one axis; the outermost come first, so that they are preferred."""
-    runs = {run: None for contents in holders.values() for content in contents for run in content}
-    return {
-        (outer, inner): None
-        for run in runs
-        for place, inner in enumerate(run)
-        if inner.pinned is None
-        for outer in run[:place]
-        if outer is not inner
-    }
-
-
-def _once(atom: Axis, content: Content) -> bool:
-    return sum(run.count(atom) for run in content) == 1
+def _companions(inner: Axis, contents: Iterable[Content]) -> list[Axis]:
+    """Atoms found once wherever `inner` is; those that it is flattened with come first, outermost before others."""
+    first = next(iter(contents))
+    flattened = [atom for content in contents for run in content if inner in run for atom in run[: run.index(inner)]]
+    atoms_of_first = [atom for run in first for atom in run]
+    return [
+        atom
+        for atom in dict.fromkeys([*flattened, *atoms_of_first])
+        if atom is not inner and all(sum(run.count(atom) for run in content) == 1 for content in contents)
+    ]
 
 
 def _mixed(mixes: Sequence[tuple[Axes, Axes]]) -> set[tuple[Axis, Axis]]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
+from dss.objectives.network.statistics import tracked_norms
 from dss.symmetry.axes import Axis, atoms, collapse, pin, resolve
 from dss.symmetry.evaluation import Network, difference
 from dss.symmetry.layout import Block, Group, Permutations, blocks_of, identity, rearranged
@@ -51,15 +52,13 @@ class Specification:
         Args:
             model: any module; it is run in `eval()`.
             inputs: of a few samples, two at least: one tensor, a tuple of positional arguments or a mapping of named ones.
-            fixed: names of parameters and buffers whose axes have to stay; by default the parameters that do not
-                require gradients.
+            fixed: names of parameters and buffers whose axes have to stay; see `usually_fixed` for the default.
 
         Raises:
             InputError: the model fails on the inputs, or a fixed name is none of its tensors.
         """
-        frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
         network = Network.of(model, inputs)
-        fixed = frozen if fixed is None else fixed
+        fixed = usually_fixed(model) if fixed is None else fixed
         if unknown := sorted(set(fixed) - network.state.keys()):
             raise InputError(f"no parameter or buffer is called {', '.join(unknown)}; name fixed ones as in model.state_dict()")
         reading = Reading.of(network, fixed)
@@ -112,6 +111,14 @@ class Specification:
             size, shape = self.groups[name].size, self.groups[name].shape
             if permutation.shape != shape or not torch.equal(permutation.sort(-1).values.cpu(), torch.arange(size).expand(shape)):
                 raise InputError(f"group {name} needs permutations of 0 to {size - 1}, of shape {shape}")
+
+
+def usually_fixed(model: nn.Module) -> list[str]:
+    """Parameters that do not require gradients, and all buffers but BatchNorm's running statistics: two networks to be
+    compared share them, so that nothing that they order may move."""
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    moving = {f"{norm}.{kind}" for norm in tracked_norms(model) for kind in ("running_mean", "running_var")}
+    return frozen + [name for name, _ in model.named_buffers() if name not in moving]
 
 
 def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Specification:

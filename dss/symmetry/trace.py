@@ -54,7 +54,7 @@ class Trace(InDouble):
         self.selected: set[tuple[int, int]] = set()
         self.unknown: dict[str, None] = {}
         # Tensors are told apart by their addresses, so none may be freed while the trace lasts.
-        self._kept: dict[int, tuple[Tensor, Axes]] = {}
+        self._kept: dict[int, tuple[Tensor, Axes, tuple[int, ...]]] = {}
         self._uniform: set[int] = set()
         self._data: set[int] = set()
         self._entered: set[tuple] = set()
@@ -69,6 +69,10 @@ class Trace(InDouble):
         if id(tensor) not in self._kept:
             self._keep(tensor, pinned(tensor, "constant"))
         return self._kept[id(tensor)][1]
+
+    def strides(self, tensor: Tensor) -> tuple[int, ...]:
+        """The strides of a tensor before an operation in place changed them."""
+        return self._kept[id(tensor)][2] if id(tensor) in self._kept else tensor.stride()
 
     def is_uniform(self, tensor: Tensor) -> bool:
         """Whether all its entries are equal, so that reading it says nothing about its axes."""
@@ -104,7 +108,7 @@ class Trace(InDouble):
             self._uniform.update(map(_storage, call.results))
 
     def _keep(self, tensor: Tensor, axes: Axes) -> None:
-        self._kept[id(tensor)] = tensor, axes
+        self._kept[id(tensor)] = tensor, axes, tensor.stride()
 
 
 @dataclass(frozen=True, eq=False)

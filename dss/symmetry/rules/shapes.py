@@ -171,6 +171,15 @@ def squeeze(call: Call) -> Sequence[Axes]:
     return [tuple(axis for dim, axis in enumerate(axes) if axis.size != 1 or dim not in named)]
 
 
+@rule("as_strided")
+def as_strided(call: Call) -> Sequence[Axes] | None:
+    """Pooling to one place leaves memory in channels-last order so; nothing moves then, and anything else has no rule."""
+    (x,) = call.operands
+    axes, before = call.axes(x), call.trace.strides(x)
+    moved = any(old != new for size, old, new in zip(call.out.shape, before, call.out.stride(), strict=False) if size != 1)
+    return None if moved or call.out.storage_offset() or len(axes) != call.out.ndim else [axes]
+
+
 @rule("repeat")
 def repeat(call: Call) -> Sequence[Axes]:
     """Copies after one another: the copy is the outer factor, and may be anything."""
