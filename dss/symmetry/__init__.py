@@ -6,7 +6,8 @@
     aligned = dss.align(objective, a, b).point                 # b, its units in the order of a's
 """
 
+from dss.symmetry.align import Alignment, align
 from dss.symmetry.layout import Group
 from dss.symmetry.specification import Specification
 
-__all__ = ["Group", "Specification"]
+__all__ = ["Alignment", "Group", "Specification", "align"]

@@ -18,7 +18,15 @@ _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class InDouble(TorchDispatchMode):
-    """Every operation in float64: layers that compute in float32, whatever they are given, would hide small changes."""
+    """Every operation in float64: layers that compute in float32, whatever they are given, would hide small changes.
+
+    Attributes:
+        calls: operations carried out so far: the number of the one that `see` looks at.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
@@ -26,6 +34,8 @@ class InDouble(TorchDispatchMode):
             kwargs["dtype"] = torch.float64
         result = func(*args, **kwargs)
         self.see(func, args, kwargs, result)
+        # torch detaches what somebody still holds on to: whether it does depends on who watches, so it does not count.
+        self.calls += func is not torch.ops.aten.detach.default
         return result
 
     def see(self, func, args: tuple, kwargs: dict, result: object) -> None:
@@ -63,11 +73,20 @@ class Network:
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
         return {name: tensor.detach() for name, tensor in tensors.items()}
 
-    def outputs(self, state: Mapping[str, Tensor], mode: InDouble | None = None) -> list[Tensor]:
+    def on(self, inputs: object) -> "Network":
+        """The same network on other inputs."""
+        return Network(self.model, *_arguments(inputs))
+
+    def outputs(self, state: Mapping[str, Tensor], mode: InDouble | None = None, *, gradients: bool = False) -> list[Tensor]:
         """All tensors that the model returns at a state, in the order of its structure; watched by `mode`."""
-        with torch.no_grad(), plain_kernels(), mode or InDouble():
+        with torch.set_grad_enabled(gradients), plain_kernels(), mode or InDouble():
             result = functional_call(self.model, dict(state), self.args, dict(self.kwargs))
-        return [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        return tensors_in(result)
+
+
+def tensors_in(tree: object) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dicts, in order."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _arguments(inputs: object) -> tuple[tuple, dict[str, object]]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from dss.symmetry import rules
 from dss.symmetry.axes import Axis, atoms, pin, resolve
-from dss.symmetry.evaluation import Network
+from dss.symmetry.evaluation import Network, tensors_in
 from dss.symmetry.nesting import nested
-from dss.symmetry.trace import Axes, Trace, tensors
+from dss.symmetry.trace import Axes, Trace
 
 assert rules.__all__  # importing them is what registers them
 
@@ -67,7 +67,7 @@ def _run(network: Network, cases: frozenset) -> tuple[Reading, list[Axes]]:
     state = network.state
     axes = {name: tuple(map(Axis, tensor.shape)) for name, tensor in state.items()}
     known = [(state[name], found) for name, found in axes.items()]
-    trace = Trace(known, tensors((network.args, dict(network.kwargs))), cases)
+    trace = Trace(known, tensors_in((network.args, dict(network.kwargs))), cases)
     outputs = network.outputs(state, trace)
     parameters = tuple(name for name, _ in network.model.named_parameters())
     return Reading(axes, trace, parameters), [trace.axes(tensor) for tensor in outputs]

@@ -43,7 +43,9 @@ class Specification:
     network: Network = field(repr=False)
 
     @classmethod
-    def of(cls, model: nn.Module, inputs: object, *, fixed: Collection[str] | None = None) -> "Specification":
+    def of(
+        cls, model: nn.Module, inputs: object, *, fixed: Collection[str] | None = None, space: ParameterSpace | None = None
+    ) -> "Specification":
         """Read the specification off a model by running it once; the model is not touched.
 
         Every axis of every tensor of the run gets a type, and operations unify types; what they do not tell apart is a
@@ -52,17 +54,21 @@ class Specification:
         Args:
             model: any module; it is run in `eval()`.
             inputs: of a few samples, two at least: one tensor, a tuple of positional arguments or a mapping of named ones.
-            fixed: names of parameters and buffers whose axes have to stay; see `usually_fixed` for the default.
+            fixed: names of parameters and buffers whose axes have to stay; by default the parameters that do not require
+                gradients and all buffers but BatchNorm's running statistics, which move along in a state dict.
+            space: of the points to be moved; the model's own by default.
 
         Raises:
             InputError: the model fails on the inputs, or a fixed name is none of its tensors.
         """
         network = Network.of(model, inputs)
-        fixed = usually_fixed(model) if fixed is None else fixed
+        if fixed is None:
+            frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+            fixed = [*frozen, *shared_buffers(model, statistics_move=True)]
         if unknown := sorted(set(fixed) - network.state.keys()):
             raise InputError(f"no parameter or buffer is called {', '.join(unknown)}; name fixed ones as in model.state_dict()")
         reading = Reading.of(network, fixed)
-        return _checked(reading, network, ParameterSpace.of(model))
+        return _checked(reading, network, space or ParameterSpace.of(model))
 
     def apply(self, target: Tensor | Mapping[str, Tensor], permutations: Permutations) -> Tensor | dict[str, Tensor]:
         """A point `(p,)` or a state dict with its units reordered; entry i of a group is its former entry `permutation[i]`.
@@ -113,12 +119,13 @@ class Specification:
                 raise InputError(f"group {name} needs permutations of 0 to {size - 1}, of shape {shape}")
 
 
-def usually_fixed(model: nn.Module) -> list[str]:
-    """Parameters that do not require gradients, and all buffers but BatchNorm's running statistics: two networks to be
-    compared share them, so that nothing that they order may move."""
-    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    moving = {f"{norm}.{kind}" for norm in tracked_norms(model) for kind in ("running_mean", "running_var")}
-    return frozen + [name for name, _ in model.named_buffers() if name not in moving]
+def shared_buffers(model: nn.Module, *, statistics_move: bool) -> list[str]:
+    """Names of the buffers that two networks to be compared have in common: what they order must not move.
+
+    Tables of positions are; BatchNorm's running statistics belong to the units, unless they are frozen for both.
+    """
+    moving = [f"{norm}.{kind}" for norm in tracked_norms(model) for kind in ("running_mean", "running_var")]
+    return [name for name, _ in model.named_buffers() if not (statistics_move and name in moving)]
 
 
 def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Specification:

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
 
 from dss.symmetry.axes import Axis, atoms, pin, unify
-from dss.symmetry.evaluation import InDouble
+from dss.symmetry.evaluation import InDouble, tensors_in
 
 Axes = tuple[Axis, ...]
 Rule = Callable[["Call"], Sequence[Axes] | None]
@@ -35,7 +34,6 @@ class Trace(InDouble):
     """Types of all tensors of one run.
 
     Attributes:
-        calls: operations seen so far.
         records: the axes of every tensor that came out.
         mixes: (axes of a tensor, those along which its entries were mixed while all axes stayed).
         live: axes along which data runs: those of results that depend on the inputs, and contracted ones.
@@ -46,7 +44,7 @@ class Trace(InDouble):
 
     def __init__(self, known: Iterable[tuple[Tensor, Axes]], inputs: Iterable[Tensor], cases: frozenset = frozenset()):
         super().__init__()
-        self.calls, self.cases = 0, cases
+        self.cases = cases
         self.records: list[Axes] = []
         self.mixes: list[tuple[Axes, Axes]] = []
         self.live: list[Axis] = []
@@ -90,8 +88,7 @@ class Trace(InDouble):
             self.entries.append((number, position, axes))
 
     def see(self, func, args: tuple, kwargs: dict, result: object) -> None:
-        call = Call(self, func, bound(func, args, kwargs), tensors((args, kwargs)), tensors(result), self.calls)
-        self.calls += 1
+        call = Call(self, func, bound(func, args, kwargs), tensors_in((args, kwargs)), tensors_in(result), self.calls)
         for tensor, axes in zip(call.results, call.types(), strict=True):
             self._keep(tensor, axes)
             self.records.append(axes)
@@ -240,11 +237,6 @@ FILLS = frozenset(
 def pinned(tensor: Tensor, reason: str) -> Axes:
     """New axes for a tensor, all pinned."""
     return tuple(Axis(size, pinned=reason) for size in tensor.shape)
-
-
-def tensors(tree: object) -> list[Tensor]:
-    """All tensors in nested tuples, lists and dicts, in order."""
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def bound(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> dict[str, object]:
