@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import InputError
-from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
+from dss.cli import align, certify, compare, connect, demo, export, figure, plane, shorten, show, train
 
-COMMANDS = (demo, train, connect, certify, shorten, show, compare, plane, figure, export)
+COMMANDS = (demo, train, align, connect, certify, shorten, show, compare, plane, figure, export)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

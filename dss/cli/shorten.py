@@ -11,7 +11,7 @@ from dss._connect import PROVE, conclude
 from dss.base.errors import RunError
 from dss.base.path import Path
 from dss.cli.judges import problem_of
-from dss.cli.printing import print_outcome
+from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import proof_bar, shortening_bar
 from dss.cli.show import write_page
 from dss.finders import FINDERS
@@ -66,7 +66,9 @@ def run(options: argparse.Namespace) -> int:
     )
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
-    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers)
+    recorder.finish(
+        connection, objective.space, task=found.question["task"], buffers=objective.buffers, **modulo_symmetry(found.question)
+    )
     write_page(load_run(folder))
     return print_outcome(load_run(folder), as_json=options.json)
 

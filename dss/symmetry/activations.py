@@ -7,8 +7,8 @@ from torch import Tensor
 
 from dss.symmetry.evaluation import InDouble, Network, tensors_in
 from dss.symmetry.layout import Block
-from dss.symmetry.matching import Term
 from dss.symmetry.specification import Specification
+from dss.symmetry.terms import Term
 
 # Numbers kept for each network.
 LARGEST = 2**24
@@ -71,8 +71,8 @@ def _recorded(network: Network, state: Mapping[str, Tensor], wanted: Sequence[En
 
 def _term(block: Block, first: Sequence[Tensor], second: Sequence[Tensor], reflected: Collection[str]) -> Term:
     """One block of both networks, batches stacked, each unit centred and of length one."""
-    stacked = [torch.stack([block.of(tensor.contiguous()) for tensor in run]) for run in (first, second)]
-    term = Term.of((None, *block.axes), *stacked, [False, *(name in reflected for name in block.axes)])
+    a, b = (torch.stack([block.of(tensor.contiguous()) for tensor in run]) for run in (first, second))
+    term = Term.of((None, *block.axes), a, b, [False, *(name in reflected for name in block.axes)])
     for array in (term.a, term.b):
         array -= array.mean(-1, keepdim=True)
         spread = array.std(-1, keepdim=True, correction=0)

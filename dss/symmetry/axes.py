@@ -15,9 +15,6 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Literal, Optional
 
-Factor = tuple["Axis", int]
-Segment = tuple[int, tuple[Factor, ...]]
-
 
 class Axis:
     """The type of one axis, up to unification: compare `resolve(x) is resolve(y)`.
@@ -107,9 +104,9 @@ def chosen(axis: Axis, index: Axis, place: int) -> Axis:
     return resolve(axis).parts[place] if _depends(axis, index) else axis
 
 
-def _depends(axis: Axis, index: Axis) -> bool:
+def _depends(axis: Axis, index: Axis | None) -> bool:
     axis = resolve(axis)
-    return axis.index is not None and resolve(axis.index) is resolve(index)
+    return axis.index is not None and index is not None and resolve(axis.index) is resolve(index)
 
 
 def collapse(axis: Axis) -> Axis:
@@ -291,27 +288,3 @@ def _cut_sum(axis: Axis, sizes: Sequence[int], where: str) -> list[Axis]:
             group.append(first)
         groups.append(total(group) if group else Axis(0))
     return groups
-
-
-def segments(axis: Axis, stride: int = 1) -> list[Segment]:
-    """The axis as runs of places over atoms: (offset, ((atom, stride), ...)), outermost first, for places `stride` apart.
-
-    A case gives the runs of all its parts.
-    """
-    axis = resolve(axis)
-    if axis.kind == "case":
-        return [segment for part in axis.parts for segment in segments(part, stride)]
-    if axis.kind == "sum":
-        found, offset = [], 0
-        for term in terms(axis):
-            found += [(offset * stride + start, run) for start, run in segments(term, stride)]
-            offset += term.size
-        return found
-    if axis.kind == "atom":
-        return [(0, ((axis, stride),) if axis.size != 1 else ())]
-    found = [(0, ())]
-    for factor in reversed(factors(axis)):
-        inner = segments(factor, stride)
-        found = [(a + b, (*run, *tail)) for a, run in inner for b, tail in found]
-        stride *= factor.size
-    return found

@@ -8,9 +8,11 @@ from math import prod
 import torch
 from torch import Tensor
 
-from dss.symmetry.axes import Axis, segments
+from dss.symmetry.axes import Axis, factors, resolve, terms
 
 Permutations = Mapping[str, Tensor]
+# A run of places over atoms: where it starts, and each atom with its stride, outermost first.
+Segment = tuple[int, tuple[tuple[Axis, int], ...]]
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,30 @@ class Block:
         return tensor.as_strided(self.sizes, self.strides, tensor.storage_offset() + self.offset)
 
 
+def segments(axis: Axis, stride: int = 1) -> list[Segment]:
+    """The axis as runs of places over atoms, for places `stride` entries apart.
+
+    A case gives the runs of all its parts.
+    """
+    axis = resolve(axis)
+    if axis.kind == "case":
+        return [segment for part in axis.parts for segment in segments(part, stride)]
+    if axis.kind == "sum":
+        found, offset = [], 0
+        for term in terms(axis):
+            found += [(offset * stride + start, run) for start, run in segments(term, stride)]
+            offset += term.size
+        return found
+    if axis.kind == "atom":
+        return [(0, ((axis, stride),) if axis.size != 1 else ())]
+    found = [(0, ())]
+    for factor in reversed(factors(axis)):
+        inner = segments(factor, stride)
+        found = [(a + b, (*run, *tail)) for a, run in inner for b, tail in found]
+        stride *= factor.size
+    return found
+
+
 def blocks_of(axes: Sequence[Axis], names: Mapping[Axis, str]) -> list[Block]:
     """A tensor with these axes cut into blocks: one for each choice of a segment along every axis."""
     strides = [prod(axis.size for axis in axes[place + 1 :]) for place in range(len(axes))]
@@ -88,7 +114,7 @@ def permuted(array: Tensor, axes: Sequence[str | None], groups: Mapping[str, Gro
 
     First whole units move, then what is within them: row i of an inner permutation is that of the new unit i.
     """
-    moved = [(dim, name) for dim, name in enumerate(axes) if name in permutations]
+    moved = [(dim, name) for dim, name in enumerate(axes) if name is not None and name in permutations]
     for dim, name in moved:
         if groups[name].within is None:
             array = array.index_select(dim, permutations[name].to(array.device))
@@ -105,9 +131,7 @@ def _index(axes: Sequence[str | None], outer: int, inner: int, permutation: Tens
     return (permutation if outer < inner else permutation.T).reshape(shape)
 
 
-def rearranged(
-    tensor: Tensor, blocks: Sequence[Block], groups: Mapping[str, Group], permutations: Permutations
-) -> Tensor:
+def rearranged(tensor: Tensor, blocks: Sequence[Block], groups: Mapping[str, Group], permutations: Permutations) -> Tensor:
     """The tensor with all its blocks permuted; its own memory is left alone."""
     source = tensor.contiguous()
     result = source.clone()

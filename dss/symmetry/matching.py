@@ -19,43 +19,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dss.symmetry.layout import Group, Permutations, identity, permuted
+from dss.symmetry.terms import Term
 
 # A rise below this share of the arrays' own size is rounding.
 SMALLEST_RISE = 1e-12
-
-
-@dataclass(frozen=True, eq=False)
-class Term:
-    """One array of both networks, in float64: its named axes first, then one for all whose order is pinned.
-
-    Attributes:
-        axes: names of groups, or of what they are within.
-        a, b: the arrays.
-        odd: for each axis whether it changes sign where a unit of its group is reflected.
-    """
-
-    axes: tuple[str, ...]
-    a: Tensor
-    b: Tensor
-    odd: tuple[bool, ...] = ()
-
-    @classmethod
-    def of(cls, axes: Sequence[str | None], a: Tensor, b: Tensor, odd: Sequence[bool] = ()) -> "Term":
-        """From arrays whose axes are named, or None where pinned."""
-        named = [dim for dim, name in enumerate(axes) if name is not None]
-        order = named + [dim for dim in range(len(axes)) if dim not in named]
-        shape = [a.shape[dim] for dim in named]
-        arrays = (x.permute(order).reshape(*shape, -1).to(torch.float64, copy=True) for x in (a, b))
-        return cls(tuple(name for name in axes if name is not None), *arrays, tuple(odd[dim] for dim in named) if odd else ())
-
-    def scaled(self, size: float) -> "Term":
-        """The term with arrays of that norm; zeros stay."""
-        a, b = (x * (size / max(x.norm().item(), torch.finfo(x.dtype).tiny)) for x in (self.a, self.b))
-        return Term(self.axes, a, b, self.odd)
-
-    def rows(self, array: Tensor, *dims: int) -> Tensor:
-        """The array `(sizes of dims..., rest)`."""
-        return array.movedim(dims, tuple(range(len(dims)))).reshape(*(array.shape[dim] for dim in dims), -1)
 
 
 @dataclass(frozen=True)
@@ -220,7 +187,7 @@ class Matching:
         """Permutations and signs, those of before and then the proposal's; what is within a unit goes where the unit goes."""
         for name, group in self.groups.items():
             found = order.permutations[name]
-            if group.within in proposal.permutations:
+            if group.within is not None and group.within in proposal.permutations:
                 found = found[proposal.permutations[group.within]]
             if name in proposal.permutations:
                 found = found.gather(-1, proposal.permutations[name])

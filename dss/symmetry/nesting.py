@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import product as choices
 
-from dss.symmetry.axes import Axis, atoms, segments
+from dss.symmetry.axes import Axis, atoms
+from dss.symmetry.layout import segments
 from dss.symmetry.trace import Axes
 
 # For each axis of one block of a tensor its atoms, outermost first.

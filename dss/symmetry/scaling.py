@@ -190,7 +190,8 @@ def _exponents(group: Group, places: Sequence[Place], weighed: Sequence[Mapping[
     columns = [torch.cat([p.summed(group, p.block.of(w[p.parameter])).flatten() for w in weighed]) for p in places]
     matrix = torch.stack(columns, 1)
     sizes = matrix.norm(dim=0)
-    used = [k for k, size in enumerate(sizes.tolist()) if size > 0]
+    # Where the output does not depend on a place at all, such as the bias of keys, rounding is all that is there.
+    used = [k for k, size in enumerate(sizes.tolist()) if size > VANISHING * sizes.max()]
     if len(used) < 2:
         return []
     _, values, vectors = torch.linalg.svd(matrix[:, used] / sizes[used], full_matrices=False)

@@ -1,7 +1,8 @@
 """Which units of a network may be reordered, read off the network itself."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import overload
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
 from dss.objectives.network.statistics import tracked_norms
-from dss.symmetry.axes import Axis, atoms, collapse, pin, resolve
+from dss.symmetry.axes import Axis, atoms, pin
 from dss.symmetry.evaluation import Network, difference
 from dss.symmetry.layout import Block, Group, Permutations, blocks_of, identity, rearranged
 from dss.symmetry.reading import Reading
@@ -69,6 +70,12 @@ class Specification:
             raise InputError(f"no parameter or buffer is called {', '.join(unknown)}; name fixed ones as in model.state_dict()")
         reading = Reading.of(network, fixed)
         return _checked(reading, network, space or ParameterSpace.of(model))
+
+    @overload
+    def apply(self, target: Tensor, permutations: Permutations) -> Tensor: ...
+
+    @overload
+    def apply(self, target: Mapping[str, Tensor], permutations: Permutations) -> dict[str, Tensor]: ...
 
     def apply(self, target: Tensor | Mapping[str, Tensor], permutations: Permutations) -> Tensor | dict[str, Tensor]:
         """A point `(p,)` or a state dict with its units reordered; entry i of a group is its former entry `permutation[i]`.
@@ -158,8 +165,11 @@ def generic_state(network: Network) -> dict[str, Tensor]:
     for name, parameter in network.model.named_parameters():
         spread = parameter.detach().std(correction=0).item() or 0.1
         state[name] = state[name] + 0.5 * spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
-    for name in [name for name in state if name.endswith(("running_mean", "running_var"))]:
-        state[name] = state[name] * (1 + torch.rand(state[name].shape, generator=generator, dtype=state[name].dtype))
+    for name, buffer in network.model.named_buffers():
+        if name.endswith("running_mean"):
+            state[name] = buffer + torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
+        elif name.endswith("running_var"):
+            state[name] = buffer * (1 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return state
 
 

@@ -7,6 +7,7 @@ what comes out. An operation without a rule pins all it touches.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -114,7 +115,7 @@ class Call:
 
     trace: Trace
     func: torch._ops.OpOverload
-    arguments: Mapping[str, object]
+    arguments: Mapping[str, Any]
     operands: Sequence[Tensor]
     results: Sequence[Tensor]
     number: int
@@ -139,14 +140,14 @@ class Call:
     def fills(self) -> bool:
         """Whether the result is one value throughout."""
         fills = self.name.removesuffix("_") in FILLS
-        return fills and (self.mutated is None or self.trace.is_uniform(self.mutated) and _whole(self.mutated))
+        return fills and (self.mutated is None or (self.trace.is_uniform(self.mutated) and _whole(self.mutated)))
 
     @property
     def elementwise(self) -> bool:
         """Whether each entry of the result is made of the entries at its own place."""
         return torch.Tag.pointwise in self.func.tags or self.name.removesuffix("_") in POINTWISE | COPIES
 
-    def __getitem__(self, argument: str) -> object:
+    def __getitem__(self, argument: str) -> Any:
         return self.arguments[argument]
 
     def axes(self, tensor: Tensor) -> Axes:
@@ -179,9 +180,7 @@ class Call:
 
     def dim(self, argument: str, tensor: Tensor) -> int:
         """An axis of a tensor as a number from 0."""
-        number = self.arguments[argument]
-        assert isinstance(number, int)
-        return number % max(tensor.ndim, 1)
+        return self.arguments[argument] % max(tensor.ndim, 1)
 
     def mix(self, axes: Axes, along: Axes) -> None:
         """Entries were mixed along some axes of a tensor that has them still."""
@@ -220,18 +219,22 @@ class Call:
         return [pinned(tensor, reason) for tensor in self.results]
 
 
+def _named(*names: str) -> frozenset[str]:
+    return frozenset(f"aten.{name}" for name in names)
+
+
 # Elementwise operations that do not carry torch's tag.
-POINTWISE = frozenset(f"aten.{n}" for n in "hardswish hardsigmoid log_sigmoid_forward _prelu_kernel lerp heaviside xlogy".split())
-# Operations that hand on their first argument, entry by entry.
-COPIES = frozenset(
-    f"aten.{name}"
-    for name in "_to_copy clone detach alias lift_fresh lift contiguous copy view expand unsqueeze squeeze select slice t transpose permute".split()
-)
+POINTWISE = _named("hardswish", "hardsigmoid", "log_sigmoid_forward", "_prelu_kernel", "lerp", "heaviside", "xlogy")
+# Operations that hand their first argument on, entry by entry.
+COPIES = _named(
+    "_to_copy", "clone", "detach", "alias", "lift_fresh", "lift", "contiguous", "copy", "view", "expand", "unsqueeze", "squeeze",
+    "select", "slice", "t", "transpose", "permute",
+)  # fmt: skip
 # Operations that make or leave one value throughout.
-FILLS = frozenset(
-    f"aten.{name}"
-    for name in "zeros ones full empty zeros_like ones_like full_like empty_like new_zeros new_ones new_full new_empty zero fill".split()
-)
+FILLS = _named(
+    "zeros", "ones", "full", "empty", "zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full",
+    "new_empty", "zero", "fill",
+)  # fmt: skip
 
 
 def pinned(tensor: Tensor, reason: str) -> Axes:
@@ -239,7 +242,7 @@ def pinned(tensor: Tensor, reason: str) -> Axes:
     return tuple(Axis(size, pinned=reason) for size in tensor.shape)
 
 
-def bound(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> dict[str, object]:
+def bound(func: torch._ops.OpOverload, args: tuple, kwargs: dict) -> dict[str, Any]:
     """The arguments of a call by name, defaults included."""
     schema = func._schema.arguments
     given = dict(zip((a.name for a in schema), args, strict=False))

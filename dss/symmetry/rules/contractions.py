@@ -43,7 +43,6 @@ def convolution(call: Call) -> Sequence[Axes]:
     axes, kernel = call.axes(x), call.axes(weight)
     _pin_window(call, axes[2:], kernel[2:])
     groups, first = call["groups"], kernel[0]
-    assert isinstance(groups, int)
     group, inside = split(axes[1], [groups, axes[1].size // groups], call.name)
     own, rest = split(first, [groups, first.size // groups], call.name)
     call.unify(group, own)

@@ -45,7 +45,6 @@ def gather(call: Call) -> Sequence[Axes]:
 def index(call: Call) -> Sequence[Axes] | None:
     """Places by numbers along several axes; masks choose by values, which no type can follow."""
     x, indices = call.operands[0], call["indices"]
-    assert isinstance(indices, Sequence)
     given = {dim: index for dim, index in enumerate(indices) if isinstance(index, Tensor)}
     if any(index.dtype in (torch.bool, torch.uint8) for index in given.values()):
         return None

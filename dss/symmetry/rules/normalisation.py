@@ -13,7 +13,6 @@ def layer_norm(call: Call) -> Sequence[Axes]:
     """Over the last axes, scaled and shifted along the same."""
     x, *affine = call.operands
     axes, shape = call.axes(x), call["normalized_shape"]
-    assert isinstance(shape, Sequence)
     last = axes[len(axes) - len(shape) :]
     for tensor in affine:
         for axis, other in zip(last, call.axes(tensor), strict=True):
@@ -41,7 +40,6 @@ def group_norm(call: Call) -> Sequence[Axes]:
     """Over each of g groups of channels, and all places."""
     x, *affine = call.operands
     axes, groups = call.axes(x), call["group"]
-    assert isinstance(groups, int)
     _along_channels(call, axes[1], affine)
     group, inside = split(axes[1], [groups, axes[1].size // groups], call.name)
     call.mix(axes, (inside, *axes[2:]))

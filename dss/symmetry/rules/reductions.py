@@ -29,7 +29,7 @@ def reduce(call: Call) -> Sequence[Axes]:
 
 
 @rule("max", "min", "argmax", "argmin", "median", "mode")
-def reduce_to_index(call: Call) -> Sequence[Axes]:
+def reduce_to_index(call: Call) -> Sequence[Axes] | None:
     """The number of a place comes out, so places have to stay; the largest of all entries alone has none."""
     if "other" in call.arguments:
         return pointwise(call)

@@ -58,7 +58,6 @@ def select(call: Call) -> Sequence[Axes]:
     """One place along an axis."""
     (x,) = call.operands
     place = call["index"]
-    assert isinstance(place, int)
     return [_taken(call, x, call.dim("dim", x), [place % x.shape[call.dim("dim", x)]])[0]]
 
 
@@ -73,8 +72,8 @@ def unbind(call: Call) -> Sequence[Axes]:
 def _taken(call: Call, x: Tensor, dim: int, places: Sequence[int]) -> list[Axes]:
     """Single places are told apart: the axis is pinned, unless others depend on it, which then are what they are there."""
     axes = call.axes(x)
-    if axes[dim].born is not None and any(atom.pinned is None for atom in atoms(axes[dim])):
-        call.trace.selected.add(axes[dim].born)
+    if (born := axes[dim].born) is not None and any(atom.pinned is None for atom in atoms(axes[dim])):
+        call.trace.selected.add(born)
     call.pin(axes[dim], "single places taken by")
     rest = axes[:dim] + axes[dim + 1 :]
     return [tuple(chosen(axis, axes[dim], place) for axis in rest) for place in places]
@@ -90,7 +89,6 @@ def slice_(call: Call) -> Sequence[Axes]:
         call.pin(axes[dim], "single places taken by")
         axes[dim] = Axis(kept, pinned="single places")
         return [tuple(axes)]
-    assert start is None or isinstance(start, int)
     start = 0 if start is None else min(max(start + size if start < 0 else start, 0), size)
     axes[dim] = cut(axes[dim], [start, kept, size - start - kept], call.name)[1]
     return [tuple(axes)]

@@ -13,9 +13,10 @@ from dss.objectives.objective import Objective
 from dss.symmetry.activations import activation_terms
 from dss.symmetry.evaluation import difference
 from dss.symmetry.layout import Group
-from dss.symmetry.matching import Matching, Term
+from dss.symmetry.matching import Matching
 from dss.symmetry.scaling import Gauge
 from dss.symmetry.specification import Specification, shared_buffers
+from dss.symmetry.terms import Term
 
 METHODS = ("weights", "activations")
 # Samples of the run that types are read from, of those whose activations are compared, and of the last check.
@@ -108,7 +109,8 @@ def align(
         specification.groups,
         specification.pinned,
         specification.unknown_ops,
-        *((a.double() - x.double()).norm().item() for x in (b, point)),
+        (a.double() - b.double()).norm().item(),
+        (a.double() - point.double()).norm().item(),
         gauge.groups,
         specification,
     )
@@ -145,28 +147,24 @@ def _inputs(network: NetworkObjective, count: int) -> tuple[Tensor, ...]:
     return samples.cast(torch.float64, torch.device("cpu")).inputs
 
 
-def _parameter_terms(
-    specification: Specification, a: Mapping[str, Tensor], b: Mapping[str, Tensor], gauge: Gauge
-) -> list[Term]:
+def _parameter_terms(specification: Specification, a: Mapping[str, Tensor], b: Mapping[str, Tensor], gauge: Gauge) -> list[Term]:
     """The blocks of the parameters in which units lie."""
     terms = []
     for name in specification.space.names:
         for block in specification.blocks[name]:
             if any(axis in specification.groups for axis in block.axes):
                 odd = [gauge.reflects(name, block, dim) for dim in range(len(block.axes))]
-                terms.append(Term.of(block.axes, *(block.of(x[name].contiguous()) for x in (a, b)), odd))
+                terms.append(Term.of(block.axes, block.of(a[name].contiguous()), block.of(b[name].contiguous()), odd))
     return terms
 
 
-def _activation_terms(
-    network: NetworkObjective, specification: Specification, a: Tensor, b: Tensor, gauge: Gauge
-) -> list[Term]:
+def _activation_terms(network: NetworkObjective, specification: Specification, a: Tensor, b: Tensor, gauge: Gauge) -> list[Term]:
     """Activations over batches as large as the one that types were read from."""
     size = min(FEW, network.samples)
     inputs = [x.split(size) for x in _inputs(network, MANY)]
     batches = [specification.network.on(batch) for batch in zip(*inputs, strict=True) if len(batch[0]) == size]
-    states = (network.state(point.detach().cpu().double()) for point in (a, b))
-    return activation_terms(specification, batches, *states, gauge.reflected)
+    first, second = (network.state(point.detach().cpu().double()) for point in (a, b))
+    return activation_terms(specification, batches, first, second, gauge.reflected)
 
 
 def _check_unchanged(
@@ -174,8 +172,8 @@ def _check_unchanged(
 ) -> None:
     """The last word: both points have the same outputs on the data, each with the statistics it is judged with."""
     run = specification.network.on(_inputs(network, CHECKED))
-    outputs = [run.outputs(network.state(point.cpu().double())) for point in (before, after)]
-    change, allowed = difference(*outputs), SCALED.get(before.dtype, 1e-2) if rescaled else REORDERED
+    old, new = (run.outputs(network.state(point.detach().cpu().double())) for point in (before, after))
+    change, allowed = difference(old, new), SCALED.get(before.dtype, 1e-2) if rescaled else REORDERED
     if not change <= allowed:
         raise InputError(
             f"the aligned copy is another function: its outputs differ by {change:.2g} of their size, where {allowed:.0e} is "
