@@ -1,6 +1,6 @@
 """The reordered copy of one network that lies closest to another."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,8 +109,8 @@ def align(
         specification.groups,
         specification.pinned,
         specification.unknown_ops,
-        (a.double() - b.double()).norm().item(),
-        (a.double() - point.double()).norm().item(),
+        _distance(a, b),
+        _distance(a, point),
         gauge.groups,
         specification,
     )
@@ -125,13 +125,14 @@ def specification_of(network: NetworkObjective) -> Specification:
     model = network._rows.template
     held = [name for name, _ in model.named_parameters() if name not in network.space.names]
     shared = shared_buffers(model, statistics_move=network.recalibrates)
-    return Specification.of(model, _inputs(network, FEW), fixed=[*held, *shared], space=network.space)
+    return Specification.of(model, _inputs(_part(network, FEW)), fixed=[*held, *shared], space=network.space)
 
 
 def _network(objective: Objective) -> NetworkObjective:
-    if not isinstance(objective, NetworkObjective):
-        raise InputError(f"only networks have units to align: a NetworkObjective is needed, got {type(objective).__name__}")
-    return objective
+    network = objective.unwrapped
+    if not isinstance(network, NetworkObjective):
+        raise InputError(f"only networks have units to align: a NetworkObjective is needed, got {type(network).__name__}")
+    return network
 
 
 def _point(network: NetworkObjective, end: Tensor | Mapping[str, Tensor]) -> Tensor:
@@ -141,10 +142,25 @@ def _point(network: NetworkObjective, end: Tensor | Mapping[str, Tensor]) -> Ten
     return point
 
 
-def _inputs(network: NetworkObjective, count: int) -> tuple[Tensor, ...]:
-    """Inputs of some samples, at equal distances in the data."""
-    samples = network.part(min(count, network.samples))._samples
-    return samples.cast(torch.float64, torch.device("cpu")).inputs
+def _part(network: NetworkObjective, count: int) -> NetworkObjective:
+    """The objective on some of its data alone: running statistics too are of these samples."""
+    part = network.part(min(count, network.samples))
+    part._calibration = part._samples
+    return part
+
+
+def _distance(a: Tensor, b: Tensor) -> float:
+    return (a.cpu().double() - b.cpu().double()).norm().item()
+
+
+def _inputs(part: NetworkObjective) -> tuple[Tensor, ...]:
+    """All inputs of a part."""
+    return part._samples.cast(torch.float64, torch.device("cpu")).inputs
+
+
+def _states(part: NetworkObjective, *points: Tensor) -> Iterator[dict[str, Tensor]]:
+    """Parameters and buffers of points, in float64."""
+    return (part.state(point.detach().cpu().double()) for point in points)
 
 
 def _parameter_terms(specification: Specification, a: Mapping[str, Tensor], b: Mapping[str, Tensor], gauge: Gauge) -> list[Term]:
@@ -160,10 +176,10 @@ def _parameter_terms(specification: Specification, a: Mapping[str, Tensor], b: M
 
 def _activation_terms(network: NetworkObjective, specification: Specification, a: Tensor, b: Tensor, gauge: Gauge) -> list[Term]:
     """Activations over batches as large as the one that types were read from."""
-    size = min(FEW, network.samples)
-    inputs = [x.split(size) for x in _inputs(network, MANY)]
+    part, size = _part(network, MANY), min(FEW, network.samples)
+    inputs = [x.split(size) for x in _inputs(part)]
     batches = [specification.network.on(batch) for batch in zip(*inputs, strict=True) if len(batch[0]) == size]
-    first, second = (network.state(point.detach().cpu().double()) for point in (a, b))
+    first, second = _states(part, a, b)
     return activation_terms(specification, batches, first, second, gauge.reflected)
 
 
@@ -171,8 +187,9 @@ def _check_unchanged(
     network: NetworkObjective, specification: Specification, before: Tensor, after: Tensor, *, rescaled: bool
 ) -> None:
     """The last word: both points have the same outputs on the data, each with the statistics it is judged with."""
-    run = specification.network.on(_inputs(network, CHECKED))
-    old, new = (run.outputs(network.state(point.detach().cpu().double())) for point in (before, after))
+    part = _part(network, CHECKED)
+    run = specification.network.on(_inputs(part))
+    old, new = (run.outputs(state) for state in _states(part, before, after))
     change, allowed = difference(old, new), SCALED.get(before.dtype, 1e-2) if rescaled else REORDERED
     if not change <= allowed:
         raise InputError(

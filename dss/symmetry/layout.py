@@ -136,7 +136,8 @@ def rearranged(tensor: Tensor, blocks: Sequence[Block], groups: Mapping[str, Gro
     source = tensor.contiguous()
     result = source.clone()
     for block in blocks:
-        block.of(result).copy_(permuted(block.of(source), block.axes, groups, permutations))
+        if any(name in permutations for name in block.axes):
+            block.of(result).copy_(permuted(block.of(source), block.axes, groups, permutations))
     return result
 
 

@@ -37,7 +37,7 @@ class Reading:
                 pin(axis, "output")
         for name in fixed:
             for axis in reading.tensors.get(name, ()):
-                pin(axis, f"{name} is fixed")
+                pin(axis, f"{name} is fixed" if name in reading.parameters else f"{name} is shared")
         reading.pin_idle()
         return reading
 

@@ -202,6 +202,8 @@ class Call:
             return [tuple(Axis(size) for size in tensor.shape) for tensor in self.results]
         if any(t.numel() == 0 for t in self.operands) and self.name != "aten.cat":
             return None
+        if self.func._overloadname.endswith("out"):
+            return RULES["aten.pointwise"](self) if self.elementwise else None
         known = RULES.get(self.name) or RULES.get(self.name.removesuffix("_"))
         if known is None and self.elementwise:
             known = RULES["aten.pointwise"]

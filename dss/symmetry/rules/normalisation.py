@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from dss.symmetry.axes import Axis, split
+from dss.symmetry.rules.elementwise import broadcast
 from dss.symmetry.trace import Axes, Call, rule
 
 
@@ -44,6 +45,16 @@ def group_norm(call: Call) -> Sequence[Axes]:
     group, inside = split(axes[1], [groups, axes[1].size // groups], call.name)
     call.mix(axes, (inside, *axes[2:]))
     return [axes, (axes[0], group), (axes[0], group)]
+
+
+@rule("_weight_norm_interface")
+def weight_norm(call: Call) -> Sequence[Axes]:
+    """A direction divided by its norm along all axes but one, times a length for each place of that one."""
+    direction, length = call.operands
+    axes = broadcast(call, [direction, length], direction.shape)
+    kept = call.dim("dim", direction)
+    call.mix(axes, axes[:kept] + axes[kept + 1 :])
+    return [axes]
 
 
 def _along_channels(call: Call, channels: Axis, tensors: Sequence[Tensor]) -> None:

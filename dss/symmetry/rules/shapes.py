@@ -10,9 +10,11 @@ from dss.symmetry.trace import Axes, Call, rule
 
 
 @rule("view", "_unsafe_view", "reshape")
-def view(call: Call) -> Sequence[Axes]:
+def view(call: Call) -> Sequence[Axes] | None:
     """Old and new axes fall into the shortest runs of equal size; each run is flattened and split anew."""
     sizes = call.out.shape
+    if prod(sizes) != call.operands[0].numel():  # seen as another dtype
+        return None
     old = [axis for axis in call.axes(call.operands[0]) if axis.size != 1]
     places = [place for place, size in enumerate(sizes) if size != 1]
     found = [Axis(1) for _ in sizes]
