@@ -53,15 +53,15 @@ PAIRS: dict[str, Callable[[], nn.Module]] = {
 
 def objectives(model: nn.Module) -> tuple[dss.NetworkObjective, dss.NetworkObjective]:
     """Training loss and judge on the digits."""
-    train, test = dss.tasks.data.digits()
-    training = dss.NetworkObjective(model, cross_entropy, train)
-    return training, dss.NetworkObjective(model, cross_entropy, test).calibrated_by(training)
+    task = dss.load_task("digits")
+    training = dss.NetworkObjective(model, cross_entropy, task.train)
+    return training, dss.NetworkObjective(model, cross_entropy, task.judge).calibrated_by(training)
 
 
 def trained(make: Callable[[], nn.Module], seed: int, steps: int) -> torch.Tensor:
     """A point after that many steps of Adam."""
     torch.manual_seed(seed)
-    model, ((x, y), _) = make().train(), dss.tasks.data.digits()
+    model, (x, y) = make().train(), dss.load_task("digits").train
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(steps):
         index = torch.randint(len(x), (128,))

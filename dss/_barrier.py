@@ -8,6 +8,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import ElasticBand, GeodesicString
@@ -62,6 +63,7 @@ def barrier(
     tolerance: float = 0.02,
     seed: int = 0,
     grid: int = 20,
+    progress: ProgressMeter | None = None,
 ) -> Barrier:
     """Lower the threshold by bisection, each search starting from the best path so far.
 
@@ -73,6 +75,7 @@ def barrier(
         tolerance: the bracket is narrow enough at this share of the straight line's excess over the ends.
         seed: of every random choice.
         grid: intervals of the certificate's first grid on every segment.
+        progress: shown every search.
 
     Raises:
         InputError: the ends cannot be used, or the tolerance is not positive.
@@ -84,14 +87,16 @@ def barrier(
     ends = judged(line.beads.detach()).max().item()
     best = linear = certify(judged, line, threshold=float("inf"), grid=grid)
     path, lower, tried, tally = line, ends, [], Tally()
-    while best.max_loss - lower > tolerance * (linear.max_loss - ends):
-        threshold = (best.max_loss + lower) / 2
-        problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
-        proposed = _search(problem, finders, path)
-        found = certify(problem.judge, proposed, threshold=threshold, grid=grid)
-        tried.append((threshold, found.passed))
-        path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
-        tally += problem.tally
+    with (progress or ProgressMeter()).stage("barrier", "searches") as meter:
+        while best.max_loss - lower > tolerance * (linear.max_loss - ends):
+            threshold = (best.max_loss + lower) / 2
+            problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
+            proposed = _search(problem, finders, path)
+            found = certify(problem.judge, proposed, threshold=threshold, grid=grid)
+            tried.append((threshold, found.passed))
+            path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
+            tally += problem.tally
+            meter.report(len(tried), f"between {lower:.4g} and {best.max_loss:.4g}")
     certificate = certify(judged, path, threshold=best.max_loss, grid=grid)
     return Barrier(best.max_loss, lower, linear.max_loss, ends, path, certificate, tuple(tried), tally)
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import InputError
-from dss.cli import align, certify, compare, connect, demo, export, figure, plane, shorten, show, train
+from dss.cli import align, barrier, certify, compare, connect, demo, export, figure, plane, shorten, show, tasks, train
 
-COMMANDS = (demo, train, align, connect, certify, shorten, show, compare, plane, figure, export)
+COMMANDS = (demo, train, align, connect, certify, shorten, barrier, show, compare, plane, figure, export, tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

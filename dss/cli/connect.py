@@ -157,7 +157,6 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "threshold",
         "finder",
         "seed",
-        "grid",
         "buffers",
         "prove",
         "align",
@@ -169,6 +168,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
         "parameters": list(objective.space.names),
