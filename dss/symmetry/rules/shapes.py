@@ -33,8 +33,9 @@ def view(call: Call) -> Sequence[Axes] | None:
 def _split_anew(call: Call, axis: Axis, places: Sequence[int]) -> list[Axis]:
     """The axis as a product of the new ones; in a second run, as packed parts where single places are taken later."""
     sizes = [call.out.shape[place] for place in places]
+    free = any(atom.pinned is None for atom in atoms(axis))
     for number, place in enumerate(places[:-1]):
-        if (call.number, place) in call.trace.cases:
+        if free and (call.number, place) in call.trace.cases:
             return _packed(call, axis, sizes, number)
     return [_made_here(part, call.number, place) for part, place in zip(split(axis, sizes, call.name), places, strict=True)]
 
@@ -74,7 +75,7 @@ def unbind(call: Call) -> Sequence[Axes]:
 def _taken(call: Call, x: Tensor, dim: int, places: Sequence[int]) -> list[Axes]:
     """Single places are told apart: the axis is pinned, unless others depend on it, which then are what they are there."""
     axes = call.axes(x)
-    if (born := axes[dim].born) is not None and any(atom.pinned is None for atom in atoms(axes[dim])):
+    if (born := axes[dim].born) is not None:
         call.trace.selected.add(born)
     call.pin(axes[dim], "single places taken by")
     rest = axes[:dim] + axes[dim + 1 :]
