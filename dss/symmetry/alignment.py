@@ -24,8 +24,9 @@ FEW, MANY, CHECKED = 16, 512, 256
 # Relative change of the outputs above which the aligned copy is another function: reordering only rounds sums anew;
 # scaled parameters are rounded themselves, to the dtype of the point.
 REORDERED, SCALED = 1e-8, {torch.float64: 1e-8, torch.float32: 1e-3}
-# What parameters count beside activations: they decide between units that are dead on the data, and nothing else.
-TIE = 1e-6
+# The norm of parameters beside activations, where inner products count its square: they decide between units that are
+# dead on the data, or the same on it, and nothing else.
+TIE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
