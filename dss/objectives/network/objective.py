@@ -117,6 +117,11 @@ class NetworkObjective(Objective):
         return self._samples
 
     @property
+    def recalibrated_norms(self) -> frozenset[str]:
+        """Names of the layers whose running statistics are recomputed for every point."""
+        return frozenset(self._norms)
+
+    @property
     def data_digest(self) -> str:
         """32 hexadecimal digits for the samples as they were read, in their order."""
         return self._samples.digest()
