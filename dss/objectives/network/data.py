@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.data import TensorDataset
 
 from dss.base.errors import InputError
-from dss.base.mapped import give_back
+from dss.base.mapped import give_back, is_mapped
 from dss.objectives.network.batches import Layout, Target, Tree, describe, filled, numbered, split, target_names, tidy
 from dss.objectives.network.collecting import Collected
 from dss.objectives.network.reading import batches, drawn_once
@@ -24,6 +24,8 @@ from dss.objectives.network.reading import batches, drawn_once
 WHOLE_BYTES = 256 * 2**20
 # Data that a chunk of a stream is read in, as long as nothing else asks for smaller chunks.
 CHUNK_BYTES = 64 * 2**20
+# Rows gathered from a mapped file at once: with each, the kernel may map as much as two megabytes around it.
+SCATTERED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,10 +121,12 @@ class Streamed(Samples):
     """
 
     def __init__(self, stored: Samples, cast: "_Cast | None" = None):
-        vars(self).update(stored=stored, moved=cast, layout=stored.layout, batch_size=stored.batch_size)
+        mapped = {id(x) for x in stored.leaves if is_mapped(x)}
+        vars(self).update(stored=stored, moved=cast, mapped=mapped, layout=stored.layout, batch_size=stored.batch_size)
 
     stored: Samples
     moved: "_Cast | None"
+    mapped: set[int]
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -164,11 +168,19 @@ class Streamed(Samples):
 
     def _read(self, x: Tensor, index: Tensor | slice) -> Tensor:
         """Rows of a stored tensor, in memory that nobody else has."""
+        if id(x) not in self.mapped:
+            return self._rows(x, index)
+        if isinstance(index, Tensor) and len(index) > SCATTERED:
+            return torch.cat([self._read(x, part) for part in index.split(SCATTERED)])
+        found = self._rows(x, index)
+        give_back(x)
+        return found
+
+    def _rows(self, x: Tensor, index: Tensor | slice) -> Tensor:
         rows = x[index if isinstance(index, slice) else index.to(x.device)]
         found = rows if self.moved is None else self.moved(rows)
         if found.untyped_storage().data_ptr() == x.untyped_storage().data_ptr():
             found = found.clone()
-        give_back(x)
         return found
 
 
