@@ -10,7 +10,7 @@ from torch import nn
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.loss import Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,9 @@ class Task:
         )
         if self.judge is None and self.judge_loss is None:
             return train, train
-        return train, task.judge_of(self.model, buffers).calibrated_by(train)
+        judge = task.judge_of(self.model, buffers).calibrated_by(train)
+        assert isinstance(judge, NetworkObjective)
+        return train, judge
 
     @property
     def samples(self) -> Samples:
