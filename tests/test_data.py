@@ -372,6 +372,27 @@ def test_inputs_by_name_are_proved_as_by_position():
     torch.testing.assert_close(named.enclose(*ends), placed.enclose(*ends), rtol=1e-12, atol=0)
 
 
+class OwnLoss(nn.Module):
+    """Like Hugging Face's models: given labels, it returns its loss beside the scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, ids, attention_mask=None, labels=None):
+        scores = self.inner(ids if attention_mask is None else ids * attention_mask)
+        return {"loss": cross_entropy(scores, labels), "logits": scores}
+
+
+@pytest.mark.parametrize("how", ["whole", "loader"])
+def test_a_model_may_compute_its_own_loss(how):
+    batch = {"ids": X, "attention_mask": M, "labels": Y}
+    data = batch if how == "whole" else DataLoader(Rows([rows_of(batch, i) for i in range(N)]), batch_size=8)
+    model = OwnLoss()
+    objective = dss.NetworkObjective(model, lambda output, _: output["loss"], data, target=lambda batch: batch)
+    assert objective(point_of(model)).item() == pytest.approx(model(**batch)["loss"].item(), rel=1e-6)
+
+
 class Texts(Dataset):
     """Samples of unequal lengths."""
 

@@ -12,7 +12,9 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 import dss
 from dss.objectives.network import data as data_module
-from dss.objectives.network.data import Samples, Streamed, as_samples
+from dss.objectives.network import samples as samples_module
+from dss.objectives.network.data import as_samples
+from dss.objectives.network.samples import Samples, Streamed
 
 N, FEATURES, CLASSES = 200, 6, 3
 GENERATOR = torch.Generator().manual_seed(0)
@@ -54,7 +56,7 @@ SOURCES = {
 def small(monkeypatch):
     """Limits that 5 kB of data exceed."""
     monkeypatch.setattr(data_module, "WHOLE_BYTES", 2000)
-    monkeypatch.setattr(data_module, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(samples_module, "CHUNK_BYTES", 1000)
 
 
 def net():
@@ -88,6 +90,29 @@ def test_streams_give_what_data_in_memory_gives(source, dtype, small, monkeypatc
         torch.testing.assert_close(
             got, right, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-6 if dtype == torch.float32 else 0
         )
+
+
+def test_running_statistics_come_from_streams_too(small, monkeypatch, tmp_path):
+    def losses(data):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(FEATURES, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, CLASSES))
+        objective = dss.NetworkObjective(model.double(), cross_entropy, data)
+        points = torch.randn(2, objective.space.size, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+        values = objective(points.requires_grad_())
+        return [values.detach(), *torch.autograd.grad(values.sum(), points)]
+
+    found = losses((mapped(tmp_path), Y))
+    monkeypatch.undo()
+    for got, right in zip(found, losses((X, Y)), strict=True):
+        torch.testing.assert_close(got, right, rtol=1e-9, atol=1e-12)
+
+
+def test_a_loss_of_the_whole_data_reads_all_of_a_stream(small, tmp_path):
+    worst = lambda output, target: cross_entropy(output, target, reduction="none").max()  # noqa: E731
+    model = nn.Linear(FEATURES, CLASSES)
+    objective = dss.NetworkObjective(model, worst, (mapped(tmp_path), Y), whole=True)
+    found = objective(nn.utils.parameters_to_vector(model.parameters()).detach()[None]).item()
+    assert found == pytest.approx(worst(model(X), Y).item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -142,9 +167,9 @@ PEAK = """
 import resource, sys
 import numpy as np, torch
 import dss
-from dss.objectives.network import data as limits, objective as more
+from dss.objectives.network import data, objective, samples
 
-limits.WHOLE_BYTES, limits.CHUNK_BYTES, more.CHUNK_BYTES = 2**25, 2**24, 2**26
+data.WHOLE_BYTES, samples.CHUNK_BYTES, objective.CHUNK_BYTES = 2**25, 2**24, 2**26
 rows, features = 3 * 2**16, 512  # 384 MB
 y = torch.arange(rows) % 2
 if sys.argv[1] == "batches":

@@ -1,8 +1,7 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -11,15 +10,15 @@ from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
 
 
-def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Iterator[Samples]:
+def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
     """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""
     count = max(1, min(-(-len(samples) // size), len(samples) // least))
     cuts = [len(samples) * i // count for i in range(count + 1)]
-    return (samples.take(slice(a, b)) for a, b in itertools.pairwise(cuts))
+    return Slices(samples, cuts)
 
 
 class Evaluation:
@@ -48,8 +47,8 @@ class Evaluation:
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
         with torch.no_grad():
             for part in parts:
-                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
-                watched = [group, *constants.values(), *given.inputs, given.target]
+                given = part.clone()
+                watched = [group, *constants.values(), *given.leaves]
                 before = [x._version for x in watched]
                 found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
                 self.rows.writes |= before != [x._version for x in watched]

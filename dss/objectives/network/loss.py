@@ -21,6 +21,7 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from dss.base.errors import EnclosureError, InputError
 from dss.enclosure import Enclosure
@@ -111,9 +112,9 @@ def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
 
 def _mean_of_vector(loss: Loss, output: object, target: Tensor) -> Tensor:
     """The mean of the losses of single samples."""
-    losses = loss(output, target)
-    if losses.shape != (len(target),):
-        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {len(target)} samples; ({len(target)},) is expected")
+    losses, samples = loss(output, target), len(tree_leaves(target)[0])
+    if losses.shape != (samples,):
+        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {samples} samples; ({samples},) is expected")
     return losses.mean()
 
 
