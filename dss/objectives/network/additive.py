@@ -4,7 +4,7 @@ How a loss adds up has nothing to do with the model: any outputs that the model 
 tried for the price of the loss alone, and the padding that begins late, or the class that comes last, is among them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.objectives.network.batches import describe
 from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss, weight_of
 from dss.objectives.network.trials import Outputs, told
@@ -46,7 +47,7 @@ class Additivity:
         Args:
             output: of samples at one point.
         """
-        places = torch.arange(len(few), device=few.targets[0].device)
+        places = torch.arange(len(few), device=few.device)
         all_ = output(few)
         outputs = Outputs.of(all_, len(few))
 
@@ -56,12 +57,12 @@ class Additivity:
 
         with told("the loss"):
             whole = sums(places)
-            for parts in (places.split(1), halves(few.targets[0], places)):
+            for parts in (places.split(1), halves(few.targets, places)):
                 self.compare(whole, list(map(sums, parts)), few, outputs)
 
     def sums(self, output: Any, samples: Samples) -> tuple[float, float]:
         """Sum and weight of some samples; the loss may write over the target."""
-        target = samples.without_inputs().clone().target
+        target = samples.own_target
         if self.loss.known or self.loss.averaged:
             value = self.loss.value(output, target)
             return value.double().item() * self.loss.factor(len(samples)), self.loss.weigh(samples)
@@ -81,11 +82,7 @@ class Additivity:
         room = max(1024 * eps, 1e-10) * sum(abs(part[0]) for part in parts) + 16 * eps * size
         if _near(total, whole[0], room) and _near(weight, whole[1], 1e-5 * abs(whole[1])):
             return
-        shapes = (
-            f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {[tuple(x.shape) for x in data.targets]})"
-            if outputs
-            else ""
-        )
+        shapes = f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {describe(data.target)})" if outputs else ""
         together, apart = (a / b if b else float("nan") for a, b in (whole, (total, weight)))
         raise InputError(
             f"the loss must be a mean over samples (axis 0): {len(data)} samples together give {together:.6g}, the same samples "
@@ -142,7 +139,7 @@ class AllTargets:
 
     def _check_block(self, block: Samples, dtype: torch.dtype) -> None:
         output, given = self._draw(block, 1, dtype)
-        outputs, places = Outputs.of(output, len(given)), torch.arange(len(given), device=given.targets[0].device)
+        outputs, places = Outputs.of(output, len(given)), torch.arange(len(given), device=given.device)
         assert outputs is not None  # they were drawn sample by sample
 
         def sums(index: Tensor) -> tuple[float, float]:
@@ -150,7 +147,7 @@ class AllTargets:
 
         whole = sums(places)
         shuffled = torch.randperm(len(given), generator=torch.Generator().manual_seed(2)).to(places.device)
-        for parts in (halves(given.targets[0], places), shuffled.tensor_split([1, 1 + len(given) // 7])):
+        for parts in (halves(given.targets, places), shuffled.tensor_split([1, 1 + len(given) // 7])):
             self.adding.compare(whole, [sums(index) for index in parts if len(index)], given, outputs)
         other = self._drawn(block, 3, dtype)[1]
         if not _near(other, whole[1], 1e-5 * abs(other)):
@@ -160,10 +157,11 @@ class AllTargets:
             )
 
 
-def halves(target: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+def halves(targets: Sequence[Tensor], places: Tensor) -> tuple[Tensor, ...]:
     """Two unequal parts that differ as much as targets do: those with small ones and those with large ones."""
-    order = target.reshape(len(target), -1).double().mean(1).argsort(stable=True) if target.numel() else places
-    return order.tensor_split([max(1, len(target) * 2 // 5)])
+    rows = [target.reshape(len(target), -1) for target in targets if target.numel() and not target.is_complex()]
+    sizes = sum((flat.double().mean(1) for flat in rows), torch.zeros(len(places), dtype=torch.float64, device=places.device))
+    return sizes.argsort(stable=True).tensor_split([max(1, len(places) * 2 // 5)])
 
 
 def _near(one: float, other: float, room: float) -> bool:

@@ -95,7 +95,7 @@ class Probe(Trial):
         """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
         if self.targets is not None:
             return self.targets.weigh(samples)
-        parts = (part.cast(self.dtype, self.few.targets[0].device) for part in samples.chunks(256))
+        parts = (part.cast(self.dtype, self.few.device) for part in samples.chunks(256))
         with torch.no_grad():
             return sum(weight_of(self.called(self.output(self.own, part), part.target)) for part in parts)
 
@@ -139,7 +139,7 @@ class Probe(Trial):
 
     def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
         """What the model makes of a sample must not depend on those it is evaluated with."""
-        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.targets[0].device)
+        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.device)
         sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
         for index in order.split([size for size in sizes if size]):
             with told("the model, given some of the samples alone,"):

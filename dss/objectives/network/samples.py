@@ -69,6 +69,16 @@ class Samples:
         """The targets alone."""
         return Samples((), self.target)
 
+    @property
+    def own_target(self) -> Tree:
+        """A copy of the target, for a loss that may write over it."""
+        return tree_map(Tensor.clone, self.target)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples lie."""
+        return self.targets[0].device
+
     def digest(self) -> str:
         """32 hexadecimal digits for what the samples are, in their order: names, dtypes, shapes, bits."""
         names = self.layout.names if self.layout else [f"input[{i}]" for i in range(len(self.inputs))]
@@ -145,6 +155,10 @@ class Streamed(Samples):
 
     def without_inputs(self) -> "Streamed":
         return Streamed(self.stored.without_inputs(), self.moved)
+
+    @property
+    def device(self) -> torch.device:
+        return self.stored.device if self.moved is None else self.moved.device
 
     def digest(self) -> str:
         return self.stored.digest()
