@@ -94,7 +94,7 @@ def align(
     network = _network(objective)
     a, b = _point(network, a), _point(network, b)
     specification = specification_of(network)
-    gauge = Gauge.of(specification) if rescale else Gauge()
+    gauge = Gauge.of(specification, _states(_part(network, FEW), a, b)) if rescale else Gauge()
     near, far = (gauge.balanced(network.space.unflatten(point.detach().cpu().double())) for point in (a, b))
     terms = _parameter_terms(specification, near.state, far.state, gauge)
     if by == "activations":

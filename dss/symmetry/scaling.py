@@ -7,7 +7,7 @@ matrix; those of integers are then tried with factors that are not small. ReLU u
 of an attention head (query: 1, key: -1), a unit behind BatchNorm (affine: 1, next: -1), and gates have none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -102,10 +102,14 @@ class Gauge:
     reflections: tuple[Scaling, ...] = ()
 
     @classmethod
-    def of(cls, specification: Specification) -> "Gauge":
-        """Read them off the network: what the null space offers, or small subsets of places, and stands the test."""
-        # Several states: at one of them all units of a group may be dead, and then anything keeps the outputs.
-        states = [generic_state(specification.network, seed) for seed in range(STATES)]
+    def of(cls, specification: Specification, ends: Iterable[Mapping[str, Tensor]] = ()) -> "Gauge":
+        """Read them off the network: what the null space offers, or small subsets of places, and stands the test.
+
+        Args:
+            ends: states at which outputs must stay too: a fresh network under statistics of a trained one may be dead
+                throughout, and then anything keeps its outputs.
+        """
+        states = [*(generic_state(specification.network, seed) for seed in range(STATES)), *ends]
         weighed = _weighed_gradients(specification, states[0])
         outer = {group.within for group in specification.groups.values()}
         scalings, reflections = [], []
