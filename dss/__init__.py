@@ -9,7 +9,9 @@ from dss._connect import Connection, conclude, connect
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
@@ -26,10 +28,10 @@ from dss.finders import (
     StraightLine,
 )
 from dss.finders.descent import Descent, descend
-from dss.finders.finder import Finder, Limits, Status, Step
+from dss.finders.finder import Finder, Step
 from dss.geodesic.pruning import prune
 from dss.geodesic.shortening import Shortened, Shortening, shorten
-from dss.geodesic.sqp import Solver
+from dss.geodesic.sqp import SequentialQP
 from dss.objectives.analytic import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network import NetworkObjective
@@ -75,20 +77,23 @@ __all__ = [
     "PolygonalChain",
     "PolynomialNet",
     "Problem",
+    "ProgressMeter",
     "Quadratic",
     "Ring",
     "Run",
     "RunError",
     "RunRecorder",
+    "SequentialQP",
     "Shortened",
     "Shortening",
-    "Solver",
     "Status",
     "Step",
     "StraightLine",
     "Tally",
     "Task",
     "TaskError",
+    "TextProgressMeter",
+    "TqdmProgressMeter",
     "Verdict",
     "__version__",
     "barrier",

@@ -32,7 +32,7 @@ SCALES = torch.tensor([1.3, 0.8, 1.1], dtype=torch.float64)
 
 def finders(steps: int) -> dict[str, dss.Finder]:
     """Every finder of the package, with a limit on its gradient steps."""
-    limits = dss.Limits(rounds=None, beads=200, steps=steps)
+    limits = dss.Limits(rounds=None, beads=200, gradient_steps=steps)
     made = {name: finder(limits=limits) for name, finder in dss.FINDERS.items()}
     return {name: _with_steps(finder) for name, finder in made.items()}
 
@@ -41,7 +41,7 @@ def _with_steps(finder: dss.Finder) -> dss.Finder:
     """With long training runs, where the finder trains beads."""
     if "descent" not in {f.name for f in fields(finder)}:
         return finder
-    return replace(finder, descent=replace(finder.descent, max_steps=BEAD_STEPS))
+    return replace(finder, descent=replace(finder.descent or dss.Descent(), max_steps=BEAD_STEPS))
 
 
 def search(finder: dss.Finder, end: torch.Tensor, factor: float, bend: int | None = None) -> Record:
@@ -163,7 +163,7 @@ def stalled_string(end: torch.Tensor, rounds: int, page: Path) -> list[Record]:
             "unseen": [unseen(bead) for bead in path.beads],
             "barrier_over_exact": strand.losses.max().item() / EXACT,
         }
-        for strand, path in zip(picture.strands, paths.values(), strict=True)
+        for strand, path in zip(picture.strings, paths.values(), strict=True)
     ]
 
 

@@ -35,7 +35,7 @@ def write(picture: dss.figures.StringPicture, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     pages = {"growing-string": dss.figures.string_in_space(picture)}
     pages |= {
-        f"growing-string-{i}": dss.figures.string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strands))
+        f"growing-string-{i}": dss.figures.string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strings))
     }
     for name, figure in pages.items():
         if name != "growing-string":

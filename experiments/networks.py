@@ -18,7 +18,7 @@ Pair = tuple[Tensor, Tensor]
 # An inner problem of a conv net of three million weights costs seconds per sample path and step: this one stops early, and
 # the lengths it leaves are upper bounds.
 SHORTENING = dss.Shortening(
-    beads=8, doublings=0, rounds=2, cells=1, solver=dss.Solver(iterations=15, updates=4, history=5, samples=128)
+    beads=8, doublings=0, rounds=2, constraint_points=1, solver=dss.SequentialQP(iterations=15, updates=4, history=5, samples=128)
 )
 
 

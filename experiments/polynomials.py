@@ -120,7 +120,7 @@ class PolynomialMeasurement(Measurement):
 
     def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
         """A proof through the network that the judge stands for; sampled if it takes too long."""
-        return dss.certify(self._network, path, threshold=problem.threshold, prove=True, max_seconds=PROOF_SECONDS)
+        return dss.certify(self._network, path, threshold=problem.threshold, prove=True, limits=dss.Limits(seconds=PROOF_SECONDS))
 
 
 def main(study: Study, quick: Study, results: Path) -> None:

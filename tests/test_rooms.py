@@ -15,7 +15,7 @@ ROOMS = re.findall(r"^\| `(\w+)` \|", (ROOT.parent / "docs" / "design.md").read_
 LIBRARIES = {
     "plotly": {"page"},
     "sklearn": {"tasks", "page", "theory"},
-    "tqdm": {"cli"},
+    "tqdm": {"base"},
     "argparse": {"cli"},
     "models": set(),
     "experiments": set(),

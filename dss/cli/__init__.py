@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import InputError
 from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
@@ -19,10 +20,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="dss", description="Low-loss paths between trained neural networks: find them, prove them, look at them."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"dss {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
     options = parser.parse_args(arguments)
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 0
     keep_freed_memory()
     try:
         return options.run(options)
