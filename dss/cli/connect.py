@@ -4,11 +4,12 @@ import argparse
 import time
 from dataclasses import fields, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from dss._connect import PROVE, conclude
+from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
@@ -21,6 +22,7 @@ from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
 from dss.tasks import load_task
+from dss.theory import Wall, highest_wall
 
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
@@ -36,7 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "connect",
         help="join two saved models below a threshold",
-        description="Exit code 0: connected, 1: not connected, 2: bad input.",
+        description="Exit code 0: connected, 1: not connected (proved so only where the task has obstructions), 2: bad input.",
     )
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
@@ -99,7 +101,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective)
+        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+        _search(problem, finder, recorder, last, options, objective, wall)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
@@ -162,11 +165,13 @@ def _search(
     last: Snapshot | None,
     options: argparse.Namespace,
     objective: NetworkObjective,
+    wall: Wall | None,
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
     if last is None:
-        step, steps = finder.begin(problem), finder.steps(problem)
+        step = first_step(problem, finder, wall)
+        steps = chain([step], finder.steps(problem, resume=step))
     else:
         began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
         problem.tally.restore(last.tally)
@@ -175,6 +180,7 @@ def _search(
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
-        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
-    )
+        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
+        wall=wall,
+    )  # fmt: skip
     recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)

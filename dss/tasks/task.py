@@ -9,6 +9,7 @@ from torch import nn
 
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.rows import Loss
+from dss.theory.obstruction import Obstruction
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,7 @@ class Task:
         batch_size: minibatch of the training; None is a loader's own, else the full batch.
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
+        obstructions: for the judged loss; with one, `dss connect` may answer "proved disconnected".
     """
 
     model: nn.Module
@@ -39,6 +41,7 @@ class Task:
     name: str = "task"
     epochs: int = 20
     learning_rate: float = 1e-3
+    obstructions: tuple[Obstruction, ...] = ()
 
     def objectives(
         self, *, buffers: Literal["recalibrate", "frozen"] = "recalibrate"

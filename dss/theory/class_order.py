@@ -110,9 +110,9 @@ class PolygonObstruction(_ClassObstruction):
         return -inf if triangle is None else _wall(self._share(*triangle), self.loss)
 
     def _why(self, first: Head, second: Head, lower: float) -> str:
-        i, j, k = self.triangle(first.weight, second.weight) or ()
+        classes = ", ".join(map(str, self.triangle(first.weight, second.weight) or ()))
         return (
-            f"The rows of classes {i}, {j} and {k} of the last layer turn clockwise at one end and counter-clockwise at the other, so "
+            f"The rows of classes {classes} of the last layer turn clockwise at one end and counter-clockwise at the other, so "
             f"on every path one of the three lies between the other two somewhere, and its class is never strictly the largest. "
             f"There the network has {self._words()} of at least {lower:.6g}."
         )
@@ -143,9 +143,9 @@ class OrderObstruction(_ClassObstruction):
         return _pair_wall(self.counts, self.loss, i, j)
 
     def _why(self, first: Head, second: Head, lower: float) -> str:
-        i, j = self.pair(first.weight, second.weight) or ()
+        classes = " and ".join(map(str, self.pair(first.weight, second.weight) or ()))
         return (
-            f"The weights of classes {i} and {j} in the last layer come in opposite orders at the ends, so on every path they are equal "
+            f"The weights of classes {classes} in the last layer come in opposite orders at the ends, so on every path they are equal "
             f"somewhere, and the two outputs differ by a constant. There the network has {self._words()} of at least {lower:.6g}."
         )
 

@@ -62,7 +62,7 @@ class DecoderObstruction(Obstruction):
         Raises:
             InputError: a weight of another shape, or not finite.
         """
-        check_matrix(weight, "the last layer's weight", tuple(reversed(self.directions.shape)))
+        check_matrix(weight, "the last layer's weight", (self.targets.shape[1], len(self.directions)))
         return determinant_sign(integers(self.directions) @ integers(weight))
 
     def separation(self, first: Head, second: Head) -> float:

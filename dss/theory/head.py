@@ -79,7 +79,7 @@ def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | No
     if len(names) > 1:
         raise InputError(f"the model's last layer is not always the same: {', '.join(sorted(names))}")
     (name,), call = names, calls[0]
-    heads = tuple(_head(network, point, name) for point in (start, end))
+    heads = _head(network, start, name), _head(network, end, name)
     return Reading(heads, name, call.name, call.options, call.called, network._data(start[None]).target)
 
 

@@ -66,7 +66,9 @@ class MultiLabelObstruction(Obstruction):
         options = {k: v for k, v in reading.options.items() if k in ("weight", "reduction", "pos_weight")}
         wanted = {"weight": None, "reduction": "mean", "pos_weight": None}
         if reading.loss != "binary_cross_entropy_with_logits" or options != wanted:
-            return f"the walls are for torch's plain binary_cross_entropy_with_logits, and the loss is {reading.loss} with {options}"
+            return (
+                f"the walls are for torch's plain binary_cross_entropy_with_logits, and the loss is {reading.loss} with {options}"
+            )
         return None
 
     def _why(self, first: Head, second: Head, lower: float) -> str:
@@ -81,9 +83,7 @@ class MultiLabelObstruction(Obstruction):
         return "no minor with a wall changes its sign from one last layer to the other"
 
 
-def multilabel_obstruction(
-    targets: Tensor, units: int, *, output_bias: bool, layer: str | None = None
-) -> MultiLabelObstruction:
+def multilabel_obstruction(targets: Tensor, units: int, *, output_bias: bool, layer: str | None = None) -> MultiLabelObstruction:
     """Walls between multi-label classifiers with few last hidden features, for torch's `binary_cross_entropy_with_logits`.
 
     Args:

@@ -43,7 +43,7 @@ class NonnegativeObstruction:
         Raises:
             InputError: features of another shape, not finite, or negative.
         """
-        check_matrix(features, "features", (len(self.targets),) * 2)
+        check_matrix(features, "features", (len(self.targets), len(self.targets)))
         if (features < 0).any():
             raise InputError("features must not be negative, as those of a ReLU or a sigmoid are")
         return determinant_sign(integers(features))

@@ -91,7 +91,7 @@ def gram_of_residuals(targets: Tensor, regressors: Tensor) -> Enclosed:
         InputError: the regressors are linearly dependent, or nearly so.
     """
     n, m = regressors.shape
-    if not m:
+    if m == 0:
         return _gram(targets, 0.0)
     coefficients = torch.linalg.lstsq(regressors, targets, driver="gelsd").solution
     residuals = targets - regressors @ coefficients
