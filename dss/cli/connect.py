@@ -15,6 +15,7 @@ from dss.cli.ends import Ends, load_ends
 from dss.cli.printing import print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
+from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
@@ -43,9 +44,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument(
-        "--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path"
-    )
+    parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
@@ -94,8 +93,9 @@ def run(options: argparse.Namespace) -> int:
     ends = load_ends(options.start, options.end, load_task(options.task), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     judged = None if judge is objective else judge
-    problem = Problem.of(objective, ends.start, ends.end, threshold=options.threshold, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective)
+    level = options.threshold(judge, ends.start, ends.end)
+    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
+    question = _question(options, ends, objective) | {"threshold": level}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
@@ -138,10 +138,8 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     """What a run answers: with the same question it may be resumed."""
     kept = (
         "task",
-        "threshold",
         "finder",
         "seed",
-        "grid",
         "buffers",
         "prove",
         "shorten",
@@ -152,6 +150,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
         "parameters": list(objective.space.names),

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from dss.base.progress import ProgressMeter
 from dss.cli.judges import task_of
 from dss.objectives.judges import Perplexity, error_rate
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Wrapped
 from dss.runs import Run

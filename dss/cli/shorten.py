@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     finder = FINDERS[found.question["finder"]](limits=Limits(seconds=options.max_seconds))
     connection = conclude(
         problem, finder, _found(last.step, found.path), shorten=Shortening(n_starts=options.starts),
-        grid=found.question["grid"], prove=options.prove, began=began, starts=starts, progress=meter(options),
+        grid=found.question["points"], prove=options.prove, began=began, starts=starts, progress=meter(options),
     )  # fmt: skip
     question = {key: value for key, value in found.question.items() if key != "format"}
     recorder = RunRecorder.start(

@@ -8,7 +8,7 @@ from typing import Literal
 from torch import nn
 
 from dss.objectives.network import NetworkObjective
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.loss import Loss
 from dss.theory.obstruction import Obstruction
 
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from dss.base.errors import TaskError
 from dss.objectives.network.data import as_samples
+from dss.objectives.network.loss import as_number
 from dss.tasks.task import Task
 
 
@@ -51,7 +52,7 @@ def _epoch(task: Task, model: nn.Module, optimizer, samples, size: int) -> float
     for index in batches:
         batch = samples.take(index)
         optimizer.zero_grad()
-        loss = task.loss(model(*batch.inputs), batch.target)
+        loss = as_number(task.loss, model(*batch.inputs), batch.target)
         loss.backward()
         optimizer.step()
         total += loss.item()

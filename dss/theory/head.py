@@ -9,7 +9,6 @@ from math import isclose
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.overrides import TorchFunctionMode
 
 from dss.base.errors import InputError
@@ -43,6 +42,7 @@ class Reading:
         layer: the last layer's name.
         loss: the name of torch's function that was called, or of the loss itself if it called none.
         options: its arguments besides output and target, defaults included.
+        averaged: whether the objective is the mean of that loss over parts of the data of one size; else it is the sum.
         called: the loss.
         targets: the objective's, in the dtype it is computed in.
     """
@@ -51,6 +51,7 @@ class Reading:
     layer: str
     loss: str
     options: dict[str, object]
+    averaged: bool
     called: Callable
     targets: Tensor
 
@@ -70,17 +71,20 @@ def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | No
     if not isinstance(network, NetworkObjective):
         raise InputError(f"a loss of type {type(network).__name__} is not that of a network whose last layer can be read")
     few = network.part(min(SAMPLES, network.samples))
+    if few is None:
+        raise InputError("the loss is one of all samples at once, and no part of the data can be looked at")
     names, calls = set(), []
     for point in _around(start, end):
         name, output, target = _run(few, point, layer)
         names.add(name)
-        calls.append(_observed_loss(_loss_of(few), output, target))
-        _check_value(few, point, calls[-1])
+        calls.append(_observed_loss(few._rows.loss.value, output, target))
+        _check_value(few, point, calls[-1].value)
     if len(names) > 1:
         raise InputError(f"the model's last layer is not always the same: {', '.join(sorted(names))}")
     (name,), call = names, calls[0]
     heads = _head(network, start, name), _head(network, end, name)
-    return Reading(heads, name, call.name, call.options, call.called, network._data(start[None]).target)
+    averaged = network._rows.loss.averaged
+    return Reading(heads, name, call.name, call.options, averaged, call.called, network._data(start[None]).target)
 
 
 def _around(start: Tensor, end: Tensor) -> list[Tensor]:
@@ -93,9 +97,10 @@ def _around(start: Tensor, end: Tensor) -> list[Tensor]:
 
 def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
     """Run the model at a point; the name of the layer whose output is the model's, that output and the targets."""
-    template, samples = network._rows.template, network._data(point[None])
-    with torch.no_grad(), _linear_outputs(template) as seen:
-        output = functional_call(template, network.state(point), samples.inputs)
+    rows, samples = network._rows, network._data(point[None])
+    constants = network._point_constants(point[None], training=False)
+    with torch.no_grad(), _linear_outputs(rows.template) as seen:
+        output = rows.output(network.space.unflatten(point), constants, samples.inputs)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(f"outputs of shape (samples, q) are needed, got {_describe(output)}")
     # An operation in place (a sigmoid_, say) returns the layer's tensor, but its version has moved on.
@@ -104,7 +109,7 @@ def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[s
         raise InputError(f"the model's output is not that of its layer {layer!r}, an nn.Linear, alone")
     if not last:
         raise InputError("the model's output is not that of an nn.Linear alone: something follows its last layer, or is added")
-    return last[0], output, samples.target
+    return last[0], output, samples.target.clone()  # a loss may write into it
 
 
 @contextmanager
@@ -173,15 +178,12 @@ def _observed_loss(loss: Callable, output: Tensor, target: Tensor) -> _Call:
     return _Call(name, {}, loss, value.item())
 
 
-def _loss_of(network: NetworkObjective) -> Callable:
-    return network._rows.loss
-
-
-def _check_value(network: NetworkObjective, point: Tensor, call: _Call) -> None:
-    """The objective must be the loss that was observed: nothing is added, nothing is scaled."""
-    found = network(point[None]).item()
-    if not isclose(found, call.value, rel_tol=1e-3, abs_tol=1e-6):
-        raise InputError(f"the objective is {found:.6g} where the loss of the model's output is {call.value:.6g}")
+def _check_value(network: NetworkObjective, point: Tensor, value: float) -> None:
+    """The objective must be the loss that was observed, over its weights: nothing is added, nothing is scaled."""
+    found, loss = network(point[None]).item(), network._rows.loss
+    expected = value * loss.factor(network.samples) / loss.weigh(network._data(point[None]))
+    if not isclose(found, expected, rel_tol=1e-3, abs_tol=1e-6):
+        raise InputError(f"the objective is {found:.6g} where the loss of the model's output is {expected:.6g}")
 
 
 def _describe(output: object) -> str:
