@@ -44,7 +44,14 @@ from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
-from dss.theory import disconnection_threshold, hidden_orientation
+from dss.theory import (
+    Obstruction,
+    Wall,
+    bottleneck_obstruction,
+    disconnection_threshold,
+    hidden_orientation,
+    polygon_obstruction,
+)
 
 __all__ = [
     "Barrier",
@@ -69,6 +76,7 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "Obstruction",
     "PaperMNISTNet",
     "ParameterSpace",
     "Path",
@@ -95,8 +103,10 @@ __all__ = [
     "TextProgressMeter",
     "TqdmProgressMeter",
     "Verdict",
+    "Wall",
     "__version__",
     "barrier",
+    "bottleneck_obstruction",
     "bracket",
     "certify",
     "conclude",
@@ -110,6 +120,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "polygon_obstruction",
     "prove",
     "prune",
     "sample_segments",

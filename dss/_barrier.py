@@ -73,11 +73,8 @@ def barrier(
     tolerance: float = 0.02,
     seed: int = 0,
     grid: int = 20,
-<<<<<<< HEAD
-    obstructions: Sequence[Obstruction] = (),
-=======
     progress: ProgressMeter | None = None,
->>>>>>> main
+    obstructions: Sequence[Obstruction] = (),
 ) -> Barrier:
     """Lower the threshold by bisection, each search starting from the best path so far.
 
@@ -89,11 +86,8 @@ def barrier(
         tolerance: the bracket is narrow enough at this share of the straight line's excess over the ends.
         seed: of every random choice.
         grid: intervals of the certificate's first grid on every segment.
-<<<<<<< HEAD
-        obstructions: such as `dss.theory.bottleneck_obstruction` makes; nothing is searched below their walls.
-=======
         progress: shown every search.
->>>>>>> main
+        obstructions: such as `dss.theory.bottleneck_obstruction` makes; nothing is searched below their walls.
 
     Raises:
         InputError: the ends cannot be used, or the tolerance is not positive.
@@ -108,18 +102,7 @@ def barrier(
     proven = wall is not None and wall.lower > ends
     floor = wall.lower if wall is not None and proven else ends
     best = linear = certify(judged, line, threshold=float("inf"), grid=grid)
-<<<<<<< HEAD
     path, lower, tried, tally = line, floor, [], Tally()
-    while best.max_loss - lower > tolerance * (linear.max_loss - ends):
-        threshold = (best.max_loss + lower) / 2
-        problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
-        proposed = _search(problem, finders, path)
-        found = certify(problem.judge, proposed, threshold=threshold, grid=grid)
-        tried.append((threshold, found.passed))
-        path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
-        tally += problem.tally
-=======
-    path, lower, tried, tally = line, ends, [], Tally()
     with (progress or ProgressMeter()).stage("barrier", "searches") as meter:
         while best.max_loss - lower > tolerance * (linear.max_loss - ends):
             threshold = (best.max_loss + lower) / 2
@@ -130,7 +113,6 @@ def barrier(
             path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
             tally += problem.tally
             meter.report(len(tried), f"between {lower:.4g} and {best.max_loss:.4g}")
->>>>>>> main
     certificate = certify(judged, path, threshold=best.max_loss, grid=grid)
     # Samples may miss the very top of a path by a little: the wall is then the better figure.
     if best.max_loss < floor - CONTRADICTION * (floor - ends):

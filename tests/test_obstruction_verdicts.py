@@ -181,6 +181,10 @@ class Doubled(dss.Objective):
         (network(loss=nn.MSELoss()), None),
         (network(loss=lambda output, target: mse_loss(output, target)), None),
         (network(nn.Sequential(*autoencoder(), nn.Identity(), nn.Dropout(0.5))), None),
+        (network(nn.Sequential(nn.Linear(4, UNITS), nn.BatchNorm1d(UNITS), nn.Linear(UNITS, 4)).double()), None),
+        (network(loss=nn.MSELoss(reduction="sum")), "reduction 'mean'"),
+        (network(loss=mse_loss, whole=True), "all samples at once"),
+        (network(loss=lambda output, target: ((output - target) ** 2).sum(1)), "the loss is"),
         (network(loss=scaled), "the loss is scaled"),
         (network(loss=shifted), "the loss is shifted"),
         (network(loss=by_hand), "the loss is by_hand"),
@@ -196,7 +200,10 @@ class Doubled(dss.Objective):
     ],
 )
 def test_a_wall_is_claimed_only_of_what_was_seen_to_be_the_loss_it_is_for(objective, says, wall):
-    found = wall.between(objective, START, OPPOSITE)
+    ends = START, OPPOSITE
+    if isinstance(objective, dss.NetworkObjective) and objective.space.size > len(START):  # the norm's scale and shift
+        ends = (torch.cat([end[:10], torch.tensor([1.0, 1.0, 0.0, 0.0]).double(), end[10:]]) for end in ends)
+    found = wall.between(objective, *ends)
     assert found.proven is (says is None)
     assert says is None or (says in found.reason and found.summary["lower"] is None)
 
@@ -207,6 +214,16 @@ def test_outputs_that_are_not_always_one_layers_have_no_wall(model, says, wall):
     ends = torch.randn(2, objective.space.size, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     ends[:, : 4 * UNITS] = torch.tensor([[1.0], [-1.0]])
     assert says in wall.between(objective, *ends).reason
+
+
+def test_sums_have_walls_of_sums_and_frozen_layers_none(wall):
+    total = bottleneck_obstruction(targets(), UNITS, output_bias=True, reduction="sum")
+    found = total.between(network(loss=nn.MSELoss(reduction="sum")), START, OPPOSITE)
+    assert found.lower == total.threshold == pytest.approx(120 * wall.threshold)
+    model = autoencoder()
+    model[1].weight.requires_grad_(False)
+    objective = network(model)
+    assert "no free parameter" in wall.between(objective, START[: objective.space.size], OPPOSITE[: objective.space.size]).reason
 
 
 def test_a_bias_a_named_layer_and_a_weight_computed_from_others_are_minded(wall):

@@ -100,7 +100,7 @@ class BottleneckObstruction(Obstruction):
         extra = self.regressors.shape[1] - self.output_bias
         if extra:
             return "whether the model adds no more than the given regressors to its last layer is not known; compare orientations"
-        plain = reading.options == {"reduction": self.reduction, "weight": None} and reading.averaged == (self.reduction == "mean")
+        plain = reading.options == {"reduction": self.reduction} and reading.averaged == (self.reduction == "mean")
         if reading.loss != "mse_loss" or not plain:
             return f"the wall is for torch's mse_loss with reduction {self.reduction!r}, and the loss is {reading.loss}"
         return None

@@ -70,8 +70,9 @@ class _ClassObstruction(Obstruction):
             if reading.called is strict_error_rate and reading.averaged:
                 return None
             return "the wall is for dss.theory.strict_error_rate, in which ties count as errors; judge by that"
-        options = {k: v for k, v in reading.options.items() if k in ("weight", "label_smoothing", "reduction")}
-        if reading.loss != "cross_entropy" or not reading.averaged or options != {"weight": None, "label_smoothing": 0.0, "reduction": "mean"}:
+        # No target is ignored: they all are classes.
+        options = {name: value for name, value in reading.options.items() if name != "ignore_index"}
+        if reading.loss != "cross_entropy" or not reading.averaged or options != {"label_smoothing": 0.0, "reduction": "mean"}:
             return f"the wall is for torch's plain cross_entropy, and the loss is {reading.loss} with {options}"
         return None
 

@@ -70,8 +70,7 @@ class DecoderObstruction(Obstruction):
         return self.threshold if signs == {-1, 1} else -inf
 
     def _accepts(self, reading: Reading) -> str | None:
-        options = {k: v for k, v in reading.options.items() if k in ("reduction", "weight", "delta")}
-        wanted = {"reduction": "mean", "weight": None} | ({"delta": self.delta} if self.loss == "huber" else {})
+        options, wanted = reading.options, {"reduction": "mean"} | ({"delta": self.delta} if self.loss == "huber" else {})
         if reading.loss != FUNCTIONS[self.loss] or not reading.averaged or options != wanted:
             return f"the wall is for torch's {FUNCTIONS[self.loss]} with {wanted}, and the loss is {reading.loss} with {options}"
         return None

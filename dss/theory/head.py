@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from dss.base.errors import InputError
 from dss.objectives.network import NetworkObjective
+from dss.objectives.network.data import Samples
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Counted, Recalled
 
@@ -41,7 +42,7 @@ class Reading:
         heads: the last layers at the two points.
         layer: the last layer's name.
         loss: the name of torch's function that was called, or of the loss itself if it called none.
-        options: its arguments besides output and target, defaults included.
+        options: its arguments besides output and target, defaults included, but for those that are None.
         averaged: whether the objective is the mean of that loss over parts of the data of one size; else it is the sum.
         called: the loss.
         targets: the objective's, in the dtype it is computed in.
@@ -84,7 +85,7 @@ def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | No
     (name,), call = names, calls[0]
     heads = _head(network, start, name), _head(network, end, name)
     averaged = network._rows.loss.averaged
-    return Reading(heads, name, call.name, call.options, averaged, call.called, network._data(start[None]).target)
+    return Reading(heads, name, call.name, call.options, averaged, call.called, _samples(network, start).target)
 
 
 def _around(start: Tensor, end: Tensor) -> list[Tensor]:
@@ -97,7 +98,7 @@ def _around(start: Tensor, end: Tensor) -> list[Tensor]:
 
 def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
     """Run the model at a point; the name of the layer whose output is the model's, that output and the targets."""
-    rows, samples = network._rows, network._data(point[None])
+    rows, samples = network._rows, _samples(network, point)
     constants = network._point_constants(point[None], training=False)
     with torch.no_grad(), _linear_outputs(rows.template) as seen:
         output = rows.output(network.space.unflatten(point), constants, samples.inputs)
@@ -110,6 +111,11 @@ def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[s
     if not last:
         raise InputError("the model's output is not that of an nn.Linear alone: something follows its last layer, or is added")
     return last[0], output, samples.target.clone()  # a loss may write into it
+
+
+def _samples(network: NetworkObjective, point: Tensor) -> Samples:
+    """The data as it is judged: in the dtype and on the device of a point."""
+    return network._cast(network._samples, point)
 
 
 @contextmanager
@@ -174,14 +180,14 @@ def _observed_loss(loss: Callable, output: Tensor, target: Tensor) -> _Call:
         called, options, result = recorder.calls[0]
         given, wanted = options.pop("input"), options.pop("target")
         if result is value and given is output and wanted is target:
-            return _Call(called, options, loss, value.item())
+            return _Call(called, {key: given for key, given in options.items() if given is not None}, loss, value.item())
     return _Call(name, {}, loss, value.item())
 
 
 def _check_value(network: NetworkObjective, point: Tensor, value: float) -> None:
     """The objective must be the loss that was observed, over its weights: nothing is added, nothing is scaled."""
     found, loss = network(point[None]).item(), network._rows.loss
-    expected = value * loss.factor(network.samples) / loss.weigh(network._data(point[None]))
+    expected = value * loss.factor(network.samples) / loss.weigh(_samples(network, point))
     if not isclose(found, expected, rel_tol=1e-3, abs_tol=1e-6):
         raise InputError(f"the objective is {found:.6g} where the loss of the model's output is {expected:.6g}")
 

@@ -98,7 +98,10 @@ class Obstruction(ABC):
         if complaint is not None:
             raise InputError(complaint)
         if reading.targets.shape != self.targets.shape or not bool((reading.targets == self.targets.to(reading.targets)).all()):
-            raise InputError("the objective is judged on other targets than the obstruction was made for")
+            raise InputError(
+                "the objective is judged on other targets than the obstruction was made for; give it the same ones, in the precision "
+                f"of the points, {reading.targets.dtype}"
+            )
 
 
 def highest_wall(obstructions: Sequence[Obstruction], objective: Objective, start: Tensor, end: Tensor) -> Wall | None:
