@@ -24,7 +24,7 @@ SEEDS = 20
 ITERATIONS = 400  # of L-BFGS
 SEARCH_UNITS, SEARCH_SECONDS = 3, 8.0
 CLASSIFIERS, CLASSIFIER_STEPS = 10, 2500
-BEADS = 65  # of the explicit path
+BEADS = 17  # of the explicit path, the highest point among them
 DATA = "scikit-learn's digits, all 1,797 images, pixels in [0, 1]"
 KINDS = {"linear": (), "tanh": (32, nn.Tanh), "sigmoid": (32, nn.ReLU)}  # hidden width and its activation
 
@@ -124,7 +124,7 @@ def explicit(units: int) -> list[Record]:
     x, _ = images()
     wall, path = dss.theory.bottleneck_obstruction(x, units, output_bias=True), saddle_path(units)
     judge = objective("linear", units)
-    certificate = dss.certify(judge, path, threshold=float("inf"))
+    certificate = dss.certify(judge, path, threshold=float("inf"), grid=5)
     proved = wall.between(judge, path.beads[0], path.beads[-1])
     return [
         {"wall": proved.lower, "best": wall.best, "path": certificate.max_loss, "above": certificate.max_loss - wall.threshold}

@@ -302,3 +302,5 @@ def test_the_command_line_says_proved_disconnected_and_the_page_says_why(tmp_pat
     assert "Proved disconnected: every path whatever" in page and "opposite orientations" in page
     assert main([*arguments, "--out", str(tmp_path / "run"), "--quiet", "--resume", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["status"] == "proved disconnected"
+    assert main(["barrier", *ends, "--task", f"{tmp_path}/task.py:task", "--tolerance", "2", "--quiet"]) == 0
+    assert f"no path whatever stays below {wall.threshold:.6g}, which is proved" in capsys.readouterr().out
