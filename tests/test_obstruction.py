@@ -129,6 +129,13 @@ def test_features_confined_to_the_inputs_meet_the_exact_barrier_of_a_square_line
     assert found.threshold == pytest.approx(exact.item(), rel=1e-10) and found.threshold <= exact
 
 
+def test_one_unit_and_one_output_leave_the_variance():
+    y = draw(9, 30, 1)
+    found = bottleneck_obstruction(y, 1, output_bias=True)
+    assert found.threshold == pytest.approx(y.var(correction=0).item(), rel=1e-12) and found.best == 0
+    assert found.layer_orientation(torch.tensor([[0.3]])) == -found.layer_orientation(torch.tensor([[-0.3]])) != 0
+
+
 def test_one_sample_more_than_units_leaves_the_lowest_eigenvalue_across_ones():
     y = draw(4, 4, 7)
     centred = y - y.mean(0)

@@ -9,7 +9,15 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 import dss
 from dss.cli import main
-from dss.theory import Obstruction, Wall, bottleneck_obstruction, highest_wall, polygon_obstruction, strict_error_rate
+from dss.theory import (
+    Obstruction,
+    Wall,
+    bottleneck_obstruction,
+    features,
+    highest_wall,
+    polygon_obstruction,
+    strict_error_rate,
+)
 
 UNITS = 2
 ADAM = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.01), max_steps=1500)
@@ -216,6 +224,20 @@ def test_outputs_that_are_not_always_one_layers_have_no_wall(model, says, wall):
     assert says in wall.between(objective, *ends).reason
 
 
+def test_features_are_what_the_last_layer_is_handed(wall):
+    y, model = targets(), autoencoder()
+    model.load_state_dict(network().state(START))
+    phi = features(model.train(), "1", y)
+    assert torch.equal(model[1](phi), model(y)) and model.training and not model[1]._forward_pre_hooks
+    assert wall.orientation(phi) == wall.layer_orientation(model[1].weight.detach()) == -wall.orientation(phi[:, [1, 0]])
+    with pytest.raises(dss.InputError, match="has no layer '2'"):
+        features(model, "2", y)
+    two = TwoHeads()
+    nn.init.ones_(two.encoder.weight)
+    with pytest.raises(dss.InputError, match="does not call its layer 'other'"):
+        features(two, "other", y)
+
+
 def test_sums_have_walls_of_sums_and_frozen_layers_none(wall):
     total = bottleneck_obstruction(targets(), UNITS, output_bias=True, reduction="sum")
     found = total.between(network(loss=nn.MSELoss(reduction="sum")), START, OPPOSITE)
@@ -228,7 +250,7 @@ def test_sums_have_walls_of_sums_and_frozen_layers_none(wall):
 
 def test_a_bias_a_named_layer_and_a_weight_computed_from_others_are_minded(wall):
     y = targets()
-    assert "output_bias=True" in bottleneck_obstruction(y, UNITS, output_bias=False).between(network(), START, OPPOSITE).reason
+    assert "without one there" in bottleneck_obstruction(y, UNITS, output_bias=False).between(network(), START, OPPOSITE).reason
     assert bottleneck_obstruction(y, UNITS, output_bias=True, layer="1").between(network(), START, OPPOSITE).proven
     other = bottleneck_obstruction(y, UNITS, output_bias=True, layer="0").between(network(), START, OPPOSITE)
     assert "its layer '0'" in other.reason

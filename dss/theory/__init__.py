@@ -10,7 +10,7 @@ from dss.theory.class_order import (
 )
 from dss.theory.decoder import DecoderObstruction, decoder_obstruction
 from dss.theory.disconnection import disconnection_threshold, hidden_orientation
-from dss.theory.head import Head
+from dss.theory.head import Head, features
 from dss.theory.multilabel import MultiLabelObstruction, multilabel_obstruction
 from dss.theory.nonnegative import NonnegativeObstruction, nonnegative_obstruction
 from dss.theory.obstruction import Obstruction, Wall, highest_wall
@@ -28,6 +28,7 @@ __all__ = [
     "bottleneck_obstruction",
     "decoder_obstruction",
     "disconnection_threshold",
+    "features",
     "hidden_orientation",
     "highest_wall",
     "multilabel_obstruction",

@@ -159,7 +159,7 @@ def _huber_wall(y: Tensor, rows: Tensor, bias: bool, delta: float) -> float:
     largest = torch.linalg.vector_norm(rows, dim=0).max().item() * (1 + defect) * WIDE
     centered = y - y.mean(0) if bias else y
     # The best d is between the least and the largest w.y, so a residual is at most their distance.
-    reach = torch.linalg.vector_norm(centered, dim=1).max().item() * (2 if bias else 1) * WIDE
+    reach = (torch.linalg.vector_norm(centered, dim=1).max().item() + gamma(1) * norm(y)) * (2 if bias else 1) * WIDE
     ratio = min(1.0, delta / (largest * reach)) if reach else 1.0
     share = (2 * ratio - ratio**2) / 2 * (1 - 1e-14)
     return share * least_over_rows(gram_of_residuals(y, _ones(y, bias)), rows)

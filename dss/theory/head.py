@@ -1,5 +1,6 @@
 """The last layer of a network, read off runs of it: what the outputs are an affine function of, and the loss of them."""
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,28 @@ class Reading:
     averaged: bool
     called: Callable
     targets: Tensor
+
+
+def features(model: nn.Module, layer: str, *inputs: Tensor) -> Tensor:
+    """What a model hands to one of its layers, such as `(n, N)` last hidden features; the model is left alone.
+
+    Args:
+        layer: the layer's name; "" is the model itself.
+        inputs: the model's positional arguments.
+
+    Raises:
+        InputError: no such layer, or it was not called.
+    """
+    twin, seen = copy.deepcopy(model).eval(), []
+    named = dict(twin.named_modules())
+    if layer not in named:
+        raise InputError(f"the model has no layer {layer!r}; it has {', '.join(name for name in named if name)}")
+    named[layer].register_forward_pre_hook(lambda module, given: seen.append(given[0].detach().clone()))
+    with torch.no_grad():
+        twin(*inputs)
+    if not seen:
+        raise InputError(f"the model does not call its layer {layer!r}")
+    return seen[-1]
 
 
 def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | None) -> Reading:

@@ -93,7 +93,7 @@ class Obstruction(ABC):
     def _check(self, reading: Reading) -> None:
         """Refuse what the proof does not speak of."""
         if reading.heads[0].bias is not None and not self.output_bias:
-            raise InputError("the last layer has a bias, and this obstruction is for networks without; give output_bias=True")
+            raise InputError("the last layer has a bias, and this obstruction is for networks without one there")
         complaint = self._accepts(reading)
         if complaint is not None:
             raise InputError(complaint)
