@@ -22,11 +22,12 @@ from experiments.results import Record, Results
 UNITS = (1, 2, 3, 4, 5, 6)
 SEEDS = 20
 ITERATIONS = 400  # of L-BFGS
-SEARCH_UNITS, SEARCH_SECONDS = 3, 8.0
+SEARCH_UNITS, SEARCH_ROUNDS = 3, 6
 CLASSIFIERS, CLASSIFIER_STEPS = 10, 2500
 BEADS = 17  # of the explicit path, the highest point among them
 DATA = "scikit-learn's digits, all 1,797 images, pixels in [0, 1]"
 KINDS = {"linear": (), "tanh": (32, nn.Tanh), "sigmoid": (32, nn.ReLU)}  # hidden width and its activation
+SHOWN = ("linear", "tanh")
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -131,9 +132,9 @@ def explicit(units: int) -> list[Record]:
     ]
 
 
-def finders(seconds: float) -> dict[str, dss.Finder]:
+def finders(rounds: int) -> dict[str, dss.Finder]:
     """Those that are asked."""
-    limits = dss.Limits(rounds=None, beads=60, seconds=seconds)
+    limits = dss.Limits(rounds=rounds, beads=40)
     descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=3e-3), max_steps=2000)
     return {
         "greedy": dss.GreedyString(descent=descent, limits=limits),
@@ -154,7 +155,7 @@ def pairs_of_ends(kind: str, units: int, points: Tensor) -> dict[str, tuple[Tens
     return found
 
 
-def searches(kind: str, units: int, seeds: int, seconds: float, iterations: int = ITERATIONS) -> list[Record]:
+def searches(kind: str, units: int, seeds: int, rounds: int, iterations: int = ITERATIONS) -> list[Record]:
     """Every finder, between the ends and B, and above B by as much; without the obstruction, so that each must see for itself."""
     x, _ = images()
     wall, judge = dss.theory.bottleneck_obstruction(x, units, output_bias=True), objective(kind, units)
@@ -166,7 +167,7 @@ def searches(kind: str, units: int, seeds: int, seconds: float, iterations: int 
         separated = wall.between(judge, a, b).proven
         for side, level in (("below", 0.7), ("above", 1.3)):
             threshold = ends + level * (wall.threshold - ends)
-            for name, finder in finders(seconds).items():
+            for name, finder in finders(rounds).items():
                 found = dss.connect(judge, a, b, threshold=threshold, finder=finder, prove="never")
                 largest = found.certificate.max_loss / wall.threshold
                 record = {"pair": pair, "separated": separated, "side": side, "finder": name, "connected": found.connected}
@@ -220,12 +221,12 @@ def classifiers(seeds: int, steps: int = CLASSIFIER_STEPS) -> list[Record]:
 
 
 def run(
-    out: Path, *, units: tuple[int, ...] = UNITS, seeds: int = SEEDS, iterations: int = ITERATIONS, kinds: tuple[str, ...] = tuple(KINDS),
-    search_units: int = SEARCH_UNITS, search_seeds: int = 4, seconds: float = SEARCH_SECONDS, networks: int = CLASSIFIERS,
+    out: Path, *, units: tuple[int, ...] = UNITS, seeds: int = SEEDS, iterations: int = ITERATIONS, kinds: tuple[str, ...] = SHOWN,
+    search_units: int = SEARCH_UNITS, search_seeds: int = 4, rounds: int = SEARCH_ROUNDS, networks: int = CLASSIFIERS,
     steps: int = CLASSIFIER_STEPS,
 ) -> Results:  # fmt: skip
     """Everything `out` does not hold yet."""
-    settings = {"data": DATA, "seeds": seeds, "iterations": iterations, "seconds": seconds, "networks": networks, "steps": steps}
+    settings = {"data": DATA, "seeds": seeds, "iterations": iterations, "rounds": rounds, "networks": networks, "steps": steps}
     results = Results(out, settings)
     parts = {
         **{("explicit path", n): lambda n=n: explicit(n) for n in units},
@@ -235,7 +236,7 @@ def run(
             for n in units
         },
         **{
-            (f"searches, {kind}", search_units): lambda kind=kind: searches(kind, search_units, search_seeds, seconds, iterations)
+            (f"searches, {kind}", search_units): lambda kind=kind: searches(kind, search_units, search_seeds, rounds, iterations)
             for kind in kinds
         },
         ("classifiers", 2): lambda: classifiers(networks, steps),
@@ -265,7 +266,7 @@ def main() -> None:
     here = Path(__file__)
     if options.quick:
         (here.parent / "runs").mkdir(exist_ok=True)
-        small = {"units": (1, 3), "seeds": 4, "kinds": ("linear",), "seconds": 2.0, "networks": 3, "steps": 600}
+        small = {"units": (1, 3), "seeds": 4, "kinds": ("linear",), "rounds": 2, "networks": 3, "steps": 600}
         run(here.parent / "runs" / "bottleneck-quick.json", **small)
     else:
         run(here.with_suffix(".json"))

@@ -12,7 +12,7 @@ from experiments import bottleneck
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     out = tmp_path_factory.mktemp("bottleneck") / "results.json"
-    small = {"units": (1, 3), "seeds": 3, "iterations": 150, "kinds": ("linear",), "search_seeds": 2, "seconds": 0.1}
+    small = {"units": (1, 3), "seeds": 3, "iterations": 150, "kinds": ("linear",), "search_seeds": 2, "rounds": 2}
     bottleneck.run(out, **small, networks=3, steps=500)
     return json.loads(out.read_text())["records"], (out, small)
 
