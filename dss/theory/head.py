@@ -97,6 +97,8 @@ def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | No
     few = network.part(min(SAMPLES, network.samples))
     if few is None:
         raise InputError("the loss is one of all samples at once, and no part of the data can be looked at")
+    if not isinstance(few.data.target, Tensor):
+        raise InputError("the targets are not one tensor")
     names, calls = set(), []
     for point in _around(start, end):
         name, output, target = _run(few, point, layer)
@@ -133,7 +135,7 @@ def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[s
         raise InputError(f"the model's output is not that of its layer {layer!r}, an nn.Linear, alone")
     if not last:
         raise InputError("the model's output is not that of an nn.Linear alone: something follows its last layer, or is added")
-    return last[0], output, samples.target.clone()  # a loss may write into it
+    return last[0], output, samples.own_target
 
 
 def _samples(network: NetworkObjective, point: Tensor) -> Samples:

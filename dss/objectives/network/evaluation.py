@@ -48,8 +48,8 @@ class Evaluation:
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
         with torch.no_grad():
             for part in parts:
-                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
-                watched = [group, *constants.values(), *given.inputs, given.target]
+                given = part.clone()
+                watched = [group, *constants.values(), *given.leaves]
                 before = [x._version for x in watched]
                 found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
                 self.rows.writes |= before != [x._version for x in watched]

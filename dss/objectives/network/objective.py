@@ -12,7 +12,8 @@ from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
 from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import capacity, statistics
-from dss.objectives.network.data import Samples, as_samples
+from dss.objectives.network.batches import Target
+from dss.objectives.network.data import Samples, as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
 from dss.objectives.network.probe import Probe
@@ -41,10 +42,12 @@ class NetworkObjective(Objective):
         loss: `loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair
             (sum of losses, sum of weights). torch's own losses, as modules, functions or `functools.partial`, may be
             reduced and weighted as they allow.
-        data: `(inputs, target)` tensors (inputs may be a tuple, the model's positional arguments), a `Dataset` or a
-            `DataLoader`.
+        data: `(inputs, target)` tensors or arrays, a data set, or a loader, which is iterated as it is; see
+            `dss.objectives.network.data.as_samples` and docs/data.md. A dict's entries are the model's keyword arguments.
         whole: the loss is one of all samples at once (contrastive, a maximum, Dice): a scalar that is always computed in
             one piece, never of a part of the data. `batch_size` cannot be given then, and a loader's own is not used.
+        target: which part of a batch is the loss's, if that is not the last of a tuple or one of the usual keys of a dict.
+        seed: of what the data draws at random (its order, augmentation), once.
         batch_size: samples of one minibatch of `estimate`, drawn with replacement and shared by the rows;
             None (the default): a loader's own, else the whole data.
         only, trainable: which parameters move; see `ParameterSpace.of`.
@@ -66,6 +69,8 @@ class NetworkObjective(Objective):
         data: object,
         *,
         whole: bool = False,
+        target: Target = None,
+        seed: int = 0,
         batch_size: int | None = None,
         only: Selection | None = None,
         trainable: bool = True,
@@ -77,17 +82,19 @@ class NetworkObjective(Objective):
         _check_choice("buffers", buffers, ("recalibrate", "frozen"))
         _check_choice("rows", rows, ("auto", "vmap", "loop"))
         _check_batch(batch_size, whole)
+        self._samples = as_samples(data, target=target, seed=seed)
+        model = self._samples.fitted(model)
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
         self._rows, self._choice = RowLosses(model, self.space), rows
-        self._samples = as_samples(data)
         self._tracked = statistics.tracked_norms(self._rows.template)
         self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
         self._evaluation = Evaluation(self._rows, self.space, self._norms)
-        self._calibration = self._samples if calibration is None else as_samples(calibration)
+        self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
+        check_same_layout(self._samples, self._calibration)
         self._own_calibration = calibration is None
         self.samples = len(self._samples)
-        batch_size = None if whole else batch_size or getattr(data, "batch_size", None)
+        batch_size = None if whole else batch_size or self._samples.batch_size
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
@@ -105,6 +112,16 @@ class NetworkObjective(Objective):
         return bool(self._norms)
 
     @property
+    def data(self) -> Samples:
+        """The samples as they were read."""
+        return self._samples
+
+    @property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits for the samples as they were read, in their order."""
+        return self._samples.digest()
+
+    @property
     def buffers(self) -> str:
         """How BatchNorm's running statistics are treated: "recalibrate", "frozen", or "none" where there are none."""
         if not self._tracked:
@@ -116,6 +133,7 @@ class NetworkObjective(Objective):
         training = training.unwrapped
         if not (isinstance(training, NetworkObjective) and self._norms and self._own_calibration):
             return self
+        check_same_layout(self._samples, training._calibration)
         calibrated = copy.copy(self)
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
@@ -162,6 +180,8 @@ class NetworkObjective(Objective):
             raise EnclosureError(
                 "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
+        if self._samples.obstacle is not None:
+            raise EnclosureError(self._samples.obstacle)
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
         fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
         cells = (x.split(fitting) for x in (starts, ends, lower, upper))
@@ -191,7 +211,7 @@ class NetworkObjective(Objective):
         parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
-        self._bytes = capacity.bytes_per_sample(rows, parameters, few)
+        self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         if self._choice == "loop" or self._norms or not rows.can_batch:
             rows.can_batch = False
