@@ -235,11 +235,11 @@ def run(
             for kind in kinds
             for n in units
         },
+        ("classifiers", 2): lambda: classifiers(networks, steps),
         **{
             (f"searches, {kind}", search_units): lambda kind=kind: searches(kind, search_units, search_seeds, rounds, iterations)
             for kind in kinds
         },
-        ("classifiers", 2): lambda: classifiers(networks, steps),
     }
     for (name, n), part in parts.items():
         if not results.has(name, float(n)):
