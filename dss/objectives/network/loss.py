@@ -20,10 +20,9 @@ from functools import partial
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
-from dss.enclosure import Enclosure
 from dss.objectives.network.data import Samples
 
 Loss = Callable[..., Any]
@@ -104,7 +103,7 @@ def weight_of(found: tuple[Any, Any]) -> float:
 def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
     """The first of a pair."""
     total, weight = loss(output, target)
-    if isinstance(weight, Enclosure):
+    if _is_bound(weight):
         raise EnclosureError("the weight of the loss was computed from the model's output; it must depend on targets alone")
     return total.sum() if total.ndim else total
 
@@ -130,7 +129,12 @@ def _quotient(loss: Loss, output: object, target: Tensor) -> Tensor:
 
 def _refusal(found: object) -> type[InputError]:
     """What a wrong result is refused as: of bounds, a proof alone is refused."""
-    return EnclosureError if isinstance(found, Enclosure) else InputError
+    return EnclosureError if _is_bound(found) else InputError
+
+
+def _is_bound(value: object) -> bool:
+    """Whether a value stands for what a tensor may be on a cell: bounds come as tensors of another class."""
+    return isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter)
 
 
 def as_number(loss: Loss, output: object, target: Tensor) -> Tensor:

@@ -159,7 +159,7 @@ class NetworkObjective(Objective):
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
             raise EnclosureError(
-                "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
+                "running statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
         fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
@@ -192,10 +192,8 @@ class NetworkObjective(Objective):
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         self._bytes = capacity.bytes_per_sample(rows, parameters, few)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
-        if self._choice == "loop" or self._norms or not rows.can_batch:
-            rows.can_batch = False
-        else:
-            rows.can_batch = capacity.can_batch(rows, parameters, some)
+        rows.can_batch &= self._choice != "loop" and not self._norms
+        rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
 
