@@ -48,7 +48,7 @@ def trained(objective, seed):
     while True:
         start = torch.randn(1, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         generator = torch.Generator()
-        found = dss.descent.descend(objective, objective, start, 1e-4, options=DESCENT, generator=generator)
+        found = dss.descend(objective, objective, start, 1e-4, options=DESCENT, generator=generator)
         if found.reached.all():
             return found.points[0]
         seed += 1000

@@ -14,9 +14,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import dss
-from dss.finders.descent import descend
-from dss.tasks import load_task, train
-from dss.tasks.nets import DigitsNet, PaperMNISTNet
 
 BEADS = (1, 4, 16, 64)
 MOST_PARAMETERS = 120e6  # k beads of a net are measured while they hold fewer
@@ -39,8 +36,8 @@ def classes(*shape: int) -> tuple[torch.Tensor, torch.Tensor]:
 NETS = {
     "tiny MLP 1-32-32-1, batch 128": (tiny, mse_loss, lambda: (torch.rand(128, 1), torch.rand(128, 1))),
     "medium MLP 784-512-512-10, batch 256": (medium, cross_entropy, lambda: classes(256, 784)),
-    "digits conv net, batch 128": (DigitsNet, cross_entropy, lambda: classes(128, 1, 8, 8)),
-    "paper's MNIST conv net, batch 100": (PaperMNISTNet, cross_entropy, lambda: classes(100, 1, 28, 28)),
+    "digits conv net, batch 128": (dss.DigitsNet, cross_entropy, lambda: classes(128, 1, 8, 8)),
+    "paper's MNIST conv net, batch 100": (dss.PaperMNISTNet, cross_entropy, lambda: classes(100, 1, 28, 28)),
 }
 
 
@@ -77,7 +74,7 @@ def bead_steps(objective: dss.Objective, point: torch.Tensor, k: int, steps: int
     """`steps` training steps of k beads, through the code that trains them in a search."""
     points = torch.stack([point] * k)
     options = dss.Descent(max_steps=steps, check_every=10**9)
-    return lambda: descend(objective, Unjudged(), points, 0.0, options=options, generator=torch.Generator().manual_seed(0))
+    return lambda: dss.descend(objective, Unjudged(), points, 0.0, options=options, generator=torch.Generator().manual_seed(0))
 
 
 def measure_steps() -> None:
@@ -98,9 +95,9 @@ def measure_steps() -> None:
 
 def ends(name: str) -> tuple[dss.Task, list[torch.Tensor]]:
     """Two trained ends of a task."""
-    task, points = load_task(name), []
+    task, points = dss.load_task(name), []
     for seed in (0, 1):
-        *_, last = train(load_task(name, seed=seed), seed=seed)
+        *_, last = dss.train(dss.load_task(name, seed=seed), seed=seed)
         points.append(dss.ParameterSpace.of(task.model).flatten(last.model.state_dict()))
     return task, points
 

@@ -19,10 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 import dss
-from dss.certificates.bracket import Bracket
-from dss.certificates.proof import prove
-from dss.tasks import data
-from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
+from dss import Bracket, DigitsNet, PaperMNISTNet, PolynomialNet, prove
 from experiments import triangle
 from experiments.image_data import photo_patches
 from experiments.text_data import penn_treebank
@@ -66,28 +63,31 @@ def letters() -> Split:
     return (text[:400, :-1], text[:400, 1:]), (text[400:, :-1], text[400:, 1:])
 
 
-def quadratic() -> Split:
-    """The paper's quadratic on 1,000 points."""
-    return data.polynomial((0.5, 0.25, 0.1))
+def data_of(task: str) -> Callable[[], Split]:
+    """Training and judging data of a built-in task."""
+
+    def load() -> Split:
+        found = dss.load_task(task)
+        return found.train, found.judge
+
+    return load
+
+
+digits, quadratic, cubic, fashion = map(data_of, ("digits", "quadratics", "cubics", "fashion"))
 
 
 CASES = {
     "1-4-4-1": Case(lambda: PolynomialNet(bias=True, bounded=True), quadratic, 0.02, 2000, l1_loss, 1e-2),
-    "digits-conv": Case(DigitsNet, data.digits, 0.5),
-    **{f"mlp-{d}": Case(lambda d=d: MLP(64, 10, depth=d), data.digits, 0.5, 250 + 50 * d) for d in (2, 4, 6, 8, 12)},
-    "mlp-6-gelu": Case(lambda: MLP(64, 10, depth=6, activation=nn.GELU), data.digits, 0.5),
-    "mlp-6-tanh": Case(lambda: MLP(64, 10, depth=6, activation=nn.Tanh), data.digits, 0.5),
+    "digits-conv": Case(DigitsNet, digits, 0.5),
+    **{f"mlp-{d}": Case(lambda d=d: MLP(64, 10, depth=d), digits, 0.5, 250 + 50 * d) for d in (2, 4, 6, 8, 12)},
+    "mlp-6-gelu": Case(lambda: MLP(64, 10, depth=6, activation=nn.GELU), digits, 0.5),
+    "mlp-6-tanh": Case(lambda: MLP(64, 10, depth=6, activation=nn.Tanh), digits, 0.5),
     "lstm": Case(lambda: LanguageModel(12, width=16), letters, 2.0, 400, learning_rate=1e-2),
     "gru": Case(lambda: LanguageModel(12, width=16, cell=nn.GRU), letters, 2.0, 400, learning_rate=1e-2),
-    "transformer": Case(lambda: RowTransformer(), data.digits, 0.5),
-    "resnet-8": Case(lambda: ResNet(blocks=1, width=8, norm=False), data.digits, 0.5),
-    "resnet-20": Case(lambda: ResNet(blocks=3, width=8, norm=False), data.digits, 0.7, 400),
+    "transformer": Case(lambda: RowTransformer(), digits, 0.5),
+    "resnet-8": Case(lambda: ResNet(blocks=1, width=8, norm=False), digits, 0.5),
+    "resnet-20": Case(lambda: ResNet(blocks=3, width=8, norm=False), digits, 0.7, 400),
 }
-
-
-def cubic() -> Split:
-    """The cubic of the experiments, on 1,000 points."""
-    return data.polynomial((8.0, -10.0, 3.0, 0.0))
 
 
 def photos() -> Split:
@@ -107,7 +107,7 @@ PAPER = {
     "cubics": Case(lambda: PolynomialNet(bias=True, bounded=False), cubic, 0.03, 4000, l1_loss, 1e-2),
     "triangle": Case(lambda: TriangleNet().double(), lambda: ((triangle.X, triangle.Y),) * 2, None, 0, mse_loss,
                      path=lambda: triangle.pinched_path(0.01, 20).beads),
-    "fashion": Case(PaperMNISTNet, data.fashion, None, 100, learning_rate=5e-4),
+    "fashion": Case(PaperMNISTNet, fashion, None, 100, learning_rate=5e-4),
     "photos": Case(CIFAR10Net, photos, None, 100, learning_rate=1e-3),
     "text": Case(PTBNet, text, None, 100, learning_rate=2e-3, batch=20),
 }  # fmt: skip
@@ -160,8 +160,8 @@ def last_bracket(judge: dss.NetworkObjective, beads: Tensor, **options) -> tuple
 
 def share(bracket: Bracket, goal: float) -> float:
     """Of the path, counted in segments, how much is proved to lie at or below the goal."""
-    lengths = bracket.stairs[:, 2] - bracket.stairs[:, 1]
-    return (lengths[bracket.stairs[:, 3] <= goal].sum() / lengths.sum()).item()
+    lengths = bracket.bounds[:, 2] - bracket.bounds[:, 1]
+    return (lengths[bracket.bounds[:, 3] <= goal].sum() / lengths.sum()).item()
 
 
 COLUMNS = {
@@ -179,7 +179,7 @@ def report(name: str, options: argparse.Namespace) -> str:
     bracket, took = last_bracket(judge, beads, max_seconds=options.seconds, **goal)
     width = bracket.width / most if math.isfinite(bracket.upper) else math.inf
     values = (name, beads.shape[1], judge.samples, len(beads) - 1, most, grid, bracket.verdict.name, share(bracket, top),
-              bracket.upper, width, bracket.cells, len(bracket.stairs), took)  # fmt: skip
+              bracket.upper, width, bracket.cells, len(bracket.bounds), took)  # fmt: skip
     return " ".join(format(value, form) for value, form in zip(values, COLUMNS.values(), strict=True))
 
 

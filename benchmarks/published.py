@@ -31,9 +31,6 @@ from torch import Tensor, nn
 
 import dss
 from benchmarks.published_networks import check_plain, on_curve
-from dss.certificates.sampling import sample_segments
-from dss.finders.finder import Step
-from dss.objectives.network.data import Samples, as_samples
 
 # Steps, and the rate as a share of the task's: the cycles of the published configuration.
 CYCLES = 4 * [(1000, 1.0)] + 2 * [(2000, 1.0)] + 4 * [(1000, 0.1)] + 4 * [(1000, 0.01)]
@@ -88,34 +85,41 @@ def load(name: str, checkout: File, where: str, *needed: str) -> ModuleType:
     return module
 
 
+Pair = tuple[Tensor, Tensor]  # inputs and target
+
+
 @dataclass(eq=False)
 class Data:
     """The task's training samples, in minibatches drawn as the other finders draw them; what is read is counted."""
 
     task: dss.Task
     problem: dss.Problem
-    samples: Samples = field(init=False)
+    samples: Pair = field(init=False)
     generator: torch.Generator = field(init=False)
 
     def __post_init__(self):
         start = self.problem.start
-        self.samples = as_samples(self.task.train).cast(start.dtype, start.device)
+        inputs, target = self.task.train
+        self.samples = tuple(x.to(start) if x.is_floating_point() else x.to(start.device) for x in (inputs, target))
         self.generator = self.problem.generator("published")
 
-    def minibatch(self) -> Samples:
+    def minibatch(self) -> Pair:
         size = self.problem.objective.batch_samples
-        if size == len(self.samples):
+        count = len(self.samples[1])
+        if size == count:
             return self.samples
-        return self.samples.take(torch.randint(len(self.samples), (size,), generator=self.generator))
+        index = torch.randint(count, (size,), generator=self.generator)
+        return tuple(x[index] for x in self.samples)
 
-    def loss(self, model: nn.Module, samples: Samples) -> Tensor:
+    def loss(self, model: nn.Module, samples: Pair) -> Tensor:
         """The mean loss of some samples, under autograd or not."""
+        inputs, target = samples
         tally = self.problem.tally
         if torch.is_grad_enabled():
-            tally.gradient_evaluations += len(samples)
+            tally.gradient_evaluations += len(target)
         else:
-            tally.loss_evaluations += len(samples)
-        return self.task.loss(model(*samples.inputs), samples.target)
+            tally.loss_evaluations += len(target)
+        return self.task.loss(model(inputs), target)
 
 
 class Ended(Exception):
@@ -134,18 +138,18 @@ class Look:
 
     problem: dss.Problem
     seconds: float
-    step: Step = field(init=False)
+    step: dss.Step = field(init=False)
 
     def __post_init__(self):
         self.began = time.monotonic()
 
     def __call__(self, path: dss.Path) -> None:
         segments, threshold = torch.arange(len(path) - 1), self.problem.threshold
-        maxima = sample_segments(self.problem.judge, path, segments, points=20, threshold=threshold).losses
+        maxima = dss.sample_segments(self.problem.judge, path, segments, grid=20, threshold=threshold).losses
         late = time.monotonic() - self.began >= self.seconds
         unfinished = dss.Status.SECONDS if late else dss.Status.SEARCHING
         status = dss.Status.FOUND if (maxima <= threshold).all() else unfinished
-        self.step = Step(path, maxima, status)
+        self.step = dss.Step(path, maxima, status)
         if status is not dss.Status.SEARCHING:
             raise Ended
 
@@ -168,7 +172,7 @@ class PublishedFinder(ABC):
     def search(self, problem: dss.Problem, look: Look) -> None:
         """Run the published code to its end, showing `look` the path every so often."""
 
-    def steps(self, problem: dss.Problem) -> Iterator[Step]:
+    def steps(self, problem: dss.Problem) -> Iterator[dss.Step]:
         """The last step of the search, after the straight line was judged as by every finder."""
         look = Look(problem, self.seconds)
         torch.manual_seed(problem.seed)
@@ -178,7 +182,7 @@ class PublishedFinder(ABC):
         except Ended:
             yield look.step
         else:
-            yield Step(look.step.path, look.step.maxima, dss.Status.STEPS)
+            yield dss.Step(look.step.path, look.step.maxima, dss.Status.STEPS)
 
 
 @dataclass(frozen=True, eq=False)

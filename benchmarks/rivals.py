@@ -11,6 +11,7 @@ the published code of two rivals run beside them: see `published.py`.
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path as File
 from statistics import median
 
@@ -20,8 +21,6 @@ from torch.nn.functional import cross_entropy
 
 import dss
 from benchmarks import published
-from dss.geodesic.shortening import Shortening, shorten_within
-from dss.tasks import BUILTIN, train
 
 # Epochs between two looks at an end: it stops training at a share of the threshold.
 LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1, "fashion-small": 1}
@@ -30,7 +29,8 @@ COLUMNS = ("found", "seconds", "gradients", "losses", "beads", "length", "shorte
 
 def fashion_small() -> dss.Task:
     """A conv net of 6,346 parameters on the first 10,000 training images of Fashion-MNIST, judged on 2,000 test images."""
-    (x, y), (x_test, y_test) = BUILTIN["fashion"]().train, BUILTIN["fashion"]().judge
+    fashion = dss.load_task("fashion")
+    (x, y), (x_test, y_test) = fashion.train, fashion.judge
     net = nn.Sequential(
         *(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
         *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
@@ -40,7 +40,8 @@ def fashion_small() -> dss.Task:
     return dss.Task(net, cross_entropy, train, judge, batch_size=128, name="fashion-small", epochs=40, learning_rate=2e-3)
 
 
-TASKS = BUILTIN | {"fashion-small": fashion_small}
+TASKS = {name: partial(dss.load_task, name) for name in ("digits", "quadratics", "cubics", "fashion")}
+TASKS |= {"fashion-small": fashion_small}
 
 
 def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
@@ -64,7 +65,7 @@ def end(name: str, seed: int, stop: float) -> torch.Tensor:
     while True:
         torch.manual_seed(seed)
         task = TASKS[name]()
-        for epoch in train(task, seed=seed):
+        for epoch in dss.train(task, seed=seed):
             if epoch.number % LOOK[name] == 0 and task.judged_loss(epoch.model) <= stop:
                 return dss.ParameterSpace.of(task.model).flatten(epoch.model.state_dict())
         seed += 1000
@@ -103,7 +104,10 @@ def shortened(problem: dss.Problem, path: dss.Path, options: argparse.Namespace)
     if options.no_shorten:
         return {}
     began = time.process_time()
-    result = shorten_within(problem, path, Shortening(doublings=options.doublings))
+    judge = None if problem.judge is problem.objective else problem.judge
+    result = dss.shorten(
+        problem.objective, path, threshold=problem.threshold, judge=judge, options=dss.Shortening(doublings=options.doublings)
+    )
     seconds = time.process_time() - began
     return {"shortened": result.path.normalized_length, "shorten seconds": seconds, "change": result.change}
 

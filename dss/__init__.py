@@ -9,11 +9,13 @@ from dss._connect import Connection, conclude, connect
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket
+from dss.certificates.proof import bracket, prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
@@ -26,10 +28,10 @@ from dss.finders import (
     StraightLine,
 )
 from dss.finders.descent import Descent, descend
-from dss.finders.finder import Finder, Limits, Status, Step
+from dss.finders.finder import Finder, Step
 from dss.geodesic.pruning import prune
 from dss.geodesic.shortening import Shortened, Shortening, shorten
-from dss.geodesic.sqp import Solver
+from dss.geodesic.sqp import SequentialQP
 from dss.objectives.analytic import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network import NetworkObjective
@@ -41,7 +43,8 @@ from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
 from dss.tasks import Task, load_task, train
-from dss.theory import disconnection_threshold
+from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
+from dss.theory import disconnection_threshold, hidden_orientation
 
 __all__ = [
     "Barrier",
@@ -53,6 +56,7 @@ __all__ = [
     "Connection",
     "ConstrainedString",
     "Descent",
+    "DigitsNet",
     "DoubleWell",
     "ElasticBand",
     "EnclosureError",
@@ -65,26 +69,31 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "PaperMNISTNet",
     "ParameterSpace",
     "Path",
     "Peaks",
     "Perplexity",
     "PolygonalChain",
+    "PolynomialNet",
     "Problem",
+    "ProgressMeter",
     "Quadratic",
     "Ring",
     "Run",
     "RunError",
     "RunRecorder",
+    "SequentialQP",
     "Shortened",
     "Shortening",
-    "Solver",
     "Status",
     "Step",
     "StraightLine",
     "Tally",
     "Task",
     "TaskError",
+    "TextProgressMeter",
+    "TqdmProgressMeter",
     "Verdict",
     "__version__",
     "barrier",
@@ -96,10 +105,12 @@ __all__ = [
     "disconnection_threshold",
     "error_rate",
     "figures",
+    "hidden_orientation",
     "keep_freed_memory",
     "load_point",
     "load_run",
     "load_task",
+    "prove",
     "prune",
     "sample_segments",
     "save_state",

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 
-from dss import InputError
-from dss.page.figures.style import SERIES, axis, layout, log_ticks
+from dss import InputError, figures
 from experiments.results import Record, connected, mean_and_error
 
 HERE = Path(__file__).parent
@@ -98,14 +97,20 @@ def table(found: Sequence[Row]) -> str:
 def figure(data: str, variants: Mapping[str, Mapping[float, Sequence[Record]]], task: str, quantity: str) -> go.Figure:
     """Means with error bars by threshold: the paper's points if the data are the paper's, and every variant of ours."""
     paper = comparable_points(data, task, quantity)
-    traces = [_trace("Freeman & Bruna 2017", paper, SERIES[6])] if paper else []
+    traces = [_trace("Freeman & Bruna 2017", paper, figures.style.SERIES[6])] if paper else []
     for i, (name, records) in enumerate(variants.items()):
         found = rows(records, QUANTITIES[quantity], {})
         points = {row.threshold: (row.mean, row.error) for row in found if row.connected}
-        traces.append(_trace(f"{name}, ours", points, SERIES[i % 6], dash="solid" if i < 6 else "dash"))
-    x = axis(f"threshold L₀ · {data}", type="log", **log_ticks([v for trace in traces for v in trace.x]))
-    ticks = {"type": "log", **log_ticks([v for trace in traces for v in trace.y])} if quantity == "num_beads" else {}
-    return go.Figure(traces).update_layout(layout(xaxis=x, yaxis=axis(quantity.replace("_", " "), **ticks), margin={"t": 70}))
+        traces.append(_trace(f"{name}, ours", points, figures.style.SERIES[i % 6], dash="solid" if i < 6 else "dash"))
+    x = figures.style.axis(
+        f"threshold L₀ · {data}", type="log", **figures.style.log_ticks([v for trace in traces for v in trace.x])
+    )
+    ticks = (
+        {"type": "log", **figures.style.log_ticks([v for trace in traces for v in trace.y])} if quantity == "num_beads" else {}
+    )
+    return go.Figure(traces).update_layout(
+        figures.style.layout(xaxis=x, yaxis=figures.style.axis(quantity.replace("_", " "), **ticks), margin={"t": 70})
+    )
 
 
 def _trace(name: str, points: Mapping[float, tuple[float, float]], colour: str, dash: str = "solid") -> go.Scatter:

@@ -10,33 +10,33 @@ from pathlib import Path
 import torch
 
 import dss
-from dss.page.figures import string_in_space
-from dss.page.profile import StringPicture, describe, picture_string
-from experiments.polynomials import PolynomialMeasurement, Study
+from experiments.polynomials import Polynomial, study_of
 from experiments.quadratics import STUDY
 
 THRESHOLD, PAIR = 0.01, 0
 FOLDER = Path(__file__).parent / "runs"
 
 
-def growth(study: Study, threshold: float, pair: int) -> tuple[dss.Problem, list[dss.Step]]:
+def growth(polynomial: Polynomial, threshold: float, pair: int) -> tuple[dss.Problem, list[dss.Step]]:
     """Every state of the strict search between one pair of ends."""
-    measurement = PolynomialMeasurement(study)
-    problem = measurement.problems(threshold)[pair]
-    return problem, list(measurement.finders["strict"].steps(problem))
+    study = study_of(polynomial)
+    problem = study.problems(threshold)[pair]
+    return problem, list(study.finders["strict"].steps(problem))
 
 
-def pictures(problem: dss.Problem, steps: Sequence[dss.Step]) -> StringPicture:
+def pictures(problem: dss.Problem, steps: Sequence[dss.Step]) -> dss.figures.StringPicture:
     """The last string and those before it, on the axes of the last."""
-    history = [(f"round {step.round}", describe(step.path), step.path) for step in steps[:-1]]
-    return picture_string(steps[-1].path, problem.judge, threshold=problem.threshold, history=history)
+    history = [(f"round {step.round}", dss.figures.describe(step.path), step.path) for step in steps[:-1]]
+    return dss.figures.picture_string(steps[-1].path, problem.judge, threshold=problem.threshold, history=history)
 
 
-def write(picture: StringPicture, folder: Path) -> list[Path]:
+def write(picture: dss.figures.StringPicture, folder: Path) -> list[Path]:
     """The animation, and one still per string."""
     folder.mkdir(exist_ok=True)
-    pages = {"growing-string": string_in_space(picture)}
-    pages |= {f"growing-string-{i}": string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strands))}
+    pages = {"growing-string": dss.figures.string_in_space(picture)}
+    pages |= {
+        f"growing-string-{i}": dss.figures.string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strings))
+    }
     for name, figure in pages.items():
         if name != "growing-string":
             figure.frames = []

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from dss import TaskError
-from dss.tasks import data as tasks
+from dss import TaskError, load_task
 from experiments.networks import Data, Pair
 
 MNIST_FILES = (
@@ -39,7 +38,8 @@ def mnist(folder: Path | None) -> Data:
     if fetched is not None:
         x, y = fetched[0].reshape(-1, 1, 28, 28), fetched[1]
         return Data("MNIST", (x[:55_000], y[:55_000]), (x[60_000:], y[60_000:]))
-    train, test = tasks.fashion()
+    fashion = load_task("fashion")
+    train, test = fashion.train, fashion.judge
     return Data("Fashion-MNIST", _first(train, 55_000), test)
 
 
@@ -75,7 +75,10 @@ def photo_patches(train: int, judge: int, seed: int = 0) -> Data:
 
 def small_images(train: int, judge: int, *, channels: int = 1, size: int = 28) -> Data:
     """scikit-learn's digits, enlarged, equal in all channels: for quick runs, always at hand."""
-    parts = [(interpolate(x, (size, size), mode="bilinear").expand(-1, channels, -1, -1), y) for x, y in tasks.digits()]
+    digits = load_task("digits")
+    parts = [
+        (interpolate(x, (size, size), mode="bilinear").expand(-1, channels, -1, -1), y) for x, y in (digits.train, digits.judge)
+    ]
     return Data("digits, enlarged", _first(parts[0], train), _first(parts[1], judge))
 
 

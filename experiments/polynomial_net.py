@@ -5,8 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from dss import InputError, NetworkObjective, Objective, ParameterSpace
-from dss.tasks.nets import PolynomialNet
+from dss import InputError, NetworkObjective, Objective, ParameterSpace, PolynomialNet
 
 ROWS_AT_ONCE = 64
 SAMPLE_SEED = 10**6

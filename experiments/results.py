@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dss import InputError
-from dss.base.files import write_text
 
 Record = dict[str, object]
 
@@ -43,7 +42,9 @@ class Results:
         ordered = {v: dict(sorted(levels.items(), key=lambda item: float(item[0]))) for v, levels in self.records.items()}
         content = json.dumps({"settings": self.settings, "records": ordered}, indent=None, separators=(",", ":"))
         # One line per piece of work: a readable difference when some of it is done again.
-        write_text(self.path, content.replace('":[{', '":\n[{') + "\n")
+        temporary = self.path.with_suffix(".partial")
+        temporary.write_text(content.replace('":[{', '":\n[{') + "\n", encoding="utf-8")
+        temporary.replace(self.path)  # a reader, or a run that is killed, meets all of it or none
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:

@@ -3,15 +3,18 @@
 import heapq
 import itertools
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.limits import Limits
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
 from dss.objectives.objective import Objective
 
@@ -40,7 +43,7 @@ def prove(
     *,
     threshold: float | None = None,
     tolerance: float | None = None,
-    max_cells: int = 100_000,
+    max_cells: int | None = 100_000,
     max_seconds: float | None = None,
     batch_cells: int = 32,
 ) -> Iterator[Bracket]:
@@ -63,6 +66,7 @@ def prove(
         InputError: beads or options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
     """
+    max_cells = sys.maxsize if max_cells is None else max_cells
     _check(beads, threshold, tolerance, max_cells, batch_cells)
     proof = _Proof(objective, beads, threshold, tolerance)
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
@@ -79,9 +83,8 @@ def bracket(
     path: Path,
     *,
     tolerance: float = 1e-2,
-    max_cells: int = 100_000,
-    max_seconds: float | None = None,
-    watch: Callable[[Bracket], object] | None = None,
+    limits: Limits = Limits(),
+    progress: ProgressMeter | None = None,
 ) -> Bracket:
     """Close in on the largest loss of a path from both sides, to a share of it.
 
@@ -89,17 +92,23 @@ def bracket(
         objective: bounds cells by `enclose` and computes losses.
         path: the path.
         tolerance: wanted: `upper - seen <= tolerance * |seen|`.
-        max_cells, max_seconds: limits; what is known when one is reached is returned, and its verdict says so.
-        watch: shown every bracket on the way, for progress.
+        limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
+        progress: shown every bracket on the way.
 
     Raises:
         InputError: options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
     """
-    for found in prove(objective, path.beads, tolerance=tolerance, max_cells=max_cells, max_seconds=max_seconds):
-        last = found
-        if watch is not None:
-            watch(found)
+    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
+    return watched(brackets, progress or ProgressMeter())
+
+
+def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
+    """The last bracket of a proof, all of which are shown."""
+    with progress.stage("proof", "cells") as meter:
+        for found in brackets:
+            last = found
+            meter.report(found.cells, f"largest loss between {found.seen:.5g} and {found.upper:.5g}")
     return last
 
 
@@ -260,9 +269,9 @@ class _Proof:
         """The present state."""
         cells = self.heap + self.waiting + self.untried
         upper = max(cell.bound for cell in cells)
-        stairs = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
+        bounds = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
         verdict = self._verdict(upper, max_cells, deadline)
-        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, stairs)
+        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, bounds)
 
     def _verdict(self, upper: float, max_cells: int, deadline: float) -> Verdict:
         if self._refuted:

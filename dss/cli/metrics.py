@@ -6,17 +6,18 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
+from dss.base.progress import ProgressMeter
 from dss.cli.judges import task_of
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Wrapped
 from dss.runs import Run
 from dss.tasks import Task
 
 JUDGE, TRAINING, ERRORS, PERPLEXITY = "judged loss", "training loss", "error rate", "perplexity"
-# Parameters times samples of one look, above which a metric that is not the judge must be asked for.
+# Parameters times samples of one evaluation, above which a metric that is not the judge must be asked for.
 CHEAP = 1e9
 
 
@@ -31,15 +32,15 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
     """
     task, buffers = task_of(run), run.question["buffers"]
     training, judge = task.objectives(buffers=buffers)
-    found = {JUDGE: judge}
+    found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
     if task.perplexity:
         found[PERPLEXITY] = Perplexity(judge)
     for name, loss in _extra_losses(task).items():
-        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers).calibrated_by(training)
+        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
         metric.description = f"{task.name}, {name} on the judge's data"
-        found[name] = metric
+        found[name] = metric.calibrated_by(training)
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
 
 
@@ -50,25 +51,38 @@ def _extra_losses(task: Task) -> dict[str, Loss]:
 
 
 def is_cheap(run: Run, metric: Objective) -> bool:
-    """Whether one look at a metric is so cheap that hundreds need not be asked for."""
+    """Whether one evaluation of a metric is so cheap that hundreds need not be asked for."""
     return metric.samples * run.path.beads.shape[1] <= CHEAP
 
 
-class Watched(Objective):
-    """`objective` with a bar that counts the points it evaluates."""
+class Watched(Wrapped):
+    """`objective`, whose evaluations of points are counted on a meter."""
 
-    def __init__(self, objective: Objective, bar: tqdm):
-        self.objective, self.bar = objective, bar
-        self.description, self.samples = objective.description, objective.samples
+    def __init__(self, objective: Objective, count: "Count"):
+        super().__init__(objective)
+        self.count = count
 
     def __call__(self, points: Tensor) -> Tensor:
         losses = []
         for row in points.split(8):
             losses.append(self.objective(row))
-            self.bar.update(len(row))
+            self.count.add(len(row))
         return torch.cat(losses)
 
 
-def watched(metrics: Mapping[str, Objective], bar: tqdm) -> dict[str, Objective]:
-    """All metrics with one bar."""
-    return {name: Watched(metric, bar) for name, metric in metrics.items()}
+class Count:
+    """Points evaluated so far by all metrics of a page together."""
+
+    def __init__(self, meter: ProgressMeter):
+        self.meter, self.points = meter, 0
+
+    def add(self, points: int) -> None:
+        """So many more."""
+        self.points += points
+        self.meter.report(self.points)
+
+
+def watched(metrics: Mapping[str, Objective], meter: ProgressMeter) -> dict[str, Objective]:
+    """All metrics with one meter, whose stage has begun."""
+    count = Count(meter)
+    return {name: Watched(metric, count) for name, metric in metrics.items()}

@@ -7,13 +7,13 @@ from dss.runs import Run
 
 def print_outcome(run: Run, *, as_json: bool) -> int:
     """Print a run's summary; the exit code: 0 connected, 1 not connected."""
-    summary = run.summary
+    summary = run.outcome
     print(json.dumps(summary, indent=2) if as_json else _sentences(run))
     return 0 if summary["connected"] else 1
 
 
 def _sentences(run: Run) -> str:
-    s = run.summary
+    s = run.outcome
     verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
     lines = [
         f"{verdict}: {s['reason']}",

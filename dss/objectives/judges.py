@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Wrapped
 
 
 def error_rate(output: Tensor, target: Tensor) -> Tensor:
@@ -16,30 +16,22 @@ def error_rate(output: Tensor, target: Tensor) -> Tensor:
     return (output.argmax(-1) != target).double().mean()
 
 
-class Perplexity(Objective):
+class Perplexity(Wrapped):
     """`exp` of a mean cross-entropy, as language models are judged; the mean is taken before the exponential.
 
     Args:
         objective: the mean cross-entropy in nats.
     """
 
-    def __init__(self, objective: Objective):
-        self.objective = objective
-        self.samples, self.batch_samples = objective.samples, objective.batch_samples
-        self.description = f"perplexity of {objective.description}"
+    @property
+    def description(self) -> str:
+        return f"perplexity of {self.objective.description}"
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.objective(points).exp()
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator).exp()
-
-    @property
-    def exact_estimate(self) -> bool:
-        return self.objective.exact_estimate
-
-    def calibrated_by(self, training: Objective) -> Objective:
-        return Perplexity(self.objective.calibrated_by(training))
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         # exp is increasing and convex, so exp of a convex bound is one; its rounding is far below 2^-40.

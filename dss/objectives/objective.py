@@ -36,6 +36,11 @@ class Objective(ABC):
         """Whether `estimate` is the exact loss, so that a training step tells the loss for free."""
         return type(self).estimate is Objective.estimate
 
+    @property
+    def unwrapped(self) -> "Objective":
+        """The objective itself, without what is wrapped around it."""
+        return self
+
     def calibrated_by(self, training: "Objective") -> "Objective":
         """This judge, with whatever it must take from the training data (running statistics) taken from `training`."""
         return self

@@ -1,12 +1,71 @@
-"""Objectives around objectives: one that counts work, one that remembers losses."""
+"""Objectives around objectives: a base that forwards everything, one that counts work, one that remembers losses."""
 
+import copy
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dss.base.digest import digest
+from dss.base.limits import Budget
 from dss.objectives.objective import Objective
+
+
+class Wrapped(Objective):
+    """An objective around another. What a subclass does not say itself is what the inner one says.
+
+    A wrapper that forgot to forward a question would answer it as if it were a bare function: by no statistics of its
+    own, by no enclosure, by an estimate that is exact. So everything is forwarded here, once, and a test compares this
+    class with `Objective` member by member.
+
+    Attributes:
+        objective: the inner one.
+    """
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+
+    def around(self, objective: Objective) -> "Wrapped":
+        """The same wrapper around another objective."""
+        other = copy.copy(self)
+        other.objective = objective
+        return other
+
+    @property
+    def samples(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.objective.samples
+
+    @property
+    def batch_samples(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.objective.batch_samples
+
+    @property
+    def description(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.objective.description
+
+    @property
+    def exact_estimate(self) -> bool:
+        return self.objective.exact_estimate
+
+    @property
+    def unwrapped(self) -> Objective:
+        return self.objective.unwrapped
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return self.objective(points)
+
+    def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        return self.objective.estimate(points, generator)
+
+    def calibrated_by(self, training: Objective) -> Objective:
+        return self.around(self.objective.calibrated_by(training))
+
+    def part(self, samples: int) -> Objective | None:
+        part = self.objective.part(samples)
+        return None if part is None else self.around(part)
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return self.objective.enclose(starts, ends, lower, upper)
 
 
 @dataclass
@@ -20,24 +79,36 @@ class Tally:
         """Take over the counts of an interrupted search."""
         self.loss_evaluations, self.gradient_evaluations = other.loss_evaluations, other.gradient_evaluations
 
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.loss_evaluations + other.loss_evaluations, self.gradient_evaluations + other.gradient_evaluations)
 
-class Counted(Objective):
-    """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation."""
 
-    def __init__(self, objective: Objective, tally: Tally):
-        self.objective, self.tally = objective, tally
-        self.samples, self.batch_samples = objective.samples, objective.batch_samples
-        self.description = objective.description
+class Counted(Wrapped):
+    """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation.
+
+    Attributes:
+        tally: of the work.
+        budget: asked before every evaluation; it has no limits unless a search or a shortening sets some.
+        known: losses without gradient, by digest of the point.
+    """
+
+    def __init__(self, objective: Objective, tally: Tally, budget: Budget | None = None):
+        super().__init__(objective)
+        self.tally, self.budget = tally, Budget() if budget is None else budget
         self.known: dict[str, float] = {}
 
+    def around(self, objective: Objective) -> "Counted":
+        return Counted(objective, self.tally, self.budget)  # what is known is known of the other objective
+
     def __call__(self, points: Tensor) -> Tensor:
+        self.budget.spend(len(points))
         losses = self.objective(points)
         if not self._count(points, self.samples):
             self.known.update(zip(map(digest, points), losses.tolist(), strict=True))
         return losses
 
     def recalled(self, points: Tensor) -> Tensor:
-        """Losses `(k,)` without gradient, of points seen before from memory: a search's looks serve its certificate."""
+        """Losses `(k,)` without gradient, of points seen before from memory: a search's evaluations serve its certificate."""
         points = points.detach()
         keys = [digest(point) for point in points]
         fresh = torch.tensor([key not in self.known for key in keys])
@@ -46,18 +117,9 @@ class Counted(Objective):
         return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        self.budget.spend(0)
         self._count(points, self.batch_samples)
         return self.objective.estimate(points, generator)
-
-    @property
-    def exact_estimate(self) -> bool:
-        return self.objective.exact_estimate
-
-    def part(self, samples: int) -> Objective | None:
-        return self.objective.part(samples)
-
-    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        return self.objective.enclose(starts, ends, lower, upper)
 
     def _count(self, points: Tensor, samples: int) -> bool:
         """Count one call; whether it is a gradient evaluation."""
@@ -69,21 +131,16 @@ class Counted(Objective):
         return gradient
 
 
-class Recalled(Objective):
-    """What `counted` judges, from its memory where it can: for certificates, which repeat the looks of the search.
+class Recalled(Wrapped):
+    """What `counted` judges, from its memory where it can: for certificates, which repeat the evaluations of the search.
 
     A search itself never recalls: its path must not depend on which losses an interrupted process had in memory.
     """
 
+    objective: Counted
+
     def __init__(self, counted: Counted):
-        self.counted = counted
-        self.samples, self.description = counted.samples, counted.description
+        super().__init__(counted)
 
     def __call__(self, points: Tensor) -> Tensor:
-        return self.counted.recalled(points)
-
-    def part(self, samples: int) -> Objective | None:
-        return self.counted.part(samples)
-
-    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        return self.counted.enclose(starts, ends, lower, upper)
+        return self.objective.recalled(points)

@@ -10,6 +10,7 @@ from torch import Tensor
 from dss.base.digest import digest
 from dss.base.files import write_text
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Wrapped
 
 
 class LossCache:
@@ -36,7 +37,14 @@ class LossCache:
         write_text(self.file, json.dumps(self.tables))
 
 
-class Remembered(Objective):
+class Lost(Objective):
+    """A loss that cannot be evaluated any more: NaN everywhere."""
+
+    def __call__(self, points: Tensor) -> Tensor:
+        return torch.full((len(points),), nan, dtype=torch.float64)
+
+
+class Remembered(Wrapped):
     """`objective`, looked up where a cache knows the loss of a point; without one, unknown points have loss NaN.
 
     The first known point that is asked for is evaluated once more: if its loss is not the one kept, the model, loss
@@ -49,12 +57,17 @@ class Remembered(Objective):
     """
 
     def __init__(self, cache: LossCache, name: str, objective: Objective | None):
-        self.objective = objective
+        super().__init__(Lost() if objective is None else objective)
+        self.lost = objective is None
         self.table = cache.tables.setdefault(name, {"description": "", "losses": {}})
         if objective is not None:
             self.table["description"] = objective.description
-        self.description = self.table["description"]
-        self.checked = objective is None
+        self.checked = self.lost
+
+    @property
+    def description(self) -> str:
+        """What the table says it holds."""
+        return self.table["description"]
 
     def __call__(self, points: Tensor) -> Tensor:
         """Losses `(k,)` float64 on the CPU; no gradients."""
@@ -62,7 +75,7 @@ class Remembered(Objective):
         if not self.checked:
             self._check(points, keys)
         wanted = {key: row for row, key in enumerate(keys) if key not in known}
-        if wanted and self.objective is not None:
+        if wanted and not self.lost:
             with torch.no_grad():
                 losses = self.objective(points[list(wanted.values())])
             known.update(zip(wanted, losses.double().tolist(), strict=True))

@@ -4,7 +4,7 @@ A folder holds `run.json` (the question), `buffers.safetensors` (the model's, if
 `path.safetensors` and `summary.json`. Beads are stored once each, under a digest of their bytes.
 """
 
-from dss.runs.layout import PATH, PROFILE, QUESTION, REPORT, STAIRS, STEPS, SUMMARY
+from dss.runs.layout import BOUNDS, PATH, PROFILE, QUESTION, REPORT, STEPS, SUMMARY
 from dss.runs.reading import Run, Snapshot, load_path, load_run
 from dss.runs.recording import RunRecorder, check_free, record_certificate
 
@@ -13,7 +13,7 @@ __all__ = [
     "PROFILE",
     "QUESTION",
     "REPORT",
-    "STAIRS",
+    "BOUNDS",
     "STEPS",
     "SUMMARY",
     "Run",

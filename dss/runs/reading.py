@@ -51,6 +51,17 @@ class Run:
     path: Path
 
     @property
+    def outcome(self) -> dict:
+        """The summary of a run that has ended.
+
+        Raises:
+            RunError: it has not.
+        """
+        if self.summary is None:
+            raise RunError(f"{self.folder} holds a run that has not ended; finish it with dss connect --resume")
+        return self.summary
+
+    @property
     def buffers(self) -> dict[str, Tensor]:
         """The buffers of the model that the run judged with; empty if it has none."""
         return _tensors(self.folder / BUFFERS) if (self.folder / BUFFERS).exists() else {}

@@ -51,6 +51,7 @@ def _file_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise TaskError(f"there is no task file {path}")
     spec = importlib.util.spec_from_file_location(f"dss_task_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickling look a module up by its name
     try:
@@ -85,8 +86,9 @@ def _call(name: str, function: object) -> Task:
 def _initialise(name: str, task: Task) -> None:
     """Draw the model's parameters anew; every layer that has any must know how."""
     for path, module in task.model.named_modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
         elif next(module.parameters(recurse=False), None) is not None:
             raise TaskError(
                 f"{name} is one fixed object and its layer {path or type(module).__name__} has no reset_parameters; "

@@ -58,7 +58,9 @@ class Task:
         )
         if self.judge is None and self.judge_loss is None:
             return train, train
-        return train, self.judge_of(self.model, buffers).calibrated_by(train)
+        judge = self.judge_of(self.model, buffers).calibrated_by(train)
+        assert isinstance(judge, NetworkObjective)
+        return train, judge
 
     def judge_of(self, model: nn.Module, buffers: Literal["recalibrate", "frozen"]) -> NetworkObjective:
         """The judge of another model of this architecture, with that model's buffers."""

@@ -113,6 +113,7 @@ class NetworkObjective(Objective):
 
     def calibrated_by(self, training: Objective) -> Objective:
         """This objective with running statistics from `training`'s data, unless it was given calibration data."""
+        training = training.unwrapped
         if not (isinstance(training, NetworkObjective) and self._norms and self._own_calibration):
             return self
         calibrated = copy.copy(self)

@@ -1,19 +1,32 @@
-"""Results as plotly figures, for notebooks and for the page. Nothing here shows or writes anything."""
+"""Results as plotly figures, for notebooks and for the page, and the numbers they are drawn from.
 
+Nothing here shows or writes anything.
+"""
+
+from dss.page.figures import style
 from dss.page.figures.comparison import losses_compared, strings_compared
 from dss.page.figures.loss import loss_along_path
-from dss.page.figures.plane import terrain_on_plane
+from dss.page.figures.plane import loss_on_plane
 from dss.page.figures.string import string_in_space
-from dss.page.figures.tables import comparison_table, loss_table, string_table, terrain_table
+from dss.page.figures.tables import comparison_table, loss_table, plane_table, string_table
+from dss.page.loss_plane import survey
+from dss.page.profile import StringPicture, describe, measure_path, picture_string, picture_strings
 
 __all__ = [
+    "StringPicture",
     "comparison_table",
+    "describe",
     "loss_along_path",
     "loss_table",
     "losses_compared",
+    "measure_path",
+    "picture_string",
+    "picture_strings",
     "string_in_space",
     "string_table",
     "strings_compared",
-    "terrain_on_plane",
-    "terrain_table",
+    "style",
+    "survey",
+    "loss_on_plane",
+    "plane_table",
 ]
