@@ -38,6 +38,7 @@ class SampleLoss:
         value: `(output, target) -> ()`, of some samples: the mean of their s_i if `averaged`, else the sum.
         averaged: which of the two. A mean is not turned into a sum on the way, which would round once more.
         weigh: the sum of the w_i of some samples.
+        plain: `(output, target) -> ()`, of all samples: the ratio itself, by one call of what the caller gave.
         whole: whether it can be taken of all samples at once only; s and w are then the loss itself and 1.
         known: whether it is a ratio of sums by what torch documents, and need not be tried.
     """
@@ -45,6 +46,7 @@ class SampleLoss:
     value: Callable[..., Tensor]
     averaged: bool
     weigh: Callable[[Samples], float]
+    plain: Callable[..., Tensor]
     whole: bool = False
     known: bool = False
 
@@ -64,20 +66,20 @@ def read_by_result(loss: Loss, found: object, samples: int, weights: Callable[[S
     """
     if is_pair(found):
         _check_pair(found, samples)
-        return SampleLoss(partial(_numerator, loss), False, weights)
+        return SampleLoss(partial(_numerator, loss), False, weights, partial(as_number, loss))
     if isinstance(found, Tensor) and found.shape == (samples,) and found.is_floating_point():
-        return SampleLoss(partial(_mean_of_vector, loss), True, len)
+        return SampleLoss(partial(_mean_of_vector, loss), True, len, partial(as_number, loss))
     if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
         raise InputError(
             "the loss must be a floating-point scalar, the mean over samples (or their losses (n,), or the pair "
             f"(sum, weight)); got {_describe(found)} for {samples} samples; use reduction='mean' or average it"
         )
-    return SampleLoss(loss, True, len)
+    return SampleLoss(loss, True, len, loss)
 
 
 def read_whole(loss: Loss) -> SampleLoss:
     """A callable as a loss of all samples at once: a scalar, or a pair that stands for its quotient."""
-    return SampleLoss(partial(_quotient, loss), False, lambda samples: 1.0, whole=True)
+    return SampleLoss(partial(_quotient, loss), False, lambda samples: 1.0, partial(as_number, loss), whole=True)
 
 
 def is_pair(found: object) -> TypeGuard[tuple[Any, Any]]:

@@ -10,18 +10,19 @@ from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
-from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import capacity, statistics
+from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
-from dss.objectives.network.trials import cloned
 from dss.objectives.objective import Objective
 
 # Activations of one chunk stay below this, whatever the data's size.
 CHUNK_BYTES = 256 * 2**20
+# Activations of the plain computation, which knows no chunks.
+PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
@@ -91,7 +92,6 @@ class NetworkObjective(Objective):
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
-        self._suited: dict[str, bool] | None = None  # not asked yet
         self._ask(model, loss, whole)
         self._weight, self._tried = check_weight(self._rows.loss.weigh(self._samples)), self._rows.loss.whole
 
@@ -148,42 +148,39 @@ class NetworkObjective(Objective):
 
     def part(self, samples: int) -> "NetworkObjective | None":
         """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
+        return self.on_samples(torch.arange(samples) * self.samples // samples)
+
+    def on_samples(self, index: Tensor) -> "NetworkObjective | None":
+        """The same loss on the samples numbered `index` `(m,)`; None if they have no loss of their own."""
         if self._rows.loss.whole:
             return None
         part = copy.copy(self)
-        part._samples = self._samples.take(torch.arange(samples) * self.samples // samples)
-        part.samples, part._casts = samples, {}
-        part.batch_samples = min(self.batch_samples, samples)
+        part._samples = self._samples.take(index.to(self._samples.target.device))
+        part.samples, part._casts = len(index), {}
+        part.batch_samples = min(self.batch_samples, len(index))
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
+
+    @property
+    def samples_at_once(self) -> int:
+        """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+
+    def plain(self, points: Tensor) -> Tensor:
+        """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
+        loss called once, as it was given. Everything that a forward pass may write into is a copy."""
+        data = self._cast(self._samples, points)
+        with torch.no_grad():
+            constants = (self._point_constants(row[None], training=False) for row in points)
+            return torch.stack([self._evaluation.plain(row, own, data) for row, own in zip(points, constants, strict=True)])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
             raise EnclosureError(
                 "running statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
-        # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
-        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
-        return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
-
-    def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Bounds on cells that fit memory, over the data in chunks."""
-        start, end = self.space.unflatten(starts), self.space.unflatten(ends)
-        rows, constants = self._rows, self._rows.constants_like(starts)
-        each = len(starts) * bytes_per_cell(self._bytes, parameters=0)
-        # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
-        size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
-        data, loss = self._cast(self._samples, starts), rows.loss
-        if rows.writes:
-            data, constants = data.take(torch.arange(self.samples)), cloned(constants)
-        if self._suited is None:
-            tensors = {name: value[0] for name, value in start.items()} | constants
-            self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
-        return enclose(
-            rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
-            weight=None if loss.averaged else self._weight, whole=loss.whole, **self._suited,
-        )  # fmt: skip
+        data = self._cast(self._samples, starts)
+        return self._bounds.on_cells(starts, ends, lower, upper, data, self._weight, CELL_BYTES)
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
@@ -192,6 +189,7 @@ class NetworkObjective(Objective):
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         self._bytes = capacity.bytes_per_sample(rows, parameters, few)
+        self._bounds = Bounds(rows, self.space, self._bytes)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
         rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
