@@ -11,6 +11,7 @@ import torch
 from dss._connect import PROVE, conclude
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
+from dss.cli.judges import digests_of
 from dss.cli.printing import print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
@@ -88,18 +89,18 @@ def run(options: argparse.Namespace) -> int:
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     judged = None if judge is objective else judge
     level = options.threshold(judge, ends.start, ends.end)
     problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective) | {"threshold": level}
+    question = _question(options, ends, objective, judge) | {"threshold": level}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective)
+        _search(problem, finder, recorder, last, options, objective, question["data"])
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
@@ -131,7 +132,7 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
     return descent if bead_steps is None else replace(descent, max_steps=bead_steps)
 
 
-def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
+def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
     kept = (
         "task",
@@ -150,6 +151,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
+        "data": digests_of(objective, judge),
         "parameters": list(objective.space.names),
     }
 
@@ -161,6 +163,7 @@ def _search(
     last: Snapshot | None,
     options: argparse.Namespace,
     objective: NetworkObjective,
+    data: dict[str, str],
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
@@ -176,4 +179,4 @@ def _search(
     connection = conclude(
         problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
     )
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data)

@@ -12,6 +12,12 @@ def print_outcome(run: Run, *, as_json: bool) -> int:
     return 0 if summary["connected"] else 1
 
 
+def _data(run: Run) -> str:
+    """The first digits of the data's digests."""
+    train, judge = (run.data[kind][:12] for kind in ("train", "judge"))
+    return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
+
+
 def _sentences(run: Run) -> str:
     s = run.outcome
     verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
@@ -22,6 +28,7 @@ def _sentences(run: Run) -> str:
         f"{s['loss_start']:.6g} and {s['loss_end']:.6g} at the ends",
         f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {s['normalized_length']:.4f}",
         f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
+        f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
     ]
     report = run.folder / "report.html"

@@ -47,8 +47,9 @@ class Evaluation:
     def plain(self, point: Tensor, constants: Tensors, samples: Samples) -> Tensor:
         """The loss `()` of a point `(p,)` on all samples at once, in float64, without what this package makes of losses."""
         tensors = cloned(self.space.unflatten(point) | constants)
-        output = functional_call(self.rows.template, tensors, tuple(x.clone() for x in samples.inputs))
-        return self.rows.loss.plain(output, samples.target.clone()).double()
+        given = samples.clone()
+        output = functional_call(self.rows.template, tensors, given.inputs)
+        return self.rows.loss.plain(output, given.target).double()
 
     def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
         """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
@@ -56,8 +57,8 @@ class Evaluation:
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
         with torch.no_grad():
             for part in parts:
-                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
-                watched = [group, *constants.values(), *given.inputs, given.target]
+                given = part.clone()
+                watched = [group, *constants.values(), *given.leaves]
                 before = [x._version for x in watched]
                 found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
                 self.rows.writes |= before != [x._version for x in watched]

@@ -21,8 +21,10 @@ from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from dss.base.errors import EnclosureError, InputError
+from dss.objectives.network.batches import Tree
 from dss.objectives.network.data import Samples
 
 Loss = Callable[..., Any]
@@ -102,7 +104,7 @@ def weight_of(found: tuple[Any, Any]) -> float:
     return float(weight.detach().double().sum()) if isinstance(weight, Tensor) else float(weight)
 
 
-def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _numerator(loss: Loss, output: object, target: Tree) -> Tensor:
     """The first of a pair."""
     total, weight = loss(output, target)
     if _is_bound(weight):
@@ -110,15 +112,16 @@ def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
     return total.sum() if total.ndim else total
 
 
-def _mean_of_vector(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _mean_of_vector(loss: Loss, output: object, target: Tree) -> Tensor:
     """The mean of the losses of single samples."""
     losses = loss(output, target)
-    if losses.shape != (len(target),):
-        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {len(target)} samples; ({len(target)},) is expected")
+    count = len(tree_leaves(target)[0])
+    if losses.shape != (count,):
+        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {count} samples; ({count},) is expected")
     return losses.mean()
 
 
-def _quotient(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _quotient(loss: Loss, output: object, target: Tree) -> Tensor:
     """The loss of all samples."""
     found = loss(output, target)
     found = found[0] / found[1] if is_pair(found) else found
@@ -139,7 +142,7 @@ def _is_bound(value: object) -> bool:
     return isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter)
 
 
-def as_number(loss: Loss, output: object, target: Tensor) -> Tensor:
+def as_number(loss: Loss, output: object, target: Tree) -> Tensor:
     """The loss `()` of one batch, as a training script has it: a pair's quotient, a vector's mean."""
     found = loss(output, target)
     found = found[0].sum() / weight_of(found) if is_pair(found) else found

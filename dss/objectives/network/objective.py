@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
+from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
-from dss.objectives.network.data import Samples, as_samples
+from dss.objectives.network.data import Samples, as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
+from dss.objectives.network.options import check_options
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.objective import Objective
@@ -42,10 +44,12 @@ class NetworkObjective(Objective):
         loss: `loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair
             (sum of losses, sum of weights). torch's own losses, as modules, functions or `functools.partial`, may be
             reduced and weighted as they allow.
-        data: `(inputs, target)` tensors (inputs may be a tuple, the model's positional arguments), a `Dataset` or a
-            `DataLoader`.
+        data: `(inputs, target)` tensors or arrays, a data set, or a loader, which is iterated as it is; see
+            `dss.objectives.network.data.as_samples` and docs/data.md. A dict's entries are the model's keyword arguments.
         whole: the loss is one of all samples at once (contrastive, a maximum, Dice): a scalar that is always computed in
             one piece, never of a part of the data. `batch_size` cannot be given then, and a loader's own is not used.
+        target: which part of a batch is the loss's, if that is not the last of a tuple or one of the usual keys of a dict.
+        seed: of what the data draws at random (its order, augmentation), once.
         batch_size: samples of one minibatch of `estimate`, drawn with replacement and shared by the rows;
             None (the default): a loader's own, else the whole data.
         only, trainable: which parameters move; see `ParameterSpace.of`.
@@ -67,6 +71,8 @@ class NetworkObjective(Objective):
         data: object,
         *,
         whole: bool = False,
+        target: Target = None,
+        seed: int = 0,
         batch_size: int | None = None,
         only: Selection | None = None,
         trainable: bool = True,
@@ -75,20 +81,20 @@ class NetworkObjective(Objective):
         rows: Literal["auto", "vmap", "loop"] = "auto",
         description: str | None = None,
     ):
-        _check_choice("buffers", buffers, ("recalibrate", "frozen"))
-        _check_choice("rows", rows, ("auto", "vmap", "loop"))
-        _check_batch(batch_size, whole)
+        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole)
+        self._samples = as_samples(data, target=target, seed=seed)
+        model = self._samples.fitted(model)
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
         self._rows, self._choice = RowLosses(model, self.space), rows
-        self._samples = as_samples(data)
         self._tracked = statistics.tracked_norms(self._rows.template)
         self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
         self._evaluation = Evaluation(self._rows, self.space, self._norms)
-        self._calibration = self._samples if calibration is None else as_samples(calibration)
+        self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
+        check_same_layout(self._samples, self._calibration)
         self._own_calibration = calibration is None
         self.samples = len(self._samples)
-        batch_size = None if whole else batch_size or getattr(data, "batch_size", None)
+        batch_size = None if whole else batch_size or self._samples.batch_size
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
@@ -105,6 +111,16 @@ class NetworkObjective(Objective):
         return bool(self._norms)
 
     @property
+    def data(self) -> Samples:
+        """The samples as they were read."""
+        return self._samples
+
+    @property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits for the samples as they were read, in their order."""
+        return self._samples.digest()
+
+    @property
     def buffers(self) -> str:
         """How BatchNorm's running statistics are treated: "recalibrate", "frozen", or "none" where there are none."""
         if not self._tracked:
@@ -116,6 +132,7 @@ class NetworkObjective(Objective):
         training = training.unwrapped
         if not (isinstance(training, NetworkObjective) and self._norms and self._own_calibration):
             return self
+        check_same_layout(self._samples, training._calibration)
         calibrated = copy.copy(self)
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
@@ -155,7 +172,7 @@ class NetworkObjective(Objective):
         if self._rows.loss.whole:
             return None
         part = copy.copy(self)
-        part._samples = self._samples.take(index.to(self._samples.target.device))
+        part._samples = self._samples.take(index.cpu())
         part.samples, part._casts = len(index), {}
         part.batch_samples = min(self.batch_samples, len(index))
         part._weight = self._rows.loss.weigh(part._samples)
@@ -179,6 +196,8 @@ class NetworkObjective(Objective):
             raise EnclosureError(
                 "running statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
+        if self._samples.obstacle is not None:
+            raise EnclosureError(self._samples.obstacle)
         data = self._cast(self._samples, starts)
         return self._bounds.on_cells(starts, ends, lower, upper, data, self._weight, CELL_BYTES)
 
@@ -188,7 +207,7 @@ class NetworkObjective(Objective):
         parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
-        self._bytes = capacity.bytes_per_sample(rows, parameters, few)
+        self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
         self._bounds = Bounds(rows, self.space, self._bytes)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
@@ -234,7 +253,7 @@ class NetworkObjective(Objective):
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
-        found, weight = [], self._weight_of(samples)
+        found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
         with torch.no_grad():
             for group in self._groups(points, samples):
                 constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
@@ -243,22 +262,18 @@ class NetworkObjective(Objective):
 
     def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
         """Losses `(k,)` and gradients `(k, p)`."""
-        gradients, weight = torch.empty_like(points), self._weight_of(samples)
-        losses, row = [], 0
+        gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
+        losses, row, count = [], 0, len(self._calibration)
         for group in self._groups(points, samples):
             constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
             out = gradients[row : row + len(group)]
 
             def pull_back(leaves: Tensors, cotangents: Tensors, group: Tensor = group) -> list[Tensor]:
-                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), leaves, cotangents)
+                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), count, leaves, cotangents)
 
             losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
             row += len(group)
         return torch.cat(losses), gradients
-
-    def _weight_of(self, samples: Samples) -> float:
-        """What sums over the samples are divided by: a minibatch stands for all of them."""
-        return self._weight * len(samples) / self.samples
 
     def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
         """The samples in chunks that fit memory; all at once where the loss is of the whole."""
@@ -268,31 +283,18 @@ class NetworkObjective(Objective):
             return even_chunks(samples, self._chunk(group), least=2)
         return samples.chunks(self._chunk(group))
 
-    def _calibrating(self, group: Tensor) -> list[Samples]:
+    def _calibrating(self, group: Tensor) -> Iterator[Samples]:
         """The calibration data in chunks."""
-        return list(even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2))
+        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
 
     def _point_constants(self, group: Tensor, training: bool) -> Tensors:
         """Constants to judge one group with: recalibrated statistics belong to a single row."""
         constants = self._rows.constants_like(group)
         if self._norms and not training:
             row = {name: value[0] for name, value in self.space.unflatten(group).items()}
-            constants |= statistics.recalibrated(self._rows, self._norms, row, self._calibrating(group))
+            parts, count = self._calibrating(group), len(self._calibration)
+            constants |= statistics.recalibrated(self._rows, self._norms, parts, count, row)
         return constants
 
     def _chunk(self, group: Tensor) -> int:
         return max(1, CHUNK_BYTES // (self._bytes * len(group)))
-
-
-def _check_batch(batch_size: int | None, whole: bool) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if batch_size is not None and whole:
-        raise InputError(
-            f"a loss of the whole data has no minibatches, got batch_size={batch_size} with whole=True; leave it out"
-        )
-
-
-def _check_choice(name: str, got: str, choices: tuple[str, ...]) -> None:
-    if got not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {got!r}")

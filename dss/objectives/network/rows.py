@@ -67,7 +67,7 @@ class RowLosses:
     def one(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """What the loss adds up, `()`, with one set of parameters."""
         output = self.output(parameters, constants, samples.inputs)
-        return self.loss.value(output, samples.target.clone() if self.writes else samples.target)
+        return self.loss.value(output, samples.own_target if self.writes else samples.target)
 
     def batch(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same `(k,)` for parameters stacked along the first axis, through one `vmap`; constants are shared."""
