@@ -42,11 +42,13 @@ from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
+from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
 from dss.theory import disconnection_threshold, hidden_orientation
 
 __all__ = [
+    "Alignment",
     "Barrier",
     "BentValley",
     "BezierCurve",
@@ -96,6 +98,7 @@ __all__ = [
     "TqdmProgressMeter",
     "Verdict",
     "__version__",
+    "align",
     "barrier",
     "bracket",
     "certify",

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from dss.base.space import ParameterSpace
 from dss.enclosure import bytes_per_cell, enclose, suited
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import cloned
 
 

@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 
 from dss.base.errors import EnclosureError, InputError
 from dss.objectives.network.batches import Tree
-from dss.objectives.network.data import Samples
+from dss.objectives.network.samples import Samples
 
 Loss = Callable[..., Any]
 """`loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair (sum, weight) of

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -13,12 +14,13 @@ from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
-from dss.objectives.network.data import Samples, as_samples, check_same_layout
+from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
 from dss.objectives.network.options import check_options
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.objective import Objective
 
 # Activations of one chunk stay below this, whatever the data's size.
@@ -116,6 +118,11 @@ class NetworkObjective(Objective):
         return self._samples
 
     @property
+    def recalibrated_norms(self) -> frozenset[str]:
+        """Names of the layers whose running statistics are recomputed for every point."""
+        return frozenset(self._norms)
+
+    @property
     def data_digest(self) -> str:
         """32 hexadecimal digits for the samples as they were read, in their order."""
         return self._samples.digest()
@@ -157,11 +164,8 @@ class NetworkObjective(Objective):
         if self.batch_samples < self.samples:
             index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
             samples = samples.take(index.to(points.device))
-        return RowLoss.apply(
-            points,
-            lambda p: self._losses(p, samples, training=True),
-            lambda p: self._gradient(p, samples, training=True),
-        )
+        batch = {"samples": samples, "training": True}
+        return RowLoss.apply(points, partial(self._losses, **batch), partial(self._gradient, **batch))
 
     def part(self, samples: int) -> "NetworkObjective | None":
         """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
@@ -188,8 +192,7 @@ class NetworkObjective(Objective):
         loss called once, as it was given. Everything that a forward pass may write into is a copy."""
         data = self._cast(self._samples, points)
         with torch.no_grad():
-            constants = (self._point_constants(row[None], training=False) for row in points)
-            return torch.stack([self._evaluation.plain(row, own, data) for row, own in zip(points, constants, strict=True)])
+            return torch.stack([self._evaluation.plain(p, self._point_constants(p[None], False), data) for p in points])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
@@ -241,8 +244,7 @@ class NetworkObjective(Objective):
         return losses, gradients
 
     def _tried_otherwise(self, points: Tensor) -> float | None:
-        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after, and where there is
-        nothing to compare."""
+        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after."""
         if self._tried or self.samples < 2:
             return None
         self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
@@ -263,13 +265,13 @@ class NetworkObjective(Objective):
     def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
         """Losses `(k,)` and gradients `(k, p)`."""
         gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
-        losses, row, count = [], 0, len(self._calibration)
+        losses, row = [], 0
         for group in self._groups(points, samples):
             constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
             out = gradients[row : row + len(group)]
 
             def pull_back(leaves: Tensors, cotangents: Tensors, group: Tensor = group) -> list[Tensor]:
-                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), count, leaves, cotangents)
+                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), leaves, cotangents)
 
             losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
             row += len(group)
@@ -278,12 +280,12 @@ class NetworkObjective(Objective):
     def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
         """The samples in chunks that fit memory; all at once where the loss is of the whole."""
         if self._rows.loss.whole:
-            return iter([samples])
+            return iter([samples.take(slice(None))])
         if training and self._norms:  # layers normalise by what they see, which must be two samples at least
-            return even_chunks(samples, self._chunk(group), least=2)
+            return iter(even_chunks(samples, self._chunk(group), least=2))
         return samples.chunks(self._chunk(group))
 
-    def _calibrating(self, group: Tensor) -> Iterator[Samples]:
+    def _calibrating(self, group: Tensor) -> Slices:
         """The calibration data in chunks."""
         return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
 
@@ -292,8 +294,7 @@ class NetworkObjective(Objective):
         constants = self._rows.constants_like(group)
         if self._norms and not training:
             row = {name: value[0] for name, value in self.space.unflatten(group).items()}
-            parts, count = self._calibrating(group), len(self._calibration)
-            constants |= statistics.recalibrated(self._rows, self._norms, parts, count, row)
+            constants |= statistics.recalibrated(self._rows, self._norms, row, self._calibrating(group))
         return constants
 
     def _chunk(self, group: Tensor) -> int:

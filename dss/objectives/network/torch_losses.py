@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn._reduction import legacy_get_string
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss
+from dss.objectives.network.samples import Samples
 
 _LABELLED = ("cross_entropy", "nll_loss")
 _ENTRYWISE = (
