@@ -196,13 +196,11 @@ class NetworkObjective(Objective):
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
-            raise EnclosureError(
-                "running statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
-            )
+            raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
-        data = self._cast(self._samples, starts)
-        return self._bounds.on_cells(starts, ends, lower, upper, data, self._weight, CELL_BYTES)
+        cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
+        return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES)
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
