@@ -74,7 +74,7 @@ class ConvexPath(Finder):
             chain = Chain(network, samples=self.samples)
             writing = _Writing(self, problem, chain)
             path = Path(torch.stack(list(writing.beads())))
-        losses = as_losses(problem.judge(path.beads))
+        losses = writing.losses(path)
         maxima = torch.maximum(losses[:-1], losses[1:])
         status = Status.FOUND if maxima.max() <= problem.threshold else Status.STALLED
         return replace(step, path=path, maxima=maxima, status=status, gradient_steps=step.gradient_steps + writing.steps)
@@ -102,6 +102,15 @@ class _Writing:
         yield from self._over(first[-1], second[-1])
         yield from reversed(second)
         yield problem.end
+
+    def losses(self, path: Path) -> Tensor:
+        """Judged losses `(n,)` at the beads; those that a constant piece leads to are known from the bead before."""
+        hidden = len(self.chain.widths)
+        half = [True, *[False, True] * (hidden - 1)] if hidden else []
+        convex = torch.tensor([*half, False, True, False, *reversed(half)] if hidden else [True])
+        group = torch.cat([torch.zeros(1, dtype=torch.long), convex.cumsum(0)])
+        first = torch.cat([torch.zeros(1, dtype=torch.long), convex.nonzero()[:, 0] + 1])
+        return as_losses(torch.cat([self.problem.judge(bead[None]) for bead in path.beads[first]]))[group]
 
     def _side(self, end: Tensor, side: int) -> list[Tensor]:
         """From an end to its half network on every other half, one layer lower at each stage."""

@@ -49,7 +49,7 @@ class Chain:
         self.network = network
         count = len(network.data)
         taken = torch.arange(min(samples, count)) * count // min(samples, count)
-        self.data = network.data.take(taken).cast(torch.float64, network.space.device)
+        self.data = network.data.take(taken).cast(network.space.dtype, network.space.device)
         few = network.data.take(slice(0, 3)).cast(network.space.dtype, network.space.device)
         self.wiring = wiring(network.model, few.inputs)
         self.layers = self.wiring.layers
@@ -126,8 +126,8 @@ class Chain:
     def apply(self, index: int, tensors: Tensors, x: Tensor) -> Tensor:
         """Pre-activations of a layer."""
         layer, module = self.layers[index], self._module(self.layers[index])
-        weight = tensors[layer.weight].double()
-        bias = None if layer.bias is None else tensors[layer.bias].double()
+        weight = tensors[layer.weight]
+        bias = None if layer.bias is None else tensors[layer.bias]
         if isinstance(module, nn.Conv2d):
             return F.conv2d(x, weight, bias, module.stride, module.padding, module.dilation)
         return F.linear(x, weight, bias)
@@ -150,7 +150,7 @@ class Chain:
     def statistics(self, norm: Norm) -> tuple[Tensor, Tensor]:
         """Frozen mean and deviation of a norm's channels."""
         module: Any = self.wiring.graph.get_submodule(norm.name)
-        return module.running_mean.double(), (module.running_var.double() + module.eps).sqrt()
+        return module.running_mean, (module.running_var + module.eps).sqrt()
 
     def _normalised(self, norm: Norm, tensors: Tensors, x: Tensor) -> Tensor:
         along = (1, -1) + (1,) * (x.ndim - 2)
@@ -161,8 +161,8 @@ class Chain:
             mean, deviation = self.statistics(norm)
         x = (x - mean.view(along)) / deviation.view(along)
         if norm.weight is not None:
-            x = x * tensors[norm.weight].double().view(along)
-        return x if norm.bias is None else x + tensors[norm.bias].double().view(along)
+            x = x * tensors[norm.weight].view(along)
+        return x if norm.bias is None else x + tensors[norm.bias].view(along)
 
     def fit(self, index: int, x: Tensor, columns: Tensor, targets: Tensor, ridge: float) -> tuple[Tensor, Tensor | None]:
         """Rows of a layer that make `targets` out of some columns of its input by ridge regression, bias unpenalised.
@@ -196,9 +196,9 @@ class Chain:
         for xs, zs in zip(x.split(max(1, CHUNK // each)), targets.split(max(1, CHUNK // each)), strict=True):
             if convolution:
                 places = _unfolded(module, xs).transpose(1, 2)
-                yield places.flatten(0, 1), zs.flatten(2).transpose(1, 2).flatten(0, 1)
+                yield places.flatten(0, 1).double(), zs.double().flatten(2).transpose(1, 2).flatten(0, 1)
             else:
-                yield xs.flatten(0, -2), zs.flatten(0, -2)
+                yield xs.double().flatten(0, -2), zs.double().flatten(0, -2)
 
 
 def _unfolded(module: nn.Conv2d, x: Tensor) -> Tensor:

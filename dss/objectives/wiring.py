@@ -171,13 +171,13 @@ _ENTRYWISE = {
     torch.sigmoid, F.softplus, F.softsign, F.hardtanh, F.relu6, F.hardswish, F.hardsigmoid, F.logsigmoid, torch.sin, torch.cos,
     torch.square, torch.abs, "relu", "relu_", "tanh", "sigmoid", "square", "abs", "sin", "cos",
 }  # fmt: skip
-_IDENTITY_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_IDENTITY = {F.dropout, F.dropout2d, F.alpha_dropout, "contiguous"}
+IDENTITY_MODULES = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
+IDENTITIES = {F.dropout, F.dropout2d, F.alpha_dropout, "contiguous"}
 _POOL_MODULES = (nn.MaxPool1d, nn.MaxPool2d, nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
                  nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d)  # fmt: skip
 _POOLS = {F.max_pool1d, F.max_pool2d, F.avg_pool1d, F.avg_pool2d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d,
           F.adaptive_max_pool1d, F.adaptive_max_pool2d, torch.max_pool1d, torch.max_pool2d}  # fmt: skip
-_MOVES = {torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
+MOVES = {torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze,
           "flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze"}  # fmt: skip
 _SUMS = {add, iadd, sub, isub, torch.add, torch.sub, "add", "add_", "sub"}
 _MULTIPLES = {mul, truediv, torch.mul, torch.div}
@@ -235,16 +235,12 @@ class _Reader:
         inputs = [self._of(n) for n in node.all_input_nodes]
         owned = [v for v in inputs if v.owners is not None]
         used = self._parameters(node)
-        if not isinstance(tensor, Tensor) and (not owned or self._is_question(node)):
+        if not isinstance(tensor, Tensor) and (not owned or is_question(node)):
             return _Value(tensor)
         known = None if used & self.shared else self._known(node, tensor, owned)
         if known is None:
             return self._mixed(tensor, owned, used)
         return known
-
-    def _is_question(self, node: fx.Node) -> bool:
-        """Whether the node asks for a shape and the like, which depends on no value."""
-        return node.target in _QUESTIONS or (node.target is getattr and node.args[1] in _ATTRIBUTES)
 
     def _known(self, node: fx.Node, tensor: Any, owned: list[_Value]) -> _Value | None:
         """The value where the rule of the operation is known."""
@@ -268,11 +264,11 @@ class _Reader:
         if len(owned) != 1 or len(node.all_input_nodes) < 1 or self._of(node.all_input_nodes[0]) is not owned[0]:
             return None
         value = owned[0]
-        if type(module) in _IDENTITY_MODULES or kind in _IDENTITY:
+        if type(module) in IDENTITY_MODULES or kind in IDENTITIES:
             return value._replace(tensor=tensor)
         if type(module) in _ENTRYWISE_MODULES or kind in _ENTRYWISE:
             return _Value(tensor, value.owners)
-        if kind in _MOVES or type(module) in (nn.Flatten, nn.Unflatten):
+        if kind in MOVES or type(module) in (nn.Flatten, nn.Unflatten):
             return self._moved(node, tensor, value)
         if kind in _MULTIPLES and isinstance(node.args[1], (int, float)):
             return value._replace(tensor=tensor)
@@ -417,6 +413,11 @@ class _Reader:
             for name in self._parameters(node):
                 seen[name] = seen.get(name, 0) + 1
         return {name for name, count in seen.items() if count > 1}
+
+
+def is_question(node: fx.Node) -> bool:
+    """Whether a node asks for a shape and the like, which depends on no value."""
+    return node.target in _QUESTIONS or (node.target is getattr and node.args[1] in _ATTRIBUTES)
 
 
 def compute(graph: fx.GraphModule, node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:
