@@ -20,7 +20,7 @@ from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.certificates.sampling import as_losses
-from dss.finders.descent import Descent
+from dss.finders.descent import Descent, descend
 from dss.finders.finder import Finder, Step
 from dss.finders.halves import Activations, Chain, Tensors, written
 from dss.objectives.network import NetworkObjective
@@ -70,10 +70,8 @@ class ConvexPath(Finder):
         network = problem.objective.unwrapped
         if not isinstance(network, NetworkObjective):
             raise InputError(f"a network is needed to write a path down, got {type(network).__name__}: use another finder")
-        with torch.no_grad():
-            chain = Chain(network, samples=self.samples)
-            writing = _Writing(self, problem, chain)
-            path = Path(torch.stack(list(writing.beads())))
+        writing = _Writing(self, problem, Chain(network, samples=self.samples))
+        path = Path(torch.stack(list(writing.beads())))
         losses = writing.losses(path)
         maxima = torch.maximum(losses[:-1], losses[1:])
         status = Status.FOUND if maxima.max() <= problem.threshold else Status.STALLED
@@ -117,13 +115,51 @@ class _Writing:
         chain, hidden = self.chain, len(self.chain.widths)
         own = chain.activations(self.space.unflatten(end))
         keep, other = self.keeps[side], self.keeps[1 - side]
-        point = self._with_head(end, own.inputs[-1], keep[-1], own.outputs[-1])
-        beads = [point]
+        head = self._with_head(end, own.inputs[-1], keep[-1], own.outputs[-1])
+        beads = [self._trained(head, end, keep, hidden - 1, ("start", "end")[side])[1]]
         for low in reversed(range(hidden - 1)):
             blocks = [other[k] if (k - low) % 2 else keep[k] for k in range(hidden)]
-            point, x = self._rewritten(beads[-1], own, low, blocks, keep)
-            beads += [point, self._with_head(point, x, blocks[-1], own.outputs[-1])]
+            written, x = self._rewritten(beads[-1], own, low, blocks, keep)
+            read = self._with_head(written, x, blocks[-1], own.outputs[-1])
+            beads += self._trained(read, beads[-1], blocks, low, ("start", "end")[side])
         return beads
+
+    def _trained(self, point: Tensor, before: Tensor, blocks: list[Tensor], low: int, key: str) -> list[Tensor]:
+        """The half network above layer `low`, trained where its loss is above the threshold: the bead at which it is written
+        but not read, and the one at which it is read.
+        """
+        problem, head = self.problem, self.chain.layers[-1]
+        if self.finder.fit == "train" and self.problem.judge(point[None]).item() > problem.threshold:
+            free = self._free(blocks, low)
+            result = descend(
+                problem.objective, problem.judge, point[None], problem.threshold, options=self.finder.descent,
+                generator=problem.generator("half", key, low), project=lambda moved, _: torch.where(free, moved, point),
+            )  # fmt: skip
+            self.steps += result.gradient_steps
+            point = result.points[0]
+        written = point.clone()
+        for name in (head.weight, head.bias):
+            if name is not None:
+                self.space.unflatten(written)[name].copy_(self.space.unflatten(before)[name])
+        return [written, point]
+
+    def _free(self, blocks: list[Tensor], low: int) -> Tensor:
+        """A mask `(p,)` of what may be trained: rows above layer `low` where they read their own half network, and the head."""
+        mask = torch.zeros(self.space.size, dtype=torch.bool)
+        tensors, chain = self.space.unflatten(mask), self.chain
+        for k in range(low + 1, len(blocks)):
+            for name in self._rows(k):
+                rows = tensors[name]
+                if name == chain.layers[k].weight:
+                    columns = chain.units(k - 1, blocks[k - 1])
+                    rows[blocks[k][:, None], columns.nonzero()[:, 0]] = True
+                else:
+                    rows[blocks[k]] = True
+        head = chain.layers[-1]
+        tensors[head.weight][:, chain.units(len(blocks) - 1, blocks[-1])] = True
+        if head.bias is not None:
+            tensors[head.bias][:] = True
+        return mask
 
     def _rewritten(
         self, point: Tensor, own: Activations, low: int, blocks: list[Tensor], keep: list[Tensor]

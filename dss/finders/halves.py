@@ -177,12 +177,12 @@ class Chain:
         Returns:
             Weights `(m, in, ...)` and biases `(m,)`, None for a layer without.
         """
-        module = self._module(self.layers[index])
+        module: Any = self._module(self.layers[index])
         moments = _Moments()
         for xs, zs in self._samples(module, x, columns, targets):
             moments.add(xs, zs)
         weights, bias = moments.solve(ridge, bias=self.layers[index].bias is not None)
-        shape = module.weight.shape
+        shape: tuple[int, ...] = tuple(module.weight.shape)
         rows = torch.zeros(len(weights), *shape[1:], dtype=torch.float64)
         rows[:, columns] = weights.view(len(weights), int(columns.sum()), *shape[2:])  # type: ignore[arg-type]
         return rows, bias

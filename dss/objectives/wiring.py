@@ -388,7 +388,7 @@ class _Reader:
     def _of(self, node: Any) -> _Value:
         return self.values[node] if isinstance(node, fx.Node) else _Value(node)
 
-    def _kind(self, node: fx.Node) -> tuple[Any, nn.Module | None]:
+    def _kind(self, node: fx.Node) -> tuple[Any, Any]:
         """A function, or the name of a method; and the module that is called."""
         return (None, self.modules[str(node.target)]) if node.op == "call_module" else (node.target, None)
 
