@@ -1,6 +1,7 @@
 """The constructed path: its form, its fit, what it refuses, and the way through `connect` and the command line."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import nn
 import dss
 from dss.certificates.convexity import kind, prove_by_convexity
 from dss.cli import main
-from dss.objectives.wiring import wiring
+from dss.objectives.tracing import wiring
 from models.resnet import ResNet
 from tests.architectures import Encoder, ResidualLayerNorm, WordLSTM
 
@@ -127,10 +128,10 @@ def test_recalibrated_batch_norm_has_the_same_pieces_but_no_proof():
     path = dss.ConvexPath().run(problem).path
     layout = wiring(objective.model, objective.data.take(slice(0, 3)).inputs)
     space = objective.space
-    kinds = [kind(layout, space.unflatten(a), space.unflatten(b)) for a, b in zip(path.beads[:-1], path.beads[1:])]
+    kinds = [kind(layout, space.unflatten(a), space.unflatten(b)) for a, b in pairwise(path.beads)]
     assert None not in kinds and len(kinds) == 13
     losses = objective(path.beads.double())
-    for (a, b), found in zip(zip(losses[:-1], losses[1:]), kinds):
+    for (a, b), found in zip(pairwise(losses), kinds):
         assert found == "convex" or abs(a - b) < 1e-9
     certificate = dss.certify(objective, path, threshold=10.0, prove=True)
     assert certificate.passed and not certificate.proven and "recalibrated" in certificate.reason

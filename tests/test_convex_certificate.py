@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ import dss
 from dss.base.errors import EnclosureError
 from dss.certificates.convexity import check_convex, kind, prove_by_convexity
 from dss.certificates.corners import bound_points
-from dss.objectives.wiring import wiring
+from dss.objectives.tracing import wiring
 
 
 def objective(*, model=None, loss=F.cross_entropy, n=40, shape=(5,), buffers="recalibrate", seed=0):
@@ -40,7 +41,7 @@ def dense_losses(judge, path, places=51):
     beads, t = path.beads.double(), torch.linspace(0, 1, places, dtype=torch.float64)
     rows = [
         judge.loss(functional_call(model, judge.space.unflatten(a + s * (b - a)), data.inputs), data.target)
-        for a, b in zip(beads[:-1], beads[1:])
+        for a, b in pairwise(beads)
         for s in t
     ]
     model.float()

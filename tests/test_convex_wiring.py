@@ -7,7 +7,7 @@ from torch import nn
 from torch.func import functional_call
 
 import dss
-from dss.objectives.wiring import wiring
+from dss.objectives.tracing import wiring
 from models.resnet import ResNet
 
 

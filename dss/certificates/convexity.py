@@ -29,7 +29,8 @@ from dss.certificates.sampling import as_losses
 from dss.objectives.judges import Perplexity
 from dss.objectives.network import NetworkObjective
 from dss.objectives.objective import Objective
-from dss.objectives.wiring import Wiring, wiring
+from dss.objectives.tracing import wiring
+from dss.objectives.wiring import Wiring
 from dss.objectives.wrappers import Counted, Recalled, Wrapped
 
 Kind = Literal["convex", "constant"]

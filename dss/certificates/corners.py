@@ -19,7 +19,8 @@ from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import run
 from dss.objectives.network import NetworkObjective
-from dss.objectives.wiring import IDENTITIES, IDENTITY_MODULES, MOVES, Layer, Norm, Wiring, compute, is_question
+from dss.objectives.operations import IDENTITIES, IDENTITY_MODULES, MOVES, compute, is_question
+from dss.objectives.wiring import Layer, Norm, Wiring
 
 # Samples that go through together: their activations stay in fast memory.
 CHUNK = 128

@@ -15,7 +15,9 @@ from torch import Tensor, fx, nn
 
 from dss.base.errors import InputError
 from dss.objectives.network import NetworkObjective
-from dss.objectives.wiring import DATA, Layer, Mixture, Norm, compute, wiring
+from dss.objectives.operations import compute
+from dss.objectives.tracing import wiring
+from dss.objectives.wiring import DATA, Layer, Mixture, Norm
 
 Tensors = dict[str, Tensor]
 
