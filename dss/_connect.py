@@ -71,6 +71,7 @@ class Connection:
             "reason": certificate.reason if self.connected else f"{self.status.sentence}; {certificate.reason}",
             "connected": self.connected,
             "proven": certificate.proven,
+            "proof": certificate.proof,
             "threshold": self.problem.threshold,
             "max_loss": certificate.max_loss,
             "upper_bound": certificate.upper,

@@ -107,6 +107,21 @@ class NetworkObjective(Objective):
         return self.batch_samples == self.samples and not self._norms
 
     @property
+    def model(self) -> nn.Module:
+        """The copy of the model that is evaluated, in `eval()`: parameters are handed to it at every call."""
+        return self._rows.template
+
+    @property
+    def loss(self) -> Loss:
+        """`loss(output, target) -> ()`."""
+        return self._rows.loss
+
+    @property
+    def data(self) -> Samples:
+        """All samples."""
+        return self._samples
+
+    @property
     def recalibrates(self) -> bool:
         """Whether running statistics are recomputed for every point."""
         return bool(self._norms)
