@@ -12,7 +12,8 @@ from torch.func import functional_call
 
 import dss
 from dss.base.errors import EnclosureError
-from dss.certificates.convexity import check_convex, kind, prove_by_convexity
+from dss.certificates.convex_losses import check_convex
+from dss.certificates.convexity import kind, prove_by_convexity
 from dss.certificates.corners import bound_points
 from dss.objectives.tracing import wiring
 
@@ -40,7 +41,7 @@ def dense_losses(judge, path, places=51):
     data = judge.data.cast(torch.float64, path.beads.device)
     beads, t = path.beads.double(), torch.linspace(0, 1, places, dtype=torch.float64)
     rows = [
-        judge.loss(functional_call(model, judge.space.unflatten(a + s * (b - a)), data.inputs), data.target)
+        judge.loss.value(functional_call(model, judge.space.unflatten(a + s * (b - a)), data.inputs), data.target)
         for a, b in pairwise(beads)
         for s in t
     ]
@@ -149,7 +150,7 @@ def test_losses_that_are_not_known_to_be_convex_are_refused():
         check_convex(partial(F.poisson_nll_loss, log_input=False), target)
     with pytest.raises(EnclosureError, match="negative weights"):
         check_convex(nn.CrossEntropyLoss(weight=torch.tensor([1.0, -1, 1])), target)
-    with pytest.raises(EnclosureError, match="negative probabilities"):
+    with pytest.raises(EnclosureError, match="negative probability"):
         check_convex(F.cross_entropy, torch.tensor([[2.0, -1, 0]]))
     for loss in (nn.CrossEntropyLoss(label_smoothing=0.1), partial(F.huber_loss, delta=2.0), F.mse_loss):
         check_convex(loss, target)
@@ -158,7 +159,7 @@ def test_losses_that_are_not_known_to_be_convex_are_refused():
 def test_an_error_rate_is_not_proved_by_convexity():
     judge = objective()
     path = constructed(judge)
-    rate = dss.NetworkObjective(judge.model, dss.error_rate, (judge.data.inputs[0], judge.data.target))
+    rate = dss.NetworkObjective(judge.model, dss.error_rate, (judge.data.inputs[0], judge.data.target), trainable=False)
     with pytest.raises(EnclosureError, match="error_rate is not known to be convex"):
         prove_by_convexity(rate, path)
     assert dss.certify(rate, path, threshold=1.0, prove=True).proof != "convexity"

@@ -13,21 +13,22 @@ is due to Kuditipudi et al. (2019, theorem 1).
 """
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 
 from dss.base.errors import EnclosureError, InputError
 from dss.base.path import Path
+from dss.certificates.convex_losses import check_convex
 from dss.certificates.corners import bound_points
+from dss.certificates.curvature import AFFINE, CONCAVE
 from dss.certificates.sampling import as_losses
 from dss.objectives.judges import Perplexity
 from dss.objectives.network import NetworkObjective
+from dss.objectives.network.data import Samples
 from dss.objectives.objective import Objective
 from dss.objectives.tracing import wiring
 from dss.objectives.wiring import Wiring
@@ -37,31 +38,11 @@ Kind = Literal["convex", "constant"]
 
 # Wrappers that keep convexity: they change nothing, or apply an increasing convex function.
 _TRANSPARENT = (Counted, Recalled, Perplexity)
-# Losses convex in the outputs, with the options under which they stay so; weights are checked to be >= 0.
-_CONVEX: dict[Any, frozenset[str]] = {
-    F.cross_entropy: frozenset({"weight", "ignore_index", "label_smoothing", "reduction"}),
-    F.nll_loss: frozenset({"ignore_index", "reduction"}),
-    F.mse_loss: frozenset({"reduction"}),
-    F.l1_loss: frozenset({"reduction"}),
-    F.smooth_l1_loss: frozenset({"reduction", "beta"}),
-    F.huber_loss: frozenset({"reduction", "delta"}),
-    F.binary_cross_entropy_with_logits: frozenset({"reduction", "weight"}),
-    F.poisson_nll_loss: frozenset({"reduction", "full"}),
-    F.soft_margin_loss: frozenset({"reduction"}),
-    F.multi_margin_loss: frozenset({"reduction"}),
-    F.multilabel_soft_margin_loss: frozenset({"reduction"}),
-}
-_MODULES = {
-    nn.CrossEntropyLoss: F.cross_entropy,
-    nn.MSELoss: F.mse_loss,
-    nn.L1Loss: F.l1_loss,
-    nn.SmoothL1Loss: F.smooth_l1_loss,
-    nn.HuberLoss: F.huber_loss,
-    nn.SoftMarginLoss: F.soft_margin_loss,
-}
 # How far losses inside a piece may seem to be off what the piece's kind says, from rounding alone; and the samples they read.
 _ROUNDING = 1e-9
 _FEW = 16
+# Samples on which a model is traced; more than one, for samples must stay apart.
+_TRACED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +86,12 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
     Source: Kuditipudi et al. 2019, theorem 1, for the bound by corners.
     """
     network = _network(judge)
-    check_convex(network.loss, network.data.target)
     layout = _layout(network, path)
+    check_convex(network.loss, network.data.target, CONCAVE if layout.is_log_probability else AFFINE)
+    fixed = network.constants_like(path.beads)
     kinds = []
     for segment, (start, end) in enumerate(pairwise(path.beads)):
-        found = kind(layout, network.space.unflatten(start), network.space.unflatten(end))
+        found = kind(layout, fixed | network.space.unflatten(start), fixed | network.space.unflatten(end))
         if found is None:
             raise EnclosureError(
                 f"segment {segment} is neither convex nor constant: other weights move that the outputs depend on"
@@ -126,7 +108,7 @@ def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Ki
 
     Args:
         layout: of the model.
-        start, end: parameters by name.
+        start, end: all parameters by name, those that cannot move too.
     """
     moved = {name: value != end[name] for name, value in start.items()}
     if any(moved[name].any() for name in layout.opaque):
@@ -140,41 +122,6 @@ def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Ki
     return "convex" if all(layer is not None and layer is layout.head for layer in moving) else None
 
 
-def check_convex(loss: Any, target: Tensor) -> None:
-    """Refuse a loss that is not known to be convex in the outputs.
-
-    Raises:
-        EnclosureError: the loss is not on the list, or has options or targets that may make it not convex.
-    """
-    function, options = _plain(loss)
-    if function not in _CONVEX:
-        name = getattr(loss, "__name__", type(loss).__name__)
-        known = ", ".join(sorted(f.__name__ for f in _CONVEX))
-        raise EnclosureError(f"{name} is not known to be convex in the outputs; known are {known}")
-    strange = sorted(set(options) - _CONVEX[function])
-    if strange:
-        raise EnclosureError(f"{function.__name__} is not known to be convex in the outputs with {', '.join(strange)}")
-    weight = options.get("weight")
-    if isinstance(weight, Tensor) and bool((weight < 0).any()):
-        raise EnclosureError(f"{function.__name__} with negative weights is not convex in the outputs")
-    if function is F.cross_entropy and target.is_floating_point() and bool((target < 0).any()):
-        raise EnclosureError("cross_entropy with negative probabilities as targets is not convex in the outputs")
-
-
-def _plain(loss: Any) -> tuple[Any, dict[str, Any]]:
-    """A loss as a function of torch and its options."""
-    if isinstance(loss, partial):
-        return (loss.func, loss.keywords) if not loss.args else (loss, {})
-    if type(loss) in _MODULES:
-        names = ("weight", "ignore_index", "label_smoothing", "reduction", "beta", "delta")
-        return _MODULES[type(loss)], {name: value for name in names if (value := getattr(loss, name, None)) is not None}
-    try:
-        hash(loss)
-    except TypeError:
-        return None, {}
-    return loss, {}
-
-
 def _network(judge: Objective) -> NetworkObjective:
     """What a judge evaluates, if all that is wrapped around it keeps convexity."""
     while isinstance(judge, Wrapped) and type(judge) in _TRANSPARENT:
@@ -185,20 +132,40 @@ def _network(judge: Objective) -> NetworkObjective:
 
 
 def _layout(network: NetworkObjective, path: Path) -> Wiring:
-    """The model's wiring, checked: what was traced computes what the model does, at both ends."""
-    few = network.data.take(slice(0, 3)).cast(torch.float64, path.beads.device)
-    buffers = {n: b.double() if b.is_floating_point() else b for n, b in network.model.named_buffers()}
-    with torch.no_grad():
-        try:
-            layout = wiring(network.model, network.data.take(slice(0, 3)).cast(network.space.dtype, network.space.device).inputs)
-        except InputError as error:
-            raise EnclosureError(str(error)) from error
-        for bead in (path.beads[0], path.beads[-1]):
-            tensors = network.space.unflatten(bead.double()) | buffers
-            one, other = (functional_call(m, tensors, few.inputs) for m in (network.model, layout.graph))
-            if not torch.allclose(one, other, rtol=1e-6, atol=1e-12):
-                raise EnclosureError("the layers that were read off the model compute something else than the model does")
+    """The model's wiring, if what was traced computes what the model does."""
+    if network.data.obstacle is not None:
+        raise EnclosureError(network.data.obstacle)
+    few = network.data.take(torch.arange(min(_TRACED, network.samples)))
+    try:
+        with torch.no_grad():
+            layout = wiring(network.model, few.cast(network.space.dtype, network.space.device).inputs)
+    except InputError as error:
+        raise EnclosureError(str(error)) from error
+    _check_trace(network, layout, path, few)
     return layout
+
+
+def _check_trace(network: NetworkObjective, layout: Wiring, path: Path, few: Samples) -> None:
+    """Compare model and trace at all beads, and at random points besides.
+
+    Code that asks for the value of a parameter while it is traced leaves a number in the trace, and the parameter is lost; beads
+    may be forged such that it does not show at them. At random points, where everything differs, it does.
+
+    Raises:
+        EnclosureError: they compute different outputs.
+    """
+    beads = path.beads.double()
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, beads.shape[1], generator=generator, dtype=torch.float64).to(beads.device)
+    random = beads[[0, -1]] + noise * (0.1 + beads[[0, -1]].abs().mean())
+    inputs = few.cast(torch.float64, beads.device).inputs
+    constants = network.constants_like(beads)
+    for point in (*beads, *random):
+        tensors = network.space.unflatten(point) | constants
+        with torch.no_grad():
+            one, other = (functional_call(m, tensors, inputs) for m in (network.model, layout.graph))
+        if not torch.allclose(one, other, rtol=1e-6, atol=1e-12, equal_nan=True):
+            raise EnclosureError("the layers that were read off the model compute something else than the model does")
 
 
 def _with_corners(
@@ -237,7 +204,7 @@ def _check_inside(network: NetworkObjective, path: Path, kinds: tuple[Kind, ...]
     Raises:
         EnclosureError: one does.
     """
-    few = network.part(min(_FEW, network.samples))
+    few = network.part(min(_FEW, network.samples)) or network
     double = Path(path.beads.double())
     t = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
     segments = torch.arange(len(kinds)).repeat_interleave(3)

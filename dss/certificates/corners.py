@@ -15,6 +15,7 @@ from torch import Tensor, fx, nn
 
 from dss.base.errors import EnclosureError
 from dss.enclosure import Enclosure
+from dss.enclosure.cells import ratio_of_sums
 from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import run
@@ -53,17 +54,20 @@ def bound_points(network: NetworkObjective, layout: Wiring, points: Tensor) -> T
 
 
 def _bound(network: NetworkObjective, layout: Wiring, point: Tensor) -> Tensor:
-    tensors = network.space.unflatten(point)
-    passed = [_Pass(layout, tensors).run(part.inputs) for part in network.data.cast(torch.float64, point.device).chunks(CHUNK)]
+    tensors, data = network.constants_like(point) | network.space.unflatten(point), network.data.cast(torch.float64, point.device)
+    passed = [_Pass(layout, tensors).run(part.inputs) for part in data.chunks(CHUNK)]
     outputs, radius = torch.cat([p.value for p in passed]), torch.tensor([p.error for p in passed], dtype=torch.float64).max()
-    if not (outputs.isfinite().all() and radius.isfinite()):
+    known = [outputs, radius, *(value for value in tensors.values() if value.is_floating_point())]
+    if not all(value.isfinite().all() for value in known):
         return torch.tensor(torch.inf, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64)
     with run(0):
-        loss = network.loss(Enclosure(outputs, zero, radius), network.data.target)
+        loss = network.loss.value(Enclosure(outputs, zero, radius), data.target)
     if not isinstance(loss, Enclosure) or loss.dim() != 0:
         raise EnclosureError("the loss must return one number")
-    bound = torch.stack(ceiling(loss)).max()
+    bounds = torch.stack(ceiling(loss))
+    plain = network.loss.averaged or network.loss.whole
+    bound = (bounds if plain else ratio_of_sums(bounds[None], network.weight)).max()
     return torch.where(bound.isnan(), torch.inf, bound)
 
 

@@ -73,6 +73,9 @@ class Chain:
         wired = self.wiring
         if wired.opaque:
             return f"nothing is known of the role of {', '.join(sorted(wired.opaque))}"
+        fixed = sorted({n for layer in wired.layers for n in (layer.weight, layer.bias) if n} & set(self.network.space.frozen))
+        if fixed:
+            return f"{', '.join(fixed)} cannot move"
         if any(isinstance(part, Mixture) for part in wired.parts):
             return "units are mixed by something else than a weighted layer (a sum of streams, a softmax, a whole-layer norm)"
         if wired.head is None or wired.head is not self.layers[-1]:

@@ -28,6 +28,7 @@ MOVES = {torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squ
 SUMS = {add, iadd, sub, isub, torch.add, torch.sub, "add", "add_", "sub"}
 MULTIPLES = {mul, truediv, torch.mul, torch.div}
 MEANS = {torch.mean, "mean"}
+LOG_SOFTMAX = {F.log_softmax, torch.log_softmax, "log_softmax"}
 # What may be asked of a tensor without looking at its values.
 _QUESTIONS = {"size", "dim", "ndimension"}
 _ATTRIBUTES = {"shape", "ndim", "dtype", "device"}

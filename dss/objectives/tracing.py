@@ -18,6 +18,7 @@ from dss.objectives.operations import (
     ENTRYWISE_MODULES,
     IDENTITIES,
     IDENTITY_MODULES,
+    LOG_SOFTMAX,
     MEANS,
     MOVES,
     MULTIPLES,
@@ -32,11 +33,13 @@ from dss.objectives.wiring import DATA, Layer, Mixture, Norm, Wiring
 
 
 class _Value(NamedTuple):
-    """An intermediate value, the owners of the entries of one sample, and the layer whose outputs it is, moved at most."""
+    """An intermediate value, the owners of the entries of one sample, and the layer whose outputs it is, moved at most, or,
+    if `logs`, the logarithms of whose softmax."""
 
     tensor: Any
     owners: Tensor | None = None
     layer: Layer | None = None
+    logs: bool = False
 
 
 def wiring(model: nn.Module, inputs: tuple[Tensor, ...]) -> Wiring:
@@ -54,6 +57,10 @@ def wiring(model: nn.Module, inputs: tuple[Tensor, ...]) -> Wiring:
         graph = fx.symbolic_trace(model)
     except Exception as error:  # tracing runs the model's own code on stand-ins: it may raise anything
         raise InputError(f"the layers of {type(model).__name__} cannot be read off: it cannot be traced ({error})") from error
+    if any(node.target is getattr and node.args[1] == "data" for node in graph.graph.nodes):
+        raise InputError(
+            f"the layers of {type(model).__name__} cannot be read off: it uses x.data, which hides what is written to it"
+        )
     with torch.no_grad():
         return _Reader(graph, model).read(inputs)
 
@@ -96,7 +103,7 @@ class _Reader:
         if not isinstance(value.tensor, Tensor) or value.owners is None:
             raise InputError(f"a model that returns one tensor computed from its parameters is needed, got {type(value.tensor)}")
         self.wiring.output = value.owners.unique()
-        self.wiring.head = value.layer
+        self.wiring.head, self.wiring.is_log_probability = value.layer, value.logs
 
     def _step(self, node: fx.Node) -> _Value:
         """The value of one node, and whose it is; what it changed in place is its own from then on."""
@@ -119,9 +126,12 @@ class _Reader:
         if not isinstance(tensor, Tensor) and (not owned or is_question(node)):
             return _Value(tensor)
         known = None if used & self.shared else self._known(node, tensor, owned)
-        if known is None:
-            return self._mixed(tensor, owned, used)
-        return known
+        if known is not None:
+            return known
+        mixed, kind = self._mixed(tensor, owned, used), self._kind(node)
+        if len(owned) == 1 and (kind[0] in LOG_SOFTMAX or type(kind[1]) is nn.LogSoftmax) and not owned[0].logs:
+            return mixed._replace(layer=owned[0].layer, logs=owned[0].layer is not None)
+        return mixed
 
     def _known(self, node: fx.Node, tensor: Any, owned: list[_Value]) -> _Value | None:
         """The value where the rule of the operation is known."""
@@ -151,8 +161,8 @@ class _Reader:
             return _Value(tensor, value.owners)
         if kind in MOVES or type(module) in (nn.Flatten, nn.Unflatten):
             return self._moved(node, tensor, value)
-        if kind in MULTIPLES and isinstance(node.args[1], (int, float)):
-            return value._replace(tensor=tensor)
+        if kind in MULTIPLES and not node.kwargs and isinstance(node.args[1], (int, float)):
+            return _Value(tensor, value.owners, None if value.logs else value.layer)  # times -1 logarithms would be convex
         if (kind in POOLS or type(module) in POOL_MODULES) and self._is_batched(kind, module, value.tensor):
             return self._pooled(tensor, value)
         if kind in MEANS and self._is_within_channels(node, value.tensor):
@@ -229,7 +239,7 @@ class _Reader:
         within = moved - torch.arange(count).view(-1, *[1] * (moved.ndim - 1)) * value.owners.numel()
         if bool((within != within[:1]).any()) or bool((within < 0).any()):
             return None
-        return _Value(tensor, value.owners.flatten()[within[0]], value.layer)
+        return value._replace(tensor=tensor, owners=value.owners.flatten()[within[0]])
 
     def _pooled(self, tensor: Tensor, value: _Value) -> _Value | None:
         """Pooling within channels: the owner of a channel is that of all its places."""
@@ -271,6 +281,8 @@ class _Reader:
 
     def _kind(self, node: fx.Node) -> tuple[Any, Any]:
         """A function, or the name of a method; and the module that is called."""
+        if node.op == "get_attr":  # its target is a name too, of a tensor
+            return None, None
         return (None, self.modules[str(node.target)]) if node.op == "call_module" else (node.target, None)
 
     def _compute(self, node: fx.Node, instead: Mapping[fx.Node, Tensor] | None = None) -> Any:

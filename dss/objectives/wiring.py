@@ -82,7 +82,9 @@ class Wiring:
         norms: scales and shifts of units.
         opaque: parameters in whose role nothing is known.
         output: ids that the outputs belong to.
-        head: the layer whose rows are the outputs, moved at most; None where something else stands between.
+        head: the layer whose rows are the outputs, moved at most, or whose logarithm of a softmax they are; None where
+            something else stands between.
+        is_log_probability: whether it is the latter.
     """
 
     graph: fx.GraphModule
@@ -92,6 +94,7 @@ class Wiring:
     opaque: set[str] = field(default_factory=set)
     output: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
     head: Layer | None = None
+    is_log_probability: bool = False
 
     @property
     def layers(self) -> list[Layer]:

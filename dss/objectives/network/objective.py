@@ -15,7 +15,7 @@ from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
-from dss.objectives.network.loss import Loss, check_weight, name_of
+from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.trials import cloned
@@ -112,14 +112,18 @@ class NetworkObjective(Objective):
         return self._rows.template
 
     @property
-    def loss(self) -> Loss:
-        """`loss(output, target) -> ()`."""
+    def loss(self) -> SampleLoss:
+        """What is added up over samples."""
         return self._rows.loss
 
     @property
-    def data(self) -> Samples:
-        """All samples."""
-        return self._samples
+    def weight(self) -> float:
+        """What the sum over all samples is divided by."""
+        return self._weight
+
+    def constants_like(self, points: Tensor) -> Tensors:
+        """What the model reads beside the coordinates, buffers and frozen parameters, for points of that dtype and device."""
+        return self._rows.constants_like(points)
 
     @property
     def recalibrates(self) -> bool:
