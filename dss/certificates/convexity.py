@@ -129,7 +129,7 @@ def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Ki
         start, end: parameters by name.
     """
     moved = {name: value != end[name] for name, value in start.items()}
-    if any(moved[name].any() for name in layout.opaque):
+    if any(moved[name].any() for name in moved if name in layout.opaque or name not in layout.known):
         return None
     read = layout.read({layer.weight: (start[layer.weight] != 0) | (end[layer.weight] != 0) for layer in layout.layers})
     owners = [(name, layer.rows, layer) for layer in layout.layers for name in (layer.weight, layer.bias)]

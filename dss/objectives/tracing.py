@@ -54,8 +54,13 @@ def wiring(model: nn.Module, inputs: tuple[Tensor, ...]) -> Wiring:
         graph = fx.symbolic_trace(model)
     except Exception as error:  # tracing runs the model's own code on stand-ins: it may raise anything
         raise InputError(f"the layers of {type(model).__name__} cannot be read off: it cannot be traced ({error})") from error
-    with torch.no_grad():
-        return _Reader(graph, model).read(inputs)
+    try:
+        with torch.no_grad():
+            return _Reader(graph, model).read(inputs)
+    except InputError:
+        raise
+    except Exception as error:  # so may the operations, run one by one
+        raise InputError(f"the layers of {type(model).__name__} cannot be read off: {error}") from error
 
 
 def _check_plain(model: nn.Module) -> None:
@@ -82,7 +87,7 @@ class _Reader:
         self.values: dict[fx.Node, _Value] = {}
 
     def read(self, inputs: tuple[Tensor, ...]) -> Wiring:
-        given = iter(inputs)
+        given = iter([x.clone() for x in inputs])  # the model may work in place
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = _Value(next(given, node.args[0] if node.args else None))
@@ -116,7 +121,7 @@ class _Reader:
         inputs = [self._of(n) for n in node.all_input_nodes]
         owned = [v for v in inputs if v.owners is not None]
         used = self._parameters(node)
-        if not isinstance(tensor, Tensor) and (not owned or is_question(node)):
+        if not isinstance(tensor, Tensor) and ((not owned and not used) or is_question(node)):
             return _Value(tensor)
         known = None if used & self.shared else self._known(node, tensor, owned)
         if known is None:
@@ -151,7 +156,7 @@ class _Reader:
             return _Value(tensor, value.owners)
         if kind in MOVES or type(module) in (nn.Flatten, nn.Unflatten):
             return self._moved(node, tensor, value)
-        if kind in MULTIPLES and isinstance(node.args[1], (int, float)):
+        if kind in MULTIPLES and len(node.args) == 2 and isinstance(node.args[1], (int, float)) and not node.kwargs:
             return value._replace(tensor=tensor)
         if (kind in POOLS or type(module) in POOL_MODULES) and self._is_batched(kind, module, value.tensor):
             return self._pooled(tensor, value)
