@@ -211,3 +211,55 @@ def test_bounds_at_points_agree_with_cells():
     losses = judge(points.double())
     assert (mine >= losses).all() and (mine <= losses + 1e-10).all()
     assert (cells.amax(1) >= losses).all()
+
+
+class Indices(nn.Module):
+    """Pools, and returns to the values by their places: nothing that a pass at points follows."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.pool, self.head = nn.Conv2d(1, 2, 3), nn.MaxPool2d(2, return_indices=True), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.head(self.pool(self.first(x))[0].flatten(1))
+
+
+class OwnShift(nn.Module):
+    """A parameter that belongs to no layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.shift = nn.Linear(5, 3), nn.Parameter(torch.zeros(3))
+
+    def forward(self, x):
+        return self.layer(x) + self.shift
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"), [(Indices(), (1, 6, 6)), (OwnShift(), (5,)), (nn.Sequential(nn.Linear(5, 3), nn.Softmax(1)), (5,))]
+)
+def test_operations_without_a_rule_at_points_are_refused_there(model, shape):
+    judge = objective(model=model, shape=shape)
+    layout = wiring(judge.model, judge.data.take(slice(0, 3)).inputs)
+    with pytest.raises(EnclosureError, match="no rule at single points"):
+        bound_points(judge, layout, random_point(judge.space, 0)[None])
+
+
+def test_parameters_outside_of_layers_must_not_move():
+    """A recurrent layer before the head, a shift of its own: moved alone, they leave no piece convex or constant."""
+
+    class Last(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.head(self.lstm(x)[0][:, -1])
+
+    for model, shape, name in ((Last(), (2, 5), "lstm.weight_ih_l0"), (OwnShift(), (5,), "shift")):
+        judge = objective(model=model, shape=shape)
+        layout = wiring(judge.model, judge.data.take(slice(0, 3)).inputs)
+        start = random_point(judge.space, 0)
+        end = start.clone()
+        judge.space.unflatten(end)[name] += 0.1
+        assert kind(layout, judge.space.unflatten(start), judge.space.unflatten(end)) is None

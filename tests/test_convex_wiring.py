@@ -87,6 +87,8 @@ def test_rows_of_unread_units_change_no_output(name):
     model = make().eval().double()
     x = torch.randn(3, *shape, dtype=torch.float64)
     layout = wiring(model, (x,))
+    assert layout.known | layout.opaque == {n for n, _ in model.named_parameters()}
+    assert not layout.known & layout.opaque
     generator = torch.Generator().manual_seed(1)
     for _ in range(20):
         tensors = thinned({n: p.detach() for n, p in model.named_parameters()}, generator)

@@ -9,7 +9,7 @@ On a piece between two beads the loss is
 
 Both are read off the model's wiring and the beads alone, so the proof holds for beads of any origin, and for a network of any
 depth; the bound is the largest of the corners' enclosed losses. That halves of a network can be exchanged along such pieces
-is due to Kuditipudi et al. (2019, theorem 1).
+is due to Kuditipudi et al. (2019).
 """
 
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
         EnclosureError: the loss is not known to be convex in the outputs, the layers cannot be read off, a piece is neither
             convex nor constant, or a corner cannot be enclosed; the message says which.
 
-    Source: Kuditipudi et al. 2019, theorem 1, for the bound by corners.
+    Source: Kuditipudi et al. 2019, for the bound by corners.
     """
     network = _network(judge)
     layout = _layout(network, path)
@@ -111,7 +111,7 @@ def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Ki
         start, end: all parameters by name, those that cannot move too.
     """
     moved = {name: value != end[name] for name, value in start.items()}
-    if any(moved[name].any() for name in layout.opaque):
+    if any(moved[name].any() for name in moved if name in layout.opaque or name not in layout.known):
         return None
     read = layout.read({layer.weight: (start[layer.weight] != 0) | (end[layer.weight] != 0) for layer in layout.layers})
     owners = [(name, layer.rows, layer) for layer in layout.layers for name in (layer.weight, layer.bias)]

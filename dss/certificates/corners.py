@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from dss.base.errors import EnclosureError
 from dss.enclosure import Enclosure
 from dss.enclosure.cells import ratio_of_sums
-from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma
+from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma, largest
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import run
 from dss.objectives.network import NetworkObjective
@@ -24,7 +24,7 @@ from dss.objectives.operations import IDENTITIES, IDENTITY_MODULES, MOVES, compu
 from dss.objectives.wiring import Layer, Norm, Wiring
 
 # Samples that go through together: their activations stay in fast memory.
-CHUNK = 128
+CHUNK = 256
 _EXACT = (
     MOVES | IDENTITIES | {F.relu, torch.relu, "relu", "relu_", F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 )
@@ -98,16 +98,25 @@ class _Pass:
         module = self.layout.graph.get_submodule(str(node.target)) if node.op == "call_module" else None
         if node.op == "call_module" and str(node.target) in self.norms:
             return self._norm(self.norms[str(node.target)], module, self.known[node.args[0]])  # type: ignore[index]
-        if is_question(node) or not any(isinstance(self.known[n].value, Tensor) for n in node.all_input_nodes):
+        given = [known for n in node.all_input_nodes if isinstance((known := self.known[n]).value, Tensor)]
+        if is_question(node) or (not given and node.op != "get_attr"):
             return _Known(self._compute(node))
-        if len([n for n in node.all_input_nodes if isinstance(self.known[n].value, Tensor)]) != 1:
-            raise EnclosureError(f"{node.target} has no rule at single points")
-        given = self.known[node.all_input_nodes[0]]
+        error = self._error(node, module, given)
+        value = self._compute(node)
+        if error is None or not isinstance(value, Tensor):
+            raise EnclosureError(f"{node.target if module is None else type(module).__name__} has no rule at single points")
+        return _Known(value, error)
+
+    @staticmethod
+    def _error(node: fx.Node, module: nn.Module | None, given: list[_Known]) -> float | None:
+        """The error of an operation on each entry, or one that moves them; None if it is not known."""
+        if len(given) != 1:
+            return None
         if type(module) in _EXACT_MODULES or (module is None and node.target in _EXACT):
-            return _Known(self._compute(node), given.error)
+            return given[0].error
         if type(module) in _SATURATING_MODULES or (module is None and node.target in _SATURATING):
-            return _Known(self._compute(node), (given.error + 4 * ULPS * UNIT) * WIDE + TINY)
-        raise EnclosureError(f"{node.target if module is None else type(module).__name__} has no rule at single points")
+            return (given[0].error + 4 * ULPS * UNIT) * WIDE + TINY
+        return None
 
     def _compute(self, node: fx.Node) -> Any:
         # A copy: what works in place would change a value that others read.
@@ -126,7 +135,7 @@ class _Pass:
             value = module._conv_forward(given.value, weight, bias)
         lost = gamma(weight[0].numel() + 1)
         rows = weight.abs().flatten(1).sum(1).max().item() * (1 + lost)
-        size = rows * given.value.abs().max().item() + (0.0 if bias is None else bias.abs().max().item())
+        size = rows * largest(given.value).item() + (0.0 if bias is None else largest(bias).item())
         return _Known(value, (rows * given.error + lost * size) * WIDE + TINY)
 
     def _norm(self, norm: Norm, module: Any, given: _Known) -> _Known:

@@ -4,7 +4,7 @@ One half of the units of every hidden layer keeps what the first end does, the o
 between, half networks are written into units that nobody reads (which changes no output), and the last layer moves from one
 half to the other (along which a convex loss is convex). The largest loss is that of a corner, for every convex loss at once.
 
-Sources: Kuditipudi et al. 2019, theorem 1 (halves of networks stable to dropout); Nguyen, Brechet & Mondelli 2021 (halves
+Sources: Kuditipudi et al. 2019 (halves of networks stable to dropout); Nguyen, Brechet & Mondelli 2021 (halves
 that are fitted, layer after layer). Here the fit is a ridge regression onto the full network's own pre-activations, and the
 halves alternate, so that nothing is copied back: 4K - 3 pieces for K layers.
 """

@@ -88,6 +88,9 @@ class Chain:
             if not torch.isin(layer.columns, before).all():
                 return f"{layer.node.target} does not read the layer before it alone"
             before = layer.rows
+        for norm in wired.norms:
+            if not self.network.recalibrates and (norm.weight is None or norm.bias is None):
+                return f"{norm.name} has no scale and shift that could make up for frozen statistics"
         narrow = [str(layer.node.target) for layer in self.layers[:-1] if len(layer.rows) < 2]
         return f"{narrow[0]} has a single unit, which has no half" if narrow else None
 
@@ -113,7 +116,7 @@ class Chain:
     def first_input(self) -> Tensor:
         """What the first layer reads."""
         self._values: dict[fx.Node, Any] = {}
-        given = iter(self.data.inputs)
+        given = iter([x.clone() for x in self.data.inputs])  # the model may work in place
         for node in self.wiring.graph.graph.nodes:
             if node.op == "placeholder":
                 self._values[node] = next(given, node.args[0] if node.args else None)

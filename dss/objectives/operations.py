@@ -41,6 +41,19 @@ def is_question(node: fx.Node) -> bool:
     return node.target in _QUESTIONS or (node.target is getattr and node.args[1] in _ATTRIBUTES)
 
 
+def is_batched(kind: Any, module: Any, tensor: torch.Tensor) -> bool:
+    """Whether the first two axes are samples and channels: pooling takes both for granted only if there are enough axes."""
+    name = kind.__name__ if module is None else type(module).__name__
+    return tensor.ndim == int(name[-2]) + 2
+
+
+def is_within_channels(node: fx.Node, tensor: torch.Tensor) -> bool:
+    """Whether a mean is taken over places alone."""
+    axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+    axes = (axes,) if isinstance(axes, int) else axes
+    return isinstance(axes, (tuple, list)) and all(isinstance(a, int) and a % tensor.ndim > 1 for a in axes)
+
+
 def compute(graph: fx.GraphModule, node: fx.Node, known: Mapping[fx.Node, Any]) -> Any:
     """The value of one node, from those of its arguments."""
     args, kwargs = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n])  # type: ignore[misc]

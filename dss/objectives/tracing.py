@@ -27,7 +27,9 @@ from dss.objectives.operations import (
     POOLS,
     SUMS,
     compute,
+    is_batched,
     is_question,
+    is_within_channels,
 )  # fmt: skip
 from dss.objectives.wiring import DATA, Layer, Mixture, Norm, Wiring
 
@@ -61,8 +63,13 @@ def wiring(model: nn.Module, inputs: tuple[Tensor, ...]) -> Wiring:
         raise InputError(
             f"the layers of {type(model).__name__} cannot be read off: it uses x.data, which hides what is written to it"
         )
-    with torch.no_grad():
-        return _Reader(graph, model).read(inputs)
+    try:
+        with torch.no_grad():
+            return _Reader(graph, model).read(inputs)
+    except InputError:
+        raise
+    except Exception as error:  # so may the operations, run one by one
+        raise InputError(f"the layers of {type(model).__name__} cannot be read off: {error}") from error
 
 
 def _check_plain(model: nn.Module) -> None:
@@ -89,7 +96,7 @@ class _Reader:
         self.values: dict[fx.Node, _Value] = {}
 
     def read(self, inputs: tuple[Tensor, ...]) -> Wiring:
-        given = iter(inputs)
+        given = iter([x.clone() for x in inputs])  # the model may work in place
         for node in self.graph.graph.nodes:
             if node.op == "placeholder":
                 self.values[node] = _Value(next(given, node.args[0] if node.args else None))
@@ -123,7 +130,7 @@ class _Reader:
         inputs = [self._of(n) for n in node.all_input_nodes]
         owned = [v for v in inputs if v.owners is not None]
         used = self._parameters(node)
-        if not isinstance(tensor, Tensor) and (not owned or is_question(node)):
+        if not isinstance(tensor, Tensor) and ((not owned and not used) or is_question(node)):
             return _Value(tensor)
         known = None if used & self.shared else self._known(node, tensor, owned)
         if known is not None:
@@ -161,26 +168,13 @@ class _Reader:
             return _Value(tensor, value.owners)
         if kind in MOVES or type(module) in (nn.Flatten, nn.Unflatten):
             return self._moved(node, tensor, value)
-        if kind in MULTIPLES and not node.kwargs and isinstance(node.args[1], (int, float)):
+        if kind in MULTIPLES and len(node.args) == 2 and isinstance(node.args[1], (int, float)) and not node.kwargs:
             return _Value(tensor, value.owners, None if value.logs else value.layer)  # times -1 logarithms would be convex
-        if (kind in POOLS or type(module) in POOL_MODULES) and self._is_batched(kind, module, value.tensor):
+        if (kind in POOLS or type(module) in POOL_MODULES) and is_batched(kind, module, value.tensor):
             return self._pooled(tensor, value)
-        if kind in MEANS and self._is_within_channels(node, value.tensor):
+        if kind in MEANS and is_within_channels(node, value.tensor):
             return self._pooled(tensor, value)
         return None
-
-    @staticmethod
-    def _is_batched(kind: Any, module: Any, tensor: Tensor) -> bool:
-        """Whether the first two axes are samples and channels: pooling takes both for granted only if there are enough axes."""
-        name = kind.__name__ if module is None else type(module).__name__
-        return tensor.ndim == int(name[-2]) + 2
-
-    @staticmethod
-    def _is_within_channels(node: fx.Node, tensor: Tensor) -> bool:
-        """Whether a mean is taken over places alone."""
-        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
-        axes = (axes,) if isinstance(axes, int) else axes
-        return isinstance(axes, (tuple, list)) and all(isinstance(a, int) and a % tensor.ndim > 1 for a in axes)
 
     def _linear(self, node: fx.Node, tensor: Tensor, weight: str, bias: str | None) -> _Value | None:
         """Rows are units, columns read the owners on the last axis."""

@@ -101,6 +101,12 @@ class Wiring:
         """The weighted layers, in the order of computation."""
         return [part for part in self.parts if isinstance(part, Layer)]
 
+    @property
+    def known(self) -> set[str]:
+        """Parameters whose role is known."""
+        layers = {name for layer in self.layers for name in (layer.weight, layer.bias) if name is not None}
+        return layers | {name for norm in self.norms for name in (norm.weight, norm.bias) if name is not None}
+
     def read(self, weights: Mapping[str, Tensor]) -> Tensor:
         """Which units `(units,)` the outputs depend on through nonzero weights, given all nonzero masks or weights.
 

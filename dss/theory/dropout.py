@@ -1,8 +1,8 @@
 """How much a network's loss changes when only some units of its upper layers are kept.
 
 A network is eps-dropout stable at layer j if the loss moves by at most eps when layers j, j + 1, ..., K - 1 keep some share of
-their units, whose outputs are scaled up to make up for the others (Kuditipudi et al. 2019, definition 1; Shevchenko & Mondelli
-2020, definition 4.1, for the law by which eps falls with the width).
+their units, whose outputs are scaled up to make up for the others (Kuditipudi et al. 2019; Shevchenko & Mondelli
+2020, for the law by which eps falls with the width).
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ def dropout_stability(objective: Objective, point: Tensor, keep: float = 0.5, tr
     Raises:
         InputError: another objective or architecture, a share outside (0, 1], or no tries.
 
-    Source: Kuditipudi et al. 2019, definition 1.
+    Source: Kuditipudi et al. 2019.
     """
     if not 0 < keep <= 1 or tries < 1:
         raise InputError(f"a share to keep in (0, 1] and at least one try are needed, got keep={keep} and tries={tries}")
