@@ -4,8 +4,8 @@ On a piece between two beads the loss is
 
 - *convex* in the place t where, of all parameters that the outputs depend on, only weight and bias of the last layer move:
   the outputs are affine in t, and the loss is convex in the outputs;
-- *constant* where only units move that nobody reads: every weight from them to a unit that is read is exactly zero at both
-  beads, and so on the whole piece.
+- *constant* where only units move that nobody reads (every weight from them to a unit that is read is exactly zero at both
+  beads, and so on the whole piece), or weight moves between exactly equal units.
 
 Both are read off the model's wiring and the beads alone, so the proof holds for beads of any origin, and for a network of any
 depth; the bound is the largest of the corners' enclosed losses. That halves of a network can be exchanged along such pieces
@@ -25,6 +25,7 @@ from dss.base.path import Path
 from dss.certificates.convex_losses import check_convex
 from dss.certificates.corners import bound_points
 from dss.certificates.curvature import AFFINE, CONCAVE
+from dss.certificates.equal_units import only_shifts
 from dss.certificates.sampling import as_losses
 from dss.objectives.judges import Perplexity
 from dss.objectives.network import NetworkObjective
@@ -104,7 +105,8 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
 def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Kind | None:
     """What a straight piece is, from its two beads alone; None if it is neither convex nor constant.
 
-    A weight that is zero at both beads is zero between them. Whoever reads a unit at neither bead reads it nowhere.
+    A weight that is zero at both beads is zero between them: whoever reads a unit at neither bead reads it nowhere. Weight
+    that moves between equal units changes nothing either.
 
     Args:
         layout: of the model.
@@ -117,9 +119,10 @@ def kind(layout: Wiring, start: dict[str, Tensor], end: dict[str, Tensor]) -> Ki
     owners = [(name, layer.rows, layer) for layer in layout.layers for name in (layer.weight, layer.bias)]
     owners += [(name, norm.units, None) for norm in layout.norms for name in (norm.weight, norm.bias)]
     moving = [layer for name, units, layer in owners if name is not None and moved[name][read[units]].any()]
-    if not moving:
-        return "constant"
-    return "convex" if all(layer is not None and layer is layout.head for layer in moving) else None
+    inner = [layer for layer in moving if layer is None or layer is not layout.head]
+    if any(layer is None or not only_shifts(layout, layer, start, end, read) for layer in inner):
+        return None
+    return "convex" if len(inner) < len(moving) else "constant"
 
 
 def _network(judge: Objective) -> NetworkObjective:
