@@ -16,7 +16,7 @@ from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
-from dss.objectives.network.loss import Loss, check_weight, name_of
+from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
@@ -106,6 +106,25 @@ class NetworkObjective(Objective):
     @property
     def exact_estimate(self) -> bool:
         return self.batch_samples == self.samples and not self._norms
+
+    @property
+    def model(self) -> nn.Module:
+        """The copy of the model that is evaluated, in `eval()`: parameters are handed to it at every call."""
+        return self._rows.template
+
+    @property
+    def loss(self) -> SampleLoss:
+        """What is added up over samples."""
+        return self._rows.loss
+
+    @property
+    def weight(self) -> float:
+        """What the sum over all samples is divided by."""
+        return self._weight
+
+    def constants_like(self, points: Tensor) -> Tensors:
+        """What the model reads beside the coordinates, buffers and frozen parameters, for points of that dtype and device."""
+        return self._rows.constants_like(points)
 
     @property
     def recalibrates(self) -> bool:
