@@ -71,3 +71,24 @@ def test_the_barrier_lies_between_the_ends_and_the_straight_line(tiny, capsys):
     assert found["excess"] == pytest.approx(found["upper"] - found["ends"])
     assert main(arguments) == 0
     assert "which proves nothing" in capsys.readouterr().out
+
+
+def test_a_threshold_may_be_a_multiple_of_the_higher_ends_loss(tiny, tmp_path, capsys):
+    command = [
+        "connect",
+        str(tiny / "a.pt"),
+        str(tiny / "b.safetensors"),
+        "--task",
+        f"{tiny}/task.py:task",
+        "--prove",
+        "never",
+        "--json",
+    ]
+    assert main([*command, "--threshold", "4x", "--out", str(tmp_path / "run")]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)
+    assert found["threshold"] == pytest.approx(4 * max(found["loss_start"], found["loss_end"]), rel=1e-12)
+    assert main([*command, "--threshold", "0.5x", "--out", str(tmp_path / "low")]) == 2
+    assert "a factor of at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--threshold", "low", "--out", str(tmp_path / "word")])
+    assert "1.1x" in capsys.readouterr().err

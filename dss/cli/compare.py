@@ -7,6 +7,7 @@ from dss.base.progress import ProgressMeter
 from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
 from dss.cli.progress import add_quiet, meter
+from dss.cli.thresholds import HELP
 from dss.finders import FINDERS
 from dss.page.report import write_comparison
 from dss.page.report.compare import COLUMNS, row
@@ -19,7 +20,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", metavar="A", help="weights of one end")
     parser.add_argument("end", metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument("--threshold", required=True, help="L0: the loss that must not be exceeded anywhere on a path")
+    parser.add_argument("--threshold", required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="a folder: one run folder per finder, and compare.html")
     parser.add_argument("--finders", nargs="+", choices=FINDERS, default=list(FINDERS), help="which (default: all)")
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")

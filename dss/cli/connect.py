@@ -11,9 +11,11 @@ import torch
 from dss._connect import PROVE, conclude
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
+from dss.cli.judges import digests_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
+from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
@@ -43,9 +45,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument(
-        "--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path"
-    )
+    parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
@@ -94,19 +94,20 @@ def run(options: argparse.Namespace) -> int:
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     if options.align is not None:
         ends = _aligned(ends, objective, options)
     judged = None if judge is objective else judge
-    problem = Problem.of(objective, ends.start, ends.end, threshold=options.threshold, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective)
+    level = options.threshold(judge, ends.start, ends.end)
+    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
+    question = _question(options, ends, objective, judge) | {"threshold": level}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective)
+        _search(problem, finder, recorder, last, options, objective, question["data"])
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
@@ -150,11 +151,10 @@ def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
     return descent if bead_steps is None else replace(descent, max_steps=bead_steps)
 
 
-def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
+def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
     kept = (
         "task",
-        "threshold",
         "finder",
         "seed",
         "buffers",
@@ -171,6 +171,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
+        "data": digests_of(objective, judge),
         "parameters": list(objective.space.names),
     }
 
@@ -182,6 +183,7 @@ def _search(
     last: Snapshot | None,
     options: argparse.Namespace,
     objective: NetworkObjective,
+    data: dict[str, str],
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
@@ -198,4 +200,4 @@ def _search(
         problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
     )
     modulo = modulo_symmetry({"align": options.align})
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, **modulo)
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)

@@ -2,21 +2,26 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from dss.base.errors import InputError
 from dss.base.progress import ProgressMeter
-from dss.cli.judges import task_of
+from dss.cli.judges import rebuilt, task_of
 from dss.objectives.judges import Perplexity, error_rate
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.data import as_samples
+from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Wrapped
 from dss.runs import Run
 from dss.tasks import Task
 
 JUDGE, TRAINING, ERRORS, PERPLEXITY = "judged loss", "training loss", "error rate", "perplexity"
+# What cross-entropy ignores unless it is told otherwise.
+PADDING = -100
 # Parameters times samples of one evaluation, above which a metric that is not the judge must be asked for.
 CHEAP = 1e9
 
@@ -29,16 +34,22 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
 
     Raises:
         TaskError: the task cannot be built any more.
+        RunError: it gives other data than the run had.
     """
     task, buffers = task_of(run), run.question["buffers"]
-    training, judge = task.objectives(buffers=buffers)
+    training, judge = rebuilt(run, task)
     found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
     if task.perplexity:
         found[PERPLEXITY] = Perplexity(judge)
     for name, loss in _extra_losses(task).items():
-        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
+        try:
+            metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
+        except InputError:
+            if name in task.metrics:
+                raise
+            continue  # nobody asked for it, and soft labels have no error rate
         metric.description = f"{task.name}, {name} on the judge's data"
         found[name] = metric.calibrated_by(training)
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
@@ -47,7 +58,14 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
 def _extra_losses(task: Task) -> dict[str, Loss]:
     """The task's own metrics, and for a plain classifier the share of samples that are wrong."""
     classifier = task.loss is cross_entropy and task.judge_loss is None
-    return ({ERRORS: error_rate} if classifier else {}) | dict(task.metrics)
+    return ({ERRORS: _errors(task)} if classifier else {}) | dict(task.metrics)
+
+
+def _errors(task: Task) -> Loss:
+    """The error rate, without the places that cross-entropy leaves out."""
+    target = as_samples(task.train if task.judge is None else task.judge).target
+    padded = isinstance(target, Tensor) and bool((target == PADDING).any())
+    return partial(error_rate, ignore_index=PADDING) if padded else error_rate
 
 
 def is_cheap(run: Run, metric: Objective) -> bool:

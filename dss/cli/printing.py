@@ -17,6 +17,12 @@ def modulo_symmetry(question: dict) -> dict[str, object]:
     return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
 
 
+def _data(run: Run) -> str:
+    """The first digits of the data's digests."""
+    train, judge = (run.data[kind][:12] for kind in ("train", "judge"))
+    return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
+
+
 def _sentences(run: Run) -> str:
     s = run.outcome
     verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
@@ -29,6 +35,7 @@ def _sentences(run: Run) -> str:
         f"{s['loss_start']:.6g} and {s['loss_end']:.6g} at the ends",
         f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {s['normalized_length']:.4f}",
         f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
+        f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
     ]
     report = run.folder / "report.html"

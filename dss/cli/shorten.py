@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     found = load_run(options.folder)
     if found.summary is None or not found.summary["connected"]:
         raise RunError(f"{options.folder} holds no connected path; only a path below its threshold can be shortened")
-    problem, objective = problem_of(found, found.path)
+    problem, objective, data = problem_of(found, found.path)
     *_, last = found.history
     began = time.monotonic()
     starts = [load_run(other).path for other in options.others]
@@ -60,15 +60,14 @@ def run(options: argparse.Namespace) -> int:
         problem, finder, _found(last.step, found.path), shorten=Shortening(n_starts=options.starts),
         grid=found.question["points"], prove=options.prove, began=began, starts=starts, progress=meter(options),
     )  # fmt: skip
-    question = {key: value for key, value in found.question.items() if key != "format"}
+    question = {key: value for key, value in found.question.items() if key != "format"} | {"data": data}
     recorder = RunRecorder.start(
         folder, question | {"shortened_from": str(options.folder)}, buffers=found.buffers, overwrite=options.overwrite
     )
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
-    recorder.finish(
-        connection, objective.space, task=found.question["task"], buffers=objective.buffers, **modulo_symmetry(found.question)
-    )
+    modulo = modulo_symmetry(found.question)
+    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data, **modulo)
     write_page(load_run(folder), progress=meter(options))
     return print_outcome(load_run(folder), as_json=options.json)
 

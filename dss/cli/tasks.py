@@ -40,7 +40,14 @@ def run(options: argparse.Namespace) -> int:
 
 def described(name: str) -> dict[str, object]:
     """One built-in task: what it is and how large."""
-    row = {"name": name, "what": inspect.getdoc(BUILTIN[name]), "missing": None, "parameters": None, "train": None, "judge": None}
+    row: dict[str, object] = {
+        "name": name,
+        "what": inspect.getdoc(BUILTIN[name]),
+        "missing": None,
+        "parameters": None,
+        "train": None,
+        "judge": None,
+    }
     try:
         task = BUILTIN[name]()
         train, judge = task.objectives(buffers="frozen")

@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Train, save, print the judged loss."""
     check_writable(options.out, overwrite=options.overwrite)
-    task = load_task(options.task, seed=options.seed)
+    task = load_task(options.task, seed=options.seed).read()
     epochs = options.epochs or task.epochs
     with meter(options).stage(f"training {task.name}, seed {options.seed}", f"of {epochs} epochs") as stage:
         for epoch in train(task, seed=options.seed, epochs=epochs, learning_rate=options.lr):

@@ -5,7 +5,7 @@ A folder holds `run.json` (the question), `buffers.safetensors` (the model's, if
 """
 
 from dss.runs.layout import BOUNDS, PATH, PROFILE, QUESTION, REPORT, STEPS, SUMMARY
-from dss.runs.reading import Run, Snapshot, load_path, load_run
+from dss.runs.reading import Run, Snapshot, check_data, load_path, load_run
 from dss.runs.recording import RunRecorder, check_free, record_certificate
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Run",
     "RunRecorder",
     "Snapshot",
+    "check_data",
     "check_free",
     "load_path",
     "load_run",

@@ -32,7 +32,7 @@ from dss.runs.layout import (
     STEPS,
     SUMMARY,
 )
-from dss.runs.reading import Snapshot, read_json, snapshots, step_lines
+from dss.runs.reading import Snapshot, check_data, read_json, snapshots, step_lines
 
 
 class Outcome(Protocol):
@@ -78,12 +78,14 @@ class RunRecorder:
         """An interrupted run of the same question, and its last recorded step.
 
         Raises:
-            RunError: there is no run in the folder, or it asked another question.
+            RunError: there is no run in the folder, or it asked another question or had other data.
         """
         folder = FilePath(folder)
         before = read_json(folder / QUESTION)
         after = json.loads(_json({"format": FORMAT, **question}))
-        differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        check_data(folder, before, after.get("data", {}))
+        keys = (before.keys() | after.keys()) - {"data"}
+        differing = sorted(key for key in keys if before.get(key) != after.get(key))
         if differing:
             raise RunError(
                 f"{folder} holds a run with another {', '.join(differing)}: it cannot be resumed with these; "

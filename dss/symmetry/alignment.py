@@ -1,5 +1,6 @@
 """The reordered copy of one network that lies closest to another."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -125,7 +126,7 @@ def specification_of(network: NetworkObjective) -> Specification:
     """
     model = network._rows.template
     held = [name for name, _ in model.named_parameters() if name not in network.space.names]
-    shared = shared_buffers(model, statistics_move=network.recalibrates)
+    shared = shared_buffers(model, network._norms)
     return Specification.of(model, _inputs(_part(network, FEW)), fixed=[*held, *shared], space=network.space)
 
 
@@ -145,8 +146,9 @@ def _point(network: NetworkObjective, end: Tensor | Mapping[str, Tensor]) -> Ten
 
 def _part(network: NetworkObjective, count: int) -> NetworkObjective:
     """The objective on some of its data alone: running statistics too are of these samples."""
-    part = network.part(min(count, network.samples))
-    part._calibration = part._samples
+    part, count = copy.copy(network), min(count, network.samples)
+    part._samples = part._calibration = network.data.take(torch.arange(count) * network.samples // count)
+    part.samples, part._casts = count, {}
     return part
 
 
@@ -156,7 +158,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 def _inputs(part: NetworkObjective) -> tuple[Tensor, ...]:
     """All inputs of a part."""
-    return part._samples.cast(torch.float64, torch.device("cpu")).inputs
+    return part.data.cast(torch.float64, torch.device("cpu")).inputs
 
 
 def _states(part: NetworkObjective, *points: Tensor) -> Iterator[dict[str, Tensor]]:

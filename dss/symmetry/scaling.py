@@ -20,6 +20,8 @@ from dss.symmetry.specification import TOLERANCE, Specification, generic_state
 
 # Backward passes that the null space rests on, each with random inputs' outputs weighed at random.
 PROBES = 8
+# Random weights at which a candidate has to stand its test.
+STATES = 2
 # A singular value below this share of the largest is zero; rounding stays below it by orders of magnitude.
 VANISHING = 1e-9
 # Subsets of places that are tried for reflection number 2^k - 1.
@@ -103,18 +105,18 @@ class Gauge:
     @classmethod
     def of(cls, specification: Specification) -> "Gauge":
         """Read them off the network: what the null space offers, or small subsets of places, and stands the test."""
-        state = generic_state(specification.network)
-        weighed = _weighed_gradients(specification, state)
+        states = [generic_state(specification.network, seed) for seed in range(STATES)]
+        weighed = _weighed_gradients(specification, states[0])
         outer = {group.within for group in specification.groups.values()}
         scalings, reflections = [], []
         for group in specification.groups.values():
             if group.name not in outer:
                 places = _places(specification, group)
                 offered = (Scaling(group, places, exponents) for exponents in _exponents(group, places, weighed))
-                scalings += [s for s in offered if _keeps(specification, state, s, reflect=False)]
+                scalings += [s for s in offered if _keeps(specification, states, s, reflect=False)]
                 if group.within is None:
                     tried = (Scaling(group, places, chosen) for chosen in _subsets(len(places)))
-                    reflections += [s for s in tried if _keeps(specification, state, s, reflect=True)][:1]
+                    reflections += [s for s in tried if _keeps(specification, states, s, reflect=True)][:1]
         return cls(tuple(scalings), tuple(reflections))
 
     @property
@@ -222,9 +224,14 @@ def _subsets(count: int) -> list[tuple[int, ...]]:
     return [tuple(int(k in chosen) for k in range(count)) for size in sizes for chosen in combinations(range(count), size)]
 
 
-def _keeps(specification: Specification, state: Mapping[str, Tensor], scaling: Scaling, *, reflect: bool) -> bool:
-    """Whether factors between 1/2 and 2, or random signs, leave the outputs as they are."""
-    draws = torch.rand(scaling.group.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    factors = torch.where(draws < 0.5, -1.0, 1.0).double() if reflect else torch.exp2(2 * draws - 1)
-    before, after = (specification.network.outputs(s) for s in (state, scaling.scaled(state, factors)))
-    return difference(before, after) < TOLERANCE
+def _keeps(specification: Specification, states: Sequence[Mapping[str, Tensor]], scaling: Scaling, *, reflect: bool) -> bool:
+    """Whether factors between 1/2 and 2, or signs, leave the outputs as they are: all units turned around at first, for
+    some may be dead, then some alone, for only all together may be free to."""
+    for seed, state in enumerate(states):
+        draws = torch.rand(scaling.group.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        signs = torch.where((draws < 0.5) | (seed == 0), -1.0, 1.0).double()
+        factors = signs if reflect else torch.exp2(2 * draws - 1)
+        before, after = (specification.network.outputs(s) for s in (state, scaling.scaled(state, factors)))
+        if difference(before, after) > TOLERANCE:
+            return False
+    return True

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
-from dss.objectives.network.statistics import tracked_norms
+from dss.objectives.network.statistics import Norms, is_of, tracked_norms
 from dss.symmetry.axes import Axis, atoms, pin
 from dss.symmetry.evaluation import Network, difference
 from dss.symmetry.layout import Block, Group, Permutations, blocks_of, identity, rearranged
@@ -67,7 +67,7 @@ class Specification:
         network = Network.of(model, inputs)
         if fixed is None:
             frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-            fixed = [*frozen, *shared_buffers(model, statistics_move=True)]
+            fixed = [*frozen, *shared_buffers(model, tracked_norms(model))]
         if unknown := sorted(set(fixed) - network.state.keys()):
             raise InputError(f"no parameter or buffer is called {', '.join(unknown)}; name fixed ones as in model.state_dict()")
         reading = Reading.of(network, fixed)
@@ -128,13 +128,12 @@ class Specification:
                 raise InputError(f"group {name} needs permutations of 0 to {size - 1}, of shape {shape}")
 
 
-def shared_buffers(model: nn.Module, *, statistics_move: bool) -> list[str]:
+def shared_buffers(model: nn.Module, moving: Norms) -> list[str]:
     """Names of the buffers that two networks to be compared have in common: what they order must not move.
 
-    Tables of positions are; BatchNorm's running statistics belong to the units, unless they are frozen for both.
+    Tables of positions are. Running statistics of the `moving` BatchNorm layers are not: they belong to the units.
     """
-    moving = [f"{norm}.{kind}" for norm in tracked_norms(model) for kind in ("running_mean", "running_var")]
-    return [name for name, _ in model.named_buffers() if not (statistics_move and name in moving)]
+    return [name for name, _ in model.named_buffers() if not is_of(moving, name)]
 
 
 def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Specification:
@@ -160,16 +159,17 @@ def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Speci
     return specification
 
 
-def generic_state(network: Network) -> dict[str, Tensor]:
+def generic_state(network: Network, seed: int = 0) -> dict[str, Tensor]:
     """A state near the network's own at which nothing is equal by chance: new networks have zeros and ones throughout."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     state = network.state
     for name, parameter in network.model.named_parameters():
         spread = parameter.detach().std(correction=0).item() or 0.1
         state[name] = state[name] + 0.5 * spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
     for name, buffer in network.model.named_buffers():
         if name.endswith("running_mean"):
-            state[name] = buffer + torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
+            deviation = state[name.replace("running_mean", "running_var")].sqrt()
+            state[name] = buffer + 0.3 * deviation * torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
         elif name.endswith("running_var"):
             state[name] = buffer * (1 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return state

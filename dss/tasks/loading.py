@@ -3,34 +3,37 @@
 import importlib
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from dss.base.errors import InputError, TaskError
+from dss.base.randomness import seeded
 from dss.tasks.builtin import BUILTIN
 from dss.tasks.task import Task
 
 
-def load_task(name: str, *, seed: int | None = None) -> Task:
+def load_task(name: str, *, seed: int | None = None, draws: int | None = None) -> Task:
     """The task of that name; a function that yields one is called.
 
     Args:
         name: a built-in name, `path/to/file.py:name` or `package.module:name`.
         seed: initialise the model from this seed.
+        draws: seed of whatever else is drawn at random, unseeded data above all; `seed` or 0 by default.
 
     Raises:
         TaskError: unknown name, a file that raises, or an object that is no task.
     """
-    found = BUILTIN.get(name) or _user_object(name)
-    with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
+    draws = (seed or 0) if draws is None else draws
+    with seeded(draws):
+        found = BUILTIN.get(name) or _user_object(name)
         task = found if isinstance(found, Task) else _call(name, found)
         if seed is not None and isinstance(found, Task):
+            torch.manual_seed(seed)
             _initialise(name, task)
-    return task
+    return replace(task, seed=draws)
 
 
 def _user_object(name: str) -> object:
