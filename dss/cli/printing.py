@@ -12,15 +12,15 @@ def print_outcome(run: Run, *, as_json: bool) -> int:
     return 0 if summary["connected"] else 1
 
 
-def modulo_symmetry(question: dict) -> dict[str, object]:
-    """What the summary of a run says beyond the path, if its second end was reordered."""
-    return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
-
-
 def _data(run: Run) -> str:
     """The first digits of the data's digests."""
     train, judge = (run.data[kind][:12] for kind in ("train", "judge"))
     return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
+
+
+def modulo_symmetry(question: dict) -> dict[str, object]:
+    """What the summary of a run says beyond the path, if its second end was reordered."""
+    return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
 
 
 def _sentences(run: Run) -> str:

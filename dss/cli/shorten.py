@@ -66,8 +66,10 @@ def run(options: argparse.Namespace) -> int:
     )
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
-    modulo = modulo_symmetry(found.question)
-    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data, **modulo)
+    recorder.finish(
+        connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data,
+        **modulo_symmetry(found.question),
+    )  # fmt: skip
     write_page(load_run(folder), progress=meter(options))
     return print_outcome(load_run(folder), as_json=options.json)
 

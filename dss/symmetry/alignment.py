@@ -94,7 +94,7 @@ def align(
     network = _network(objective)
     a, b = _point(network, a), _point(network, b)
     specification = specification_of(network)
-    gauge = Gauge.of(specification) if rescale else Gauge()
+    gauge = Gauge.of(specification, _states(_part(network, FEW), a, b)) if rescale else Gauge()
     near, far = (gauge.balanced(network.space.unflatten(point.detach().cpu().double())) for point in (a, b))
     terms = _parameter_terms(specification, near.state, far.state, gauge)
     if by == "activations":
@@ -126,7 +126,7 @@ def specification_of(network: NetworkObjective) -> Specification:
     """
     model = network._rows.template
     held = [name for name, _ in model.named_parameters() if name not in network.space.names]
-    shared = shared_buffers(model, network._norms)
+    shared = shared_buffers(model, network.recalibrated_norms)
     return Specification.of(model, _inputs(_part(network, FEW)), fixed=[*held, *shared], space=network.space)
 
 

@@ -7,7 +7,7 @@ matrix; those of integers are then tried with factors that are not small. ReLU u
 of an attention head (query: 1, key: -1), a unit behind BatchNorm (affine: 1, next: -1), and gates have none.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -20,8 +20,8 @@ from dss.symmetry.specification import TOLERANCE, Specification, generic_state
 
 # Backward passes that the null space rests on, each with random inputs' outputs weighed at random.
 PROBES = 8
-# Random weights at which a candidate has to stand its test.
-STATES = 2
+# Generic states at which a candidate has to leave the outputs as they are.
+STATES = 3
 # A singular value below this share of the largest is zero; rounding stays below it by orders of magnitude.
 VANISHING = 1e-9
 # Subsets of places that are tried for reflection number 2^k - 1.
@@ -103,9 +103,14 @@ class Gauge:
     reflections: tuple[Scaling, ...] = ()
 
     @classmethod
-    def of(cls, specification: Specification) -> "Gauge":
-        """Read them off the network: what the null space offers, or small subsets of places, and stands the test."""
-        states = [generic_state(specification.network, seed) for seed in range(STATES)]
+    def of(cls, specification: Specification, ends: Iterable[Mapping[str, Tensor]] = ()) -> "Gauge":
+        """Read them off the network: what the null space offers, or small subsets of places, and stands the test.
+
+        Args:
+            ends: states at which outputs must stay too: a fresh network under statistics of a trained one may be dead
+                throughout, and then anything keeps its outputs.
+        """
+        states = [*(generic_state(specification.network, seed) for seed in range(STATES)), *ends]
         weighed = _weighed_gradients(specification, states[0])
         outer = {group.within for group in specification.groups.values()}
         scalings, reflections = [], []

@@ -1,6 +1,6 @@
 """Which units of a network may be reordered, read off the network itself."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import overload
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
-from dss.objectives.network.statistics import Norms, is_of, tracked_norms
+from dss.objectives.network.statistics import tracked_norms
 from dss.symmetry.axes import Axis, atoms, pin
 from dss.symmetry.evaluation import Network, difference
 from dss.symmetry.layout import Block, Group, Permutations, blocks_of, identity, rearranged
@@ -128,12 +128,13 @@ class Specification:
                 raise InputError(f"group {name} needs permutations of 0 to {size - 1}, of shape {shape}")
 
 
-def shared_buffers(model: nn.Module, moving: Norms) -> list[str]:
+def shared_buffers(model: nn.Module, recalibrated: Iterable[str]) -> list[str]:
     """Names of the buffers that two networks to be compared have in common: what they order must not move.
 
-    Tables of positions are. Running statistics of the `moving` BatchNorm layers are not: they belong to the units.
+    Tables of positions are; BatchNorm's running statistics belong to the units, where they are recalibrated.
     """
-    return [name for name, _ in model.named_buffers() if not is_of(moving, name)]
+    moving = {f"{norm}.{kind}" for norm in recalibrated for kind in ("running_mean", "running_var")}
+    return [name for name, _ in model.named_buffers() if name not in moving]
 
 
 def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Specification:
@@ -162,14 +163,15 @@ def _checked(reading: Reading, network: Network, space: ParameterSpace) -> Speci
 def generic_state(network: Network, seed: int = 0) -> dict[str, Tensor]:
     """A state near the network's own at which nothing is equal by chance: new networks have zeros and ones throughout."""
     generator = torch.Generator().manual_seed(seed)
-    state = network.state
+    state, own = network.state, network.state
     for name, parameter in network.model.named_parameters():
         spread = parameter.detach().std(correction=0).item() or 0.1
         state[name] = state[name] + 0.5 * spread * torch.randn(parameter.shape, generator=generator, dtype=parameter.dtype)
     for name, buffer in network.model.named_buffers():
         if name.endswith("running_mean"):
-            deviation = state[name.replace("running_mean", "running_var")].sqrt()
-            state[name] = buffer + 0.3 * deviation * torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
+            # By shares of the deviation: farther, all units behind a ReLU would be dead, and nothing would tell them apart.
+            deviation = own.get(name.replace("running_mean", "running_var"), torch.ones_like(buffer)).sqrt()
+            state[name] = buffer + 0.5 * deviation * torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
         elif name.endswith("running_var"):
             state[name] = buffer * (1 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return state

@@ -4,7 +4,7 @@ How a loss adds up has nothing to do with the model: any outputs that the model 
 tried for the price of the loss alone, and the padding that begins late, or the class that comes last, is among them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,19 +106,20 @@ class AllTargets:
 
     def check(self, samples: Samples) -> None:
         """Parts must add up, and the weights of pairs must not depend on the outputs."""
-        blocks = self._blocks(samples)
-        chosen = [*blocks[:: -(-len(blocks) // BLOCKS)], blocks[-1]]
+        targets, count = samples.without_inputs(), len(samples)
+        size = len(next(self._blocks(samples)))
+        starts = [*range(0, count, size * -(-count // (size * BLOCKS))), max(0, count - size)]
         with told("the loss"):
-            self._in_double(lambda dtype: [self._check_block(block, dtype) for block in chosen])
+            self._in_double(lambda dtype: [self._check_block(targets.take(slice(i, i + size)), dtype) for i in starts])
 
     def weigh(self, samples: Samples) -> float:
         """The sum of the weights that a loss of pairs gives to the targets."""
         with torch.no_grad(), told("the loss"):
             return self._in_double(lambda dtype: sum(self._drawn(block, 0, dtype)[1] for block in self._blocks(samples)))
 
-    def _blocks(self, samples: Samples) -> list[Samples]:
+    def _blocks(self, samples: Samples) -> Iterator[Samples]:
         """Consecutive targets, without inputs."""
-        return list(samples.without_inputs().chunks(max(2, BLOCK_BYTES // self.bank.bytes_each)))
+        return samples.without_inputs().chunks(max(2, BLOCK_BYTES // self.bank.bytes_each))
 
     def _in_double(self, compute: Callable[[torch.dtype], Any]) -> Any:
         """In float64, where rounding hides nothing, or in the precision of the model if the loss has constants of that."""

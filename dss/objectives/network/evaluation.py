@@ -1,8 +1,7 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -11,15 +10,15 @@ from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
 
 
-def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Iterator[Samples]:
+def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
     """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""
     count = max(1, min(-(-len(samples) // size), len(samples) // least))
     cuts = [len(samples) * i // count for i in range(count + 1)]
-    return (samples.take(slice(a, b)) for a, b in itertools.pairwise(cuts))
+    return Slices(samples, cuts)
 
 
 class Evaluation:

@@ -13,11 +13,12 @@ from dss.base.space import ParameterSpace, Selection
 from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
-from dss.objectives.network.data import Samples, as_samples, check_same_layout
+from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, check_weight, name_of
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.network.trials import cloned
 from dss.objectives.objective import Objective
 
@@ -115,6 +116,11 @@ class NetworkObjective(Objective):
     def data(self) -> Samples:
         """The samples as they were read."""
         return self._samples
+
+    @property
+    def recalibrated_norms(self) -> frozenset[str]:
+        """Names of the layers whose running statistics are recomputed for every point."""
+        return frozenset(self._norms)
 
     @property
     def data_digest(self) -> str:
@@ -287,14 +293,14 @@ class NetworkObjective(Objective):
     def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
         """The samples in chunks that fit memory; all at once where the loss is of the whole."""
         if self._rows.loss.whole:
-            return iter([samples])
+            return iter([samples.take(slice(None))])
         if training and self._norms:  # layers normalise by what they see, which must be two samples at least
-            return even_chunks(samples, self._chunk(group), least=2)
+            return iter(even_chunks(samples, self._chunk(group), least=2))
         return samples.chunks(self._chunk(group))
 
-    def _calibrating(self, group: Tensor) -> list[Samples]:
+    def _calibrating(self, group: Tensor) -> Slices:
         """The calibration data in chunks."""
-        return list(even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2))
+        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
 
     def _point_constants(self, group: Tensor, training: bool) -> Tensors:
         """Constants to judge one group with: recalibrated statistics belong to a single row."""
