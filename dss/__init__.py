@@ -45,7 +45,14 @@ from dss.runs.checkpoints import load_point, save_state
 from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
-from dss.theory import disconnection_threshold, hidden_orientation
+from dss.theory import (
+    Obstruction,
+    Wall,
+    bottleneck_obstruction,
+    disconnection_threshold,
+    hidden_orientation,
+    polygon_obstruction,
+)
 
 __all__ = [
     "Alignment",
@@ -71,6 +78,7 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "Obstruction",
     "PaperMNISTNet",
     "ParameterSpace",
     "Path",
@@ -97,9 +105,11 @@ __all__ = [
     "TextProgressMeter",
     "TqdmProgressMeter",
     "Verdict",
+    "Wall",
     "__version__",
     "align",
     "barrier",
+    "bottleneck_obstruction",
     "bracket",
     "certify",
     "conclude",
@@ -113,6 +123,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "polygon_obstruction",
     "prove",
     "prune",
     "sample_segments",

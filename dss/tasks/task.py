@@ -11,6 +11,7 @@ from dss.objectives.network import NetworkObjective
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.loss import Loss
+from dss.theory.obstruction import Obstruction
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +31,7 @@ class Task:
         seed: of what the data draws at random; the command line sets it to the run's.
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
+        obstructions: for the judged loss; with one, `dss connect` may answer "proved disconnected".
     """
 
     model: nn.Module
@@ -45,6 +47,7 @@ class Task:
     name: str = "task"
     epochs: int = 20
     learning_rate: float = 1e-3
+    obstructions: tuple[Obstruction, ...] = ()
 
     def objectives(
         self, *, buffers: Literal["recalibrate", "frozen"] = "recalibrate"
