@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +81,10 @@ class Network:
     def outputs(self, state: Mapping[str, Tensor], mode: InDouble | None = None, *, gradients: bool = False) -> list[Tensor]:
         """All tensors that the model returns at a state, in the order of its structure; watched by `mode`.
 
-        The model gets copies, for it may write to what it is given; of tied parameters the one that all are.
+        The model gets copies, for it may write to what it is given, all in float64; of tied parameters the one that all are.
         """
         own = [name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers()) if name in state]
-        fresh = {name: state[name] if gradients else state[name].clone() for name in own}
+        fresh = {name: state[name] if gradients else _double(state[name]).clone() for name in own}
         return self.copied().run(fresh, mode or InDouble(), gradients=gradients)
 
     def copied(self) -> "Network":
@@ -109,7 +110,7 @@ def _arguments(inputs: object) -> tuple[tuple, dict[str, object]]:
     return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,), {}
 
 
-def _double(leaf: object) -> object:
+def _double(leaf: Any) -> Any:
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
