@@ -107,7 +107,7 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
     """
     network = _network(judge)
     check_convex(network.loss, network.data.target)
-    layout = _layout(network, path)
+    layout = _layout(network)
     kinds = []
     for segment, (start, end) in enumerate(pairwise(path.beads)):
         found = kind(layout, network.space.unflatten(start), network.space.unflatten(end))
@@ -116,7 +116,11 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
                 f"segment {segment} is neither convex nor constant: other weights move that the outputs depend on"
             )
         kinds.append(found)
-    _check_inside(network, path, tuple(kinds))
+    try:
+        _check_trace(network, layout, path)
+        _check_inside(network, path, tuple(kinds))
+    except RuntimeError as error:  # such as a constant of the model's own that is no float64
+        raise EnclosureError(f"the model cannot be evaluated in float64: {error}") from error
     return _with_corners(judge, network, layout, path, tuple(kinds))
 
 
@@ -187,21 +191,29 @@ def _network(judge: Objective) -> NetworkObjective:
     return judge
 
 
-def _layout(network: NetworkObjective, path: Path) -> Wiring:
-    """The model's wiring, checked: what was traced computes what the model does, at both ends."""
+def _layout(network: NetworkObjective) -> Wiring:
+    """The model's wiring, read off with a few samples."""
+    few = network.data.take(slice(0, 3)).cast(network.space.dtype, network.space.device)
+    try:
+        return wiring(network.model, few.inputs)
+    except InputError as error:
+        raise EnclosureError(str(error)) from error
+
+
+def _check_trace(network: NetworkObjective, layout: Wiring, path: Path) -> None:
+    """Whether what was traced computes what the model does, at both ends.
+
+    Raises:
+        EnclosureError: it does not.
+    """
     few = network.data.take(slice(0, 3)).cast(torch.float64, path.beads.device)
     buffers = {n: b.double() if b.is_floating_point() else b for n, b in network.model.named_buffers()}
-    with torch.no_grad():
-        try:
-            layout = wiring(network.model, network.data.take(slice(0, 3)).cast(network.space.dtype, network.space.device).inputs)
-        except InputError as error:
-            raise EnclosureError(str(error)) from error
-        for bead in (path.beads[0], path.beads[-1]):
-            tensors = network.space.unflatten(bead.double()) | buffers
+    for bead in (path.beads[0], path.beads[-1]):
+        tensors = network.space.unflatten(bead.double()) | buffers
+        with torch.no_grad():
             one, other = (functional_call(m, tensors, few.inputs) for m in (network.model, layout.graph))
-            if not torch.allclose(one, other, rtol=1e-6, atol=1e-12):
-                raise EnclosureError("the layers that were read off the model compute something else than the model does")
-    return layout
+        if not torch.allclose(one, other, rtol=1e-6, atol=1e-12):
+            raise EnclosureError("the layers that were read off the model compute something else than the model does")
 
 
 def _with_corners(
