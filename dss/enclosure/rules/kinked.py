@@ -12,11 +12,12 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import TINY, UNIT
-from dss.enclosure.rules.arithmetic import negative
-from dss.enclosure.rules.shapes import broadcast
+from dss.enclosure.rules.arithmetic import dims_of, negative
+from dss.enclosure.rules.shapes import broadcast, joined
 from dss.enclosure.shared_symbols import aligned, count_bend, total, with_unknowns
-from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 
 def kink(x, left: float, right: float) -> Enclosure:
@@ -139,12 +140,25 @@ def minimum(x, y) -> Enclosure:
 
 
 @rule("amax")
-def amax(x, dim=-1, keepdim: bool = False) -> Enclosure:
-    """The largest entry along one dimension, as a knock-out of pairs."""
+def amax(x, dim=(), keepdim: bool = False) -> Enclosure:
+    """The largest entry along some dimensions (all by default), as a knock-out of pairs along one after the other."""
+    dims = dims_of(x, dim)
+    for one in sorted(dims, reverse=True):
+        x = _largest_along(x, one, keepdim)
+    return x
+
+
+@rule("amin")
+def amin(x, dim=(), keepdim: bool = False) -> Enclosure:
+    """-max(-x)."""
+    return -amax(-x, dim, keepdim)
+
+
+def _largest_along(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     while (count := x.shape[dim]) > 1:
         half = count // 2
         best = maximum(x.narrow(dim, 0, half), x.narrow(dim, half, half))
-        x = torch.cat([best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
+        x = joined(torch.cat, [best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
     return x if keepdim else x.squeeze(dim)
 
 

@@ -3,12 +3,14 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn._reduction import legacy_get_string
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import raised
 from dss.enclosure.rules.arithmetic import ceiling, mean, multiply, total
-from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
+from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 
 def under(low: Tensor, ceiling: tuple[Tensor, ...]) -> Enclosure:
@@ -19,8 +21,14 @@ def under(low: Tensor, ceiling: tuple[Tensor, ...]) -> Enclosure:
     return settled(middle, torch.zeros_like(middle), (high - low) / 2, magnitude=size, ceiling=ceiling)
 
 
-def reduced(losses: Enclosure, reduction: str, weight: Tensor | None = None) -> Enclosure:
+Legacy = tuple[bool | None, bool | None]
+"""The old arguments `size_average` and `reduce`, which win over `reduction`."""
+
+
+def reduced(losses: Enclosure, reduction: str, weight: Tensor | None = None, *, legacy: Legacy = (None, None)) -> Enclosure:
     """Mean (weighted as cross-entropy does it), sum, or neither."""
+    if legacy != (None, None):
+        reduction = legacy_get_string(*legacy, emit_warning=False)
     if reduction == "none":
         return losses
     if reduction == "sum":
@@ -40,13 +48,13 @@ def weighted(losses: Enclosure, weight: Tensor) -> Enclosure:
 @rule("mse_loss")
 def mse_loss(x, target, size_average=None, reduce=None, reduction="mean", weight=None) -> Enclosure:
     """(|c - y + g tau + b q| + r)^2, convex in (tau, q)."""
-    return _residual_loss(torch.square, x, target, reduction, weight)
+    return _residual_loss(torch.square, x, target, reduction, weight, (size_average, reduce))
 
 
 @rule("l1_loss")
 def l1_loss(x, target, size_average=None, reduce=None, reduction="mean", weight=None) -> Enclosure:
     """|c - y + g tau + b q| + r, convex in (tau, q)."""
-    return _residual_loss(lambda d: d, x, target, reduction, weight)
+    return _residual_loss(lambda d: d, x, target, reduction, weight, (size_average, reduce))
 
 
 @rule("huber_loss")
@@ -60,13 +68,16 @@ def huber_loss(x, target, reduction="mean", delta=1.0, weight=None) -> Enclosure
 def smooth_l1_loss(x, target, size_average=None, reduce=None, reduction="mean", beta=1.0) -> Enclosure:
     """Huber's function over beta."""
     return _residual_loss(lambda d: F.smooth_l1_loss(d, torch.zeros_like(d), reduction="none", beta=beta),
-                          x, target, reduction, None)  # fmt: skip
+                          x, target, reduction, None, (size_average, reduce))  # fmt: skip
 
 
-def _residual_loss(function, x, target, reduction: str, weight) -> Enclosure:
+def _residual_loss(function, x, target, reduction: str, weight, legacy: Legacy = (None, None)) -> Enclosure:
     """A convex increasing function of the absolute residual."""
     if weight is not None:
         raise EnclosureError("no rule encloses a residual loss with weights; multiply the unreduced loss by them")
+    if x.shape != target.shape:
+        raise EnclosureError(f"outputs {tuple(x.shape)} and targets {tuple(target.shape)} of one sample have different shapes: "
+                             "torch would compare every sample with every other; give both the same shape")  # fmt: skip
     d = sharpened(lift(x) - target)
     size, radius, (low, high) = d.magnitude + d.error, d.radius, d.extent
     ceiling = tuple(raised(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
@@ -79,7 +90,9 @@ def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, 
                                      pos_weight=None) -> Enclosure:  # fmt: skip
     """(1 - y) softplus(z) + w y softplus(-z): both convex, each at the worst of its error, or, where its factor is negative,
     its tangent at the center at the least of it."""
-    x, target = sharpened(lift(x)), target.to(torch.float64)
+    x, target, weight, pos_weight = sharpened(lift(x)), *(_given(part) for part in (target, weight, pos_weight))
+    if target is None or x.shape != target.shape:
+        raise EnclosureError("outputs and targets of one sample have different shapes; give both the same shape")
     positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
     (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
     terms = [(negative, x, low, high), (positive, -x, -high, -low)]
@@ -88,7 +101,14 @@ def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, 
     losses = under(least - 1e-13 * size, tuple(ceiling))
     if weight is not None:
         losses = losses * weight
-    return reduced(losses, reduction)
+    return reduced(losses, reduction, legacy=(size_average, reduce))
+
+
+def _given(part) -> Tensor | None:
+    """Targets and weights in float64, which must be given numbers."""
+    if isinstance(part, Enclosure):
+        raise EnclosureError("no rule encloses a loss whose targets or weights were computed by the network")
+    return None if part is None else part.to(torch.float64)
 
 
 def _worst(factor: Tensor, z: Enclosure, corner: tuple[float, float]) -> Tensor:

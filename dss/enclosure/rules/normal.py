@@ -8,10 +8,12 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import tracked, transposed
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
+from dss.enclosure.rules.arithmetic import dims_of
 from dss.enclosure.rules.shapes import per_row
 from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
-from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.enclosure.value import Enclosure, lift, settled
 
 
 @rule("batch_norm")
@@ -76,17 +78,32 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
 
 
 @rule("softmax")
-def softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+def softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
     common, so p changes by a factor of at most exp(2 R)."""
     x = lift(x)
+    dim = _usual(x, dim)
     p = torch.softmax(x.center, dim)
     growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
     return nearer(apply(EXP, log_softmax(x, dim)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
 
 
+def _usual(x: Enclosure, dim: int | None) -> int:
+    """The dimension that torch's softmax takes where it is not told (with a warning)."""
+    return (0 if x.dim() in (0, 1, 3) else 1) if dim is None else dim
+
+
 @rule("logsumexp")
-def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
+def logsumexp(x, dim, keepdim: bool = False) -> Enclosure:
+    """Over several dimensions: over all of them as one."""
+    x, dims = lift(x), dims_of(x, dim)
+    if len(dims) == 1 or not x.dim():
+        return _logsumexp(x, dims[0] if dims else 0, keepdim)
+    result = _logsumexp(x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)), -1, False)
+    return result.reshape([1 if d in dims else size for d, size in enumerate(x.shape)]) if keepdim else result
+
+
+def _logsumexp(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     """Taylor with p = softmax(c): log sum exp(c + d) = log sum exp(c) + p.d + Var_q(d) / 2 for a q on the way.
 
     The variance ignores a displacement common to all, so d counts from p.g tau: |d| <= r <= R, and the odds of q are
@@ -94,8 +111,6 @@ def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
     and Var_q(d) differs from it by (exp(2 R) - 1) sum p r^2 at most. Where that is more, Var_q(d) lies in
     [0, min(exp(2 R) sum p r^2, R^2)].
     """
-    x = lift(x)
-    dim = dim[0] if isinstance(dim, (tuple, list)) else dim
     p = torch.softmax(x.center, dim)
 
     def fold(part: Tensor) -> Tensor:
@@ -126,23 +141,33 @@ def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor
 
 
 @rule("log_softmax")
-def log_softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+def log_softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """x - logsumexp(x)."""
-    return x - logsumexp(x, dim, True)
+    x = lift(x)
+    return x - _logsumexp(x, _usual(x, dim), True)
+
+
+@rule("softmin")
+def softmin(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
+    """softmax(-x)."""
+    return softmax(-lift(x), dim)
 
 
 @rule("avg_pool2d")
 def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of a window, component by component."""
+    if divisor_override is not None and divisor_override < 0:
+        raise EnclosureError("no rule encloses a mean with a negative divisor")
+    stride = stride if stride is not None else kernel_size
     options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _averaged(x, lambda part: F.avg_pool2d(part, *options), _size(kernel_size))
+    return _averaged(x, lambda part: F.avg_pool2d(part, *options), _size(kernel_size, 2))
 
 
 @rule("avg_pool1d")
 def avg_pool1d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Enclosure:
     """The mean of a window, component by component."""
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad)
-    return _averaged(x, lambda part: F.avg_pool1d(part, *options), _size(kernel_size))
+    options = (kernel_size, stride if stride is not None else kernel_size, padding, ceil_mode, count_include_pad)
+    return _averaged(x, lambda part: F.avg_pool1d(part, *options), _size(kernel_size, 1))
 
 
 @rule("adaptive_avg_pool2d")
@@ -163,8 +188,10 @@ def _fan(x: Enclosure, output_size) -> int:
     return math.prod(size or x.shape[i - len(outputs)] for i, size in enumerate(outputs))
 
 
-def _size(kernel) -> int:
-    return math.prod(kernel) if isinstance(kernel, (tuple, list)) else kernel * kernel
+def _size(kernel, dims: int) -> int:
+    """Entries of a window."""
+    each = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,)
+    return math.prod(each if len(each) == dims else each * dims)
 
 
 def _averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclosure:

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import torch
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.registry import rule
 from dss.enclosure.rules.products import linear
 from dss.enclosure.rules.shapes import joined
 from dss.enclosure.rules.smooth import SIGMOID, TANH, apply
-from dss.enclosure.value import Enclosure, lift, rule
+from dss.enclosure.value import Enclosure, lift
 
 State = tuple[Enclosure, ...]
 

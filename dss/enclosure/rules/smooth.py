@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import UNIT, WIDE, raised
 from dss.enclosure.shared_symbols import aligned
-from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 
 @dataclass(frozen=True)
