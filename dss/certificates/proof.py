@@ -13,6 +13,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.tripwire import check_stairs
 from dss.objectives.objective import Objective
 
 RESOLUTION = 2.0**-40
@@ -62,13 +63,17 @@ def prove(
     Raises:
         InputError: beads or options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
+        SoundnessError: the network itself contradicts the bounds; then no finished bracket is given.
     """
     _check(beads, threshold, tolerance, max_cells, batch_cells)
     proof = _Proof(objective, beads, threshold, tolerance)
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     proof.begin()
     while True:
-        yield (bracket := proof.bracket(max_cells, deadline))
+        bracket = proof.bracket(max_cells, deadline)
+        if bracket.verdict.finished:
+            check_stairs(objective, beads, bracket.stairs, proof.looks)
+        yield bracket
         if bracket.verdict.finished:
             return
         proof.refine(batch_cells, deadline)
@@ -154,6 +159,7 @@ class _Proof:
         self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
         self.bounding, self.trying = _Pace(), _Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
+        self.looks: list[tuple[int, float, float]] = []
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
@@ -242,6 +248,7 @@ class _Proof:
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
         losses = self._losses(self.objective, places)
+        self.looks += [(*place, loss) for place, loss in zip(places, losses)]
         best = max(range(len(losses)), key=losses.__getitem__)
         if losses[best] > self.seen:
             self.seen, self.place = losses[best], places[best]

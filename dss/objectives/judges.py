@@ -33,6 +33,9 @@ class Perplexity(Wrapped):
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator).exp()
 
+    def plain(self, points: Tensor) -> Tensor:
+        return self.objective.plain(points).exp()
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         # exp is increasing and convex, so exp of a convex bound is one; its rounding is far below 2^-40.
         return self.objective.enclose(starts, ends, lower, upper).exp() * (1 + 2.0**-40)

@@ -82,7 +82,7 @@ def _residual_loss(function, x, target, reduction: str, weight, legacy: Legacy =
     size, radius, (low, high) = d.magnitude + d.error, d.radius, d.extent
     ceiling = tuple(raised(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
     low = function(torch.maximum(low, -high).clamp(min=0.0) * (1 - 1e-14) - 1e-14 * size)
-    return reduced(under(low, ceiling), reduction)
+    return reduced(under(low, ceiling), reduction, legacy=legacy)
 
 
 @rule("binary_cross_entropy_with_logits")

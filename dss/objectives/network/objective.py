@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace
@@ -19,6 +20,8 @@ from dss.objectives.objective import Objective
 CHUNK_BYTES = 256 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
+# Activations of the plain computation, which knows no chunks.
+PLAIN_BYTES = 512 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
 BATCH_BYTES = 48 * 2**20
 
@@ -126,11 +129,30 @@ class NetworkObjective(Objective):
 
     def part(self, samples: int) -> "NetworkObjective":
         """The same loss on samples at equal distances in the data."""
+        return self.on_samples(torch.arange(samples) * self.samples // samples)
+
+    def on_samples(self, index: Tensor) -> "NetworkObjective":
         part = copy.copy(self)
-        part._samples = self._samples.take(torch.arange(samples) * self.samples // samples)
-        part.samples, part._casts = samples, {}
-        part.batch_samples = min(self.batch_samples, samples)
+        part._samples = self._samples.take(index.to(self._samples.target.device))
+        part.samples, part._casts = len(index), {}
+        part.batch_samples = min(self.batch_samples, len(index))
         return part
+
+    @property
+    def samples_at_once(self) -> int:
+        return min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+
+    def plain(self, points: Tensor) -> Tensor:
+        data, buffers = self._data(points), self._rows.buffers_like(points)
+        return torch.cat([self._plain(row, buffers, data)[None] for row in points]).double()
+
+    def _plain(self, point: Tensor, buffers: Tensors, data: Samples) -> Tensor:
+        """The loss `()` at one point; the network gets copies, into which it may write."""
+        tensors = {name: value[0].clone() for name, value in self.space.unflatten(point[None]).items()}
+        tensors |= {name: value.clone() for name, value in buffers.items()}
+        with torch.no_grad():
+            output = functional_call(self._rows.template, tensors, tuple(x.clone() for x in data.inputs))
+            return self._rows.loss(output, data.target.clone())
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
