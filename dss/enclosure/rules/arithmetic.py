@@ -85,7 +85,7 @@ def multiply(x, y) -> Enclosure:
     if isinstance(x, (int, float)):
         x, y = y, x
     if isinstance(y, (int, float)):
-        return _scaled(x, y)
+        return _scaled(lift(x), y)
     x, y = lift(x), lift(y)
     return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y),
                     back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip

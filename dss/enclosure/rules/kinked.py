@@ -217,12 +217,21 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
 
 def _pooled(takes: list, shares: list[Tensor], shape: torch.Size, weight: Tensor) -> Tensor:
     """Weights of a maximum of copies taken back to where these came from: one tensor is filled, instead of one per copy."""
-    sums = weight.new_zeros(shape)
+    sums = _zeros(shape, weight, *shares)
     for take, share in zip(takes[:0:-1], shares[::-1]):
         weight, part = _divided(weight, share)
         _add_at(sums, take, part)
     _add_at(sums, takes[0], weight)
     return sums
+
+
+def _zeros(shape: torch.Size, *likes: Tensor) -> Tensor:
+    """Zeros of the first one's dtype, under `vmap` batched wherever one of them is: only then may they be filled in place."""
+    zero = likes[0].new_zeros(())
+    for like in likes:
+        entry = like.flatten()[0].to(zero.dtype)
+        zero = torch.where(torch.zeros_like(entry, dtype=torch.bool), entry, zero)
+    return zero.expand(shape).clone()
 
 
 def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
+from dss.enclosure.rules.kinked import relu
 from dss.enclosure.rules.products import linear
 from dss.enclosure.rules.shapes import joined
 from dss.enclosure.rules.smooth import SIGMOID, TANH, apply
@@ -33,6 +34,11 @@ def gru_step(gates: Enclosure, state: State, weight, bias) -> State:
 def tanh_step(gates: Enclosure, state: State, weight, bias) -> State:
     """h' = tanh(x + W h + b)."""
     return (apply(TANH, gates + linear(state[0], weight, bias)),)
+
+
+def relu_step(gates: Enclosure, state: State, weight, bias) -> State:
+    """h' = relu(x + W h + b)."""
+    return (relu(gates + linear(state[0], weight, bias)),)
 
 
 def _layer(step: Callable, x: Enclosure, state: State, weights: list, *, backward: bool) -> tuple[Enclosure, State]:
@@ -77,21 +83,27 @@ def _recurrent(step: Callable, x, states, *rest) -> tuple[Enclosure, ...]:
 
 
 @rule("lstm")
-def lstm(x, states, *rest) -> tuple[Enclosure, Enclosure, Enclosure]:
+def lstm(x, states, *rest) -> tuple[Enclosure, ...]:
     """`nn.LSTM`."""
     return _recurrent(lstm_step, x, tuple(states), *rest)
 
 
 @rule("gru")
-def gru(x, state, *rest) -> tuple[Enclosure, Enclosure]:
+def gru(x, state, *rest) -> tuple[Enclosure, ...]:
     """`nn.GRU`."""
     return _recurrent(gru_step, x, (state,), *rest)
 
 
 @rule("rnn_tanh")
-def rnn_tanh(x, state, *rest) -> tuple[Enclosure, Enclosure]:
+def rnn_tanh(x, state, *rest) -> tuple[Enclosure, ...]:
     """`nn.RNN`."""
     return _recurrent(tanh_step, x, (state,), *rest)
+
+
+@rule("rnn_relu")
+def rnn_relu(x, state, *rest) -> tuple[Enclosure, ...]:
+    """`nn.RNN` with nonlinearity="relu"."""
+    return _recurrent(relu_step, x, (state,), *rest)
 
 
 @rule("lstm_cell")
@@ -104,3 +116,15 @@ def lstm_cell(x, states, weight_x, weight_h, bias_x=None, bias_h=None) -> State:
 def gru_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
     """`nn.GRUCell`."""
     return gru_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]
+
+
+@rule("rnn_tanh_cell")
+def rnn_tanh_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
+    """`nn.RNNCell`."""
+    return tanh_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]
+
+
+@rule("rnn_relu_cell")
+def rnn_relu_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
+    """`nn.RNNCell` with nonlinearity="relu"."""
+    return relu_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]

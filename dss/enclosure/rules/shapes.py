@@ -174,7 +174,7 @@ def masked_fill(x, mask, value) -> Enclosure:
 
 
 @rule("contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16", "long", "int", "type", "type_as",
-      "requires_grad_", "cpu", "alias", "positive", "__pos__", "view_as_real", "data")  # fmt: skip
+      "requires_grad_", "cpu", "positive", "__pos__", "data")  # fmt: skip
 def same(x, *args, **kwargs) -> Enclosure:
     """The same numbers: bounds are on real numbers, which a change of floating type would only round. What dtype a cast gives,
     and which are refused, is decided where `forward` calls it."""
