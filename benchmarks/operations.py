@@ -94,7 +94,7 @@ several({"to float32": lambda h: h.to(torch.float32).to(h.dtype), "float": lambd
          "write after a cast": lambda h: _write_after_cast(h)}, rounds=True)  # fmt: skip
 several({"pixel_shuffle": lambda h: F.pixel_shuffle(torch.cat([h] * 4, 1), 2), "dropout2d": lambda h: F.dropout2d(h, 0.5, False),
          "dropout3d": lambda h: F.dropout3d(h[:, :, None], 0.5, False)[:, :, 0]}, 3)  # fmt: skip
-several({"T": lambda h: h.mT.mT, "mT": lambda h: h.mT, "t": lambda h: torch.stack([row.t() for row in h]) if len(h) == 1 else h.transpose(1, 2),
+several({"T": lambda h: torch.stack([row.T for row in h]), "mT": lambda h: h.mT, "t": lambda h: torch.stack([row.t() for row in h]),
          "diagonal": lambda h: h.diagonal(dim1=1, dim2=2), "swapaxes": lambda h: h.swapaxes(1, 2), "swapdims": lambda h: torch.swapdims(h, -1, -2),
          "dropout1d": lambda h: F.dropout1d(h, 0.5, False), "movedim": lambda h: h.movedim(1, -1), "gpt": lambda h: h.transpose(1, 2).contiguous().view(len(h), -1)}, 2)  # fmt: skip
 
@@ -140,12 +140,14 @@ def _(draw, shape):
     return Step(lambda h: h.mean(dim, keepdim=True) - h) if draw.random() < 0.5 or len(shape) < 2 else Step(lambda h: torch.mean(h, dim))
 
 
-@operation("amax")
-def _(draw, shape):
+def _largest(function: Function, draw: Draw, shape: Shape) -> Step:
     dim, keep = last(draw, shape), draw.random() < 0.7 or len(shape) == 1
     dim = draw.choice((dim, tuple(range(1, len(shape) + 1)) if keep else dim))
-    function = draw.choice((torch.amax, torch.amin))
     return Step(lambda h: function(h, dim, keep))
+
+
+for _function in (torch.amax, torch.amin):
+    OPERATIONS[_function.__name__] = partial(_largest, _function)
 
 
 @operation("logsumexp")
@@ -154,15 +156,12 @@ def _(draw, shape):
     return Step(lambda h: torch.logsumexp(h, dim, True) - h)
 
 
-@operation("softmax")
-def _(draw, shape):
-    function = draw.choice((torch.softmax, F.softmax, F.log_softmax, torch.log_softmax, F.softmin))
-    return Step(partial(function, dim=last(draw, shape)))
+for _name, _function in (("softmax", torch.softmax), ("F.softmax", F.softmax), ("log_softmax", F.log_softmax), ("softmin", F.softmin)):
+    OPERATIONS[_name] = lambda draw, shape, f=_function: Step(partial(f, dim=last(draw, shape)))
 
 
-@operation("maximum")
-def _(draw, shape):
-    return Step(draw.choice((torch.maximum, torch.minimum)), (draw.choice((shape, shape[-1:])),))
+for _name, _function in (("maximum", torch.maximum), ("minimum", torch.minimum)):
+    OPERATIONS[_name] = lambda draw, shape, f=_function: Step(f, (draw.choice((shape, shape[-1:])),))
 
 
 @operation("products")
@@ -191,8 +190,7 @@ def _(draw, shape):
 
 @operation("bmm", 2)
 def _(draw, shape):
-    function = draw.choice((torch.bmm, torch.matmul))
-    return Step(lambda h: function(h, h.transpose(1, 2)))
+    return Step(lambda h: torch.bmm(h, h.transpose(1, 2)))
 
 
 @operation("addmm", 1)
@@ -371,28 +369,49 @@ for _name, _gates in (("lstm_cell", 4), ("gru_cell", 3), ("rnn_tanh_cell", 1), (
     OPERATIONS[_name] = lambda draw, shape, f=partial(_cell, _name, _gates): f(draw, shape) if len(shape) == 1 and shape[0] > 2 else None
 
 
-@operation("shapes", 1, 2, 3)
-def _(draw, shape):
-    whole = math.prod(shape)
-    functions = [lambda h: h.reshape(len(h), -1), lambda h: h.view(h.shape[0], whole), lambda h: h.unsqueeze(1).squeeze(1), lambda h: h.reshape_as(h) + 0,
-                 lambda h: h.view_as(h), lambda h: h[:, None].expand(-1, 2, *shape).sum(1), lambda h: h.repeat(1, *[1] * (len(shape) - 1), 2),
-                 lambda h: torch.tile(h, (2,)), lambda h: h.flip(-1), lambda h: torch.roll(h, 1, -1), lambda h: h.select(-1, 0).unsqueeze(-1) + h,
-                 lambda h: h.narrow(-1, 0, 1) * h, lambda h: torch.cat([h, -h], -1), lambda h: torch.stack([h, h * 2], -1).sum(-1),
-                 lambda h: torch.concat([h, h], 1), lambda h: torch.concatenate((h, h.abs()), dim=-1), lambda h: h[..., :1].expand_as(h) - h,
-                 lambda h: h.unflatten(1, (1, shape[0])).flatten(1, 2), lambda h: h[..., :1].broadcast_to(h.shape) + h,
-                 lambda h: h.repeat_interleave(2, -1), lambda h: h.chunk(2, -1)[0], lambda h: torch.split(h, [1, shape[-1] - 1], -1)[0] + h,
-                 lambda h: sum(h.unbind(-1)).unsqueeze(-1) / 2, lambda h: h.tensor_split(2, -1)[0] * 1]  # fmt: skip
-    return Step(draw.choice(functions))
+several({
+    "reshape": lambda h: h.reshape(len(h), -1), "view": lambda h: h.view(h.shape[0], -1), "unsqueeze": lambda h: h.unsqueeze(1).squeeze(1),
+    "reshape_as": lambda h: h.reshape_as(h) + 0, "view_as": lambda h: h.view_as(h), "expand": lambda h: h[:, None].expand(-1, 2, *h.shape[1:]).sum(1),
+    "repeat": lambda h: h.repeat(*[1] * (h.dim() - 1), 2), "tile": lambda h: torch.tile(h, (2,)), "flip": lambda h: h.flip(-1),
+    "roll": lambda h: torch.roll(h, 1, -1), "select": lambda h: h.select(-1, 0).unsqueeze(-1) + h, "narrow": lambda h: h.narrow(-1, 0, 1) * h,
+    "cat": lambda h: torch.cat([h, -h], -1), "stack": lambda h: torch.stack([h, h * 2], -1).sum(-1), "concat": lambda h: torch.concat([h, h], 1),
+    "concatenate": lambda h: torch.concatenate((h, h.abs()), dim=-1), "expand_as": lambda h: h[..., :1].expand_as(h) - h,
+    "unflatten": lambda h: h.unflatten(1, (1, h.shape[1])).flatten(1, 2), "broadcast_to": lambda h: h[..., :1].broadcast_to(h.shape) + h,
+    "repeat_interleave": lambda h: h.repeat_interleave(2, -1), "chunk": lambda h: h.chunk(2, -1)[0], "unbind": lambda h: sum(h.unbind(-1)).unsqueeze(-1) / 2,
+    "split": lambda h: torch.split(h, [1, h.shape[-1] - 1], -1)[0] + h, "tensor_split": lambda h: h.tensor_split(2, -1)[0] * 1,
+    "permute": lambda h: h.permute(0, *range(h.dim() - 1, 0, -1)), "slice": lambda h: h[..., ::2], "dots": lambda h: h[:, ...] * 1,
+})  # fmt: skip
 
 
-@operation("indices", 1, 2, 3)
-def _(draw, shape):
-    n = shape[-1]
-    places, table = draw.whole(n, 4), draw.mask(n)
-    functions = [lambda h: h[..., places], lambda h: h[..., ::2], lambda h: h.index_select(-1, places), lambda h: h.gather(-1, places.expand(*h.shape[:-1], 4)),
-                 lambda h: torch.take_along_dim(h, places.expand(*h.shape[:-1], 4), -1), lambda h: torch.where(table, h, 0.5), lambda h: h.where(table, -0.5),
-                 lambda h: h.masked_fill(table, 2.0), lambda h: h * table, lambda h: torch.where(table, h, -h), lambda h: h[:, ...] * 1]  # fmt: skip
-    return Step(draw.choice(functions))
+def at(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Register a function of the batch and of four indices into its last dimension."""
+
+    def maker(draw: Draw, shape: Shape) -> Step:
+        places = draw.whole(shape[-1], 4)
+        return Step(lambda h: function(h, places))
+
+    OPERATIONS[name] = maker
+
+
+def masked(name: str, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """Register a function of the batch and of booleans for its last dimension."""
+
+    def maker(draw: Draw, shape: Shape) -> Step:
+        mask = draw.mask(shape[-1])
+        return Step(lambda h: function(h, mask))
+
+    OPERATIONS[name] = maker
+
+
+at("getitem", lambda h, places: h[..., places])
+at("index_select", lambda h, places: h.index_select(-1, places))
+at("gather", lambda h, places: h.gather(-1, places.expand(*h.shape[:-1], 4)))
+at("take_along_dim", lambda h, places: torch.take_along_dim(h, places.expand(*h.shape[:-1], 4), -1))
+masked("where", lambda h, mask: torch.where(mask, h, 0.5))
+masked("where method", lambda h, mask: h.where(mask, -0.5))
+masked("where both", lambda h, mask: torch.where(mask, h, -h))
+masked("masked_fill", lambda h, mask: h.masked_fill(mask, 2.0))
+masked("times a mask", lambda h, mask: h * mask)
 
 
 @operation("pad")

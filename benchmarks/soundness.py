@@ -234,7 +234,9 @@ def campaign(seconds: float, seed: int, points: int, names: list[str] | None = N
     names = sorted(names or OPERATIONS)
     while time.monotonic() - began < seconds and (most is None or tally.cases < most):
         draw = Draw(f"{seed} {tally.cases}")
-        judged(drawn(draw, names, draw.randrange(1, 8)), draw, points, tally)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch tells of batching rules that it lacks
+            judged(drawn(draw, names, draw.randrange(1, 8)), draw, points, tally)
         tally.cases += 1
     return tally
 

@@ -158,7 +158,7 @@ def only_refusals() -> Iterator[None]:
     """
     try:
         yield
-    except (EnclosureError, MemoryError, torch.OutOfMemoryError):
+    except (EnclosureError, MemoryError, torch.cuda.OutOfMemoryError):
         raise
     except Exception as error:
         if "allocate memory" in str(error):

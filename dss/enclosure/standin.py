@@ -131,7 +131,7 @@ def _check_writable(name: str, operation: str, target: Any) -> None:
         raise refusal(name, "in place on a tensor that shares its memory with a view of it; write it out of place")
 
 
-_PLAIN, _UNKNOWN = (Tensor, nn.Parameter, nn.Buffer), object()
+_PLAIN, _UNKNOWN = (Tensor, nn.Parameter), object()
 
 
 def _folded(func: Callable, args: tuple, kwargs: dict, *, writes: bool) -> Any:
