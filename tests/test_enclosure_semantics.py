@@ -319,5 +319,7 @@ def test_a_padded_pool_before_a_linear_layer_is_bounded():
         net(images)
         start = {n: p.detach()[None] for n, p in net.named_parameters()}
         zero = torch.zeros(1, dtype=F64)
-        bound = enclose(net, F.mse_loss, start, {n: p + 0.01 for n, p in start.items()}, zero, zero + 0.5, images, torch.zeros(4, 3))
+        bound = enclose(
+            net, F.mse_loss, start, {n: p + 0.01 for n, p in start.items()}, zero, zero + 0.5, images, torch.zeros(4, 3)
+        )
         assert net(images).square().mean() <= bound.amax() <= 2 * net(images).square().mean() + 0.2

@@ -77,6 +77,8 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
     state = current()
     if state is None or any(map(is_number, (result, *sources))):
         return result
+    if isinstance(carried, Tensor):  # a small source in a large sum
+        carried = carried.expand(result.center.shape)
     return _noted(result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
 
 

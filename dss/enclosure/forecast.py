@@ -110,7 +110,7 @@ def _ghost(x: Tensor) -> Tensor:
 
 def _on_cpu(value: Any) -> Any:
     """Arguments with "cpu" for every device: where tensors lie is not what is asked."""
-    if isinstance(value, torch.device) or isinstance(value, str) and value.partition(":")[0] in ("cuda", "mps", "xpu", "meta"):
+    if isinstance(value, torch.device) or (isinstance(value, str) and value.partition(":")[0] in ("cuda", "mps", "xpu", "meta")):
         return "cpu"
     if isinstance(value, dict):
         return {name: _on_cpu(part) for name, part in value.items()}
