@@ -173,10 +173,10 @@ class _Proof:
             self._split(count)
         if self._refuted:
             return
-        if self.untried:
+        if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
             count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
-            self.untried = self._try(self.untried[:count]) + self.untried[count:]
+            self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
             count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
             self._bound(self.waiting[:count])
@@ -197,13 +197,14 @@ class _Proof:
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _try(self, cells: list[_Cell]) -> list[_Cell]:
+    def _try(self, objective: Objective, cells: list[_Cell]) -> list[_Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
 
         The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
         """
         places = [(cell.segment, cell.middle) for cell in cells]
-        gaps = [bound - loss for bound, loss in zip(self._bounds(self.part, self.trying, cells), self._losses(self.part, places))]
+        bounds, losses = self._bounds(objective, self.trying, cells), self._losses(objective, places)
+        gaps = [bound - loss for bound, loss in zip(bounds, losses)]
         smaller = []
         for cell, loss, gap in zip(cells, self._look(places), gaps):
             if loss + gap <= self.goal or cell.narrow:
@@ -216,7 +217,10 @@ class _Proof:
     @property
     def goal(self) -> float:
         """Cells at or below need no more work."""
-        return self.threshold if self.tolerance is None else self.seen + self.tolerance * abs(self.seen)
+        if self.threshold is not None:
+            return self.threshold
+        assert self.tolerance is not None
+        return self.seen + self.tolerance * abs(self.seen)
 
     @property
     def _refuted(self) -> bool:

@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -62,22 +63,26 @@ def _says_strict(environment: Mapping[str, str]) -> bool:
 
 def _is_set_plain() -> bool:
     """Whether torch was not told to use shorter numbers."""
-    if not hasattr(torch.backends.mkldnn, "conv"):  # before torch 2.9
+    onednn: Any = torch.backends.mkldnn  # torch's own types leave its parts out
+    if not hasattr(onednn, "conv"):  # before torch 2.9
         return torch.get_float32_matmul_precision() == "highest"
-    backends = torch.backends, torch.backends.mkldnn, torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul
-    return {backend.fp32_precision for backend in backends} <= {"none", "ieee"}
+    return {part.fp32_precision for part in (torch.backends, onednn, onednn.conv, onednn.matmul)} <= {"none", "ieee"}
 
 
 @lru_cache(maxsize=1)
 def _is_measured_plain() -> bool:
     """Whether a product and a convolution of 288 numbers of 24 bits are as exact as float32 has it, whatever names a setting
     has: they lose 1e-6; numbers cut to 11 or 8 bits would lose 6e-5 or 5e-4, where every factor is at random."""
-    # Multiples of the golden ratio, as no random number may be drawn under `vmap`.
-    spread = lambda *shape: 1 + (torch.arange(math.prod(shape), dtype=torch.float64) * 0.6180339887498949 % 1).float().view(shape)  # noqa: E731
-    x, weight = spread(4, 32, 16, 16), spread(32, 32, 3, 3)
+    x, weight = _scattered(4, 32, 16, 16), _scattered(32, 32, 3, 3)
     rows, columns = x.flatten()[: 288 * 100].view(100, 288), weight.flatten(1).T
     pairs = (F.conv2d(x, weight), F.conv2d(x.double(), weight.double())), (rows @ columns, rows.double() @ columns.double())
     return all(bool(((found - exact).abs() <= 2.0**-16 * exact).all()) for found, exact in pairs)
+
+
+def _scattered(*shape: int) -> Tensor:
+    """Numbers between 1 and 2 without a pattern; `vmap` lets nobody draw random ones."""
+    large = torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * 12.9898) * 43758.5453
+    return (1 + large % 1).float().view(shape)
 
 
 def raised(error: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.operators import Operators
 from dss.enclosure.registry import answer, name_of, refusal
 from dss.enclosure.rounding import WIDE, largest, raised
 
@@ -25,7 +26,10 @@ METADATA = {
 """What a tensor says of itself without its entries."""
 
 
-class Enclosure(torch.Tensor):
+_Tensor = Operators if TYPE_CHECKING else torch.Tensor
+
+
+class Enclosure(_Tensor):
     """A tensor of which every entry is `center + slope tau + bend (2 tau^2 - 1) + sum_k signs[k] eps_k + E`.
 
     tau in [-1, 1] is the place on the cell, eps_k in [-1, 1] are unknown numbers that all entries share, and
@@ -52,31 +56,17 @@ class Enclosure(torch.Tensor):
     ceiling: tuple[Tensor, ...] | None
     node: Any
 
-    if TYPE_CHECKING:  # what rules use of a tensor's operators and methods gives enclosures again
-
-        def __add__(self, other: Any) -> "Enclosure": ...
-
-        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __matmul__ = __add__
-        maximum = minimum = gather = masked_fill = __add__
-
-        def __neg__(self) -> "Enclosure": ...
-
-        abs = square = contiguous = __neg__
-
-        def __getitem__(self, index: Any) -> "Enclosure": ...
-
-        def reshape(self, *args: Any, **options: Any) -> "Enclosure": ...
-
-        flatten = unflatten = unsqueeze = squeeze = permute = transpose = movedim = narrow = expand = sum = mean = amax = flip = (
-            reshape
-        )
-
-        def chunk(self, *args: Any, **options: Any) -> tuple["Enclosure", ...]: ...
-
-        unbind = split = chunk
-
     @staticmethod
-    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, ceiling=None):
+    def __new__(
+        cls,
+        center: Tensor,
+        slope: Tensor,
+        error: Tensor,
+        bend: Tensor | None = None,
+        signs: Tensor | None = None,
+        *,
+        ceiling: tuple[Tensor, ...] | None = None,
+    ) -> "Enclosure":
         shape = center.shape
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
         self.center, self.ceiling = center, ceiling

@@ -1,6 +1,7 @@
 """Sums, products and quotients of moving tensors."""
 
 import math
+from functools import reduce
 from itertools import zip_longest
 
 import torch
@@ -33,7 +34,8 @@ def add(x, y, *, alpha=1) -> Enclosure:
     result = settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
     sources = tuple(z for z in (x, y) if not is_number(z))
     shapes = [z.center.shape for z in sources]
-    return tracked(result, sum(z.error for z in sources), sources,
+    carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
+    return tracked(result, carried, sources,
                    lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y))  # fmt: skip
 
 

@@ -62,7 +62,7 @@ for _dims in CONVOLUTIONS:
 def _pays(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
     """Whether the matrix is neither too empty nor too large."""
     shapes = (torch.empty(shape, device="meta") for shape in (image, window))
-    entries = math.prod(image) * CONVOLUTIONS[len(image) - 1](*shapes, None, *options).numel()
+    entries = math.prod(image) * _plain(options, *shapes).numel()
     return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and entries <= MATRIX_SIZE
 
 

@@ -102,7 +102,7 @@ def maximum(x, y) -> Enclosure:
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
     result, share = _larger(x, y)
-    return tracked(result, _mixed(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
+    return tracked(result, torch.lerp(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
 
 
 def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
@@ -110,7 +110,8 @@ def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
     size = x.reach + y.reach
     share, half = _chord_of_relu(*_difference(y, x).extent, size)
     signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
-    center, slope, error, bend = (_mixed(getattr(x, part), getattr(y, part), share) for part in PARTS[:4])
+    center, slope, error = (torch.lerp(getattr(x, part), getattr(y, part), share) for part in PARTS[:3])
+    bend = _mixed(x.bend, y.bend, share)
     return settled(center + half, slope, error + rest, bend, signs, magnitude=size), share
 
 

@@ -95,10 +95,10 @@ def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, 
         raise EnclosureError("outputs and targets of one sample have different shapes; give both the same shape")
     positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
     (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
-    terms = [(negative, x, low, high), (positive, -x, -high, -low)]
-    ceiling = [raised(sum(_worst(factor, z, corner) for factor, z, *_ in terms), size) for corner in CORNERS]
-    least = sum(factor * _softplus(torch.where(factor < 0, high, low)) for factor, _, low, high in terms)
-    losses = under(least - 1e-13 * size, tuple(ceiling))
+    terms = [(negative, low, high), (positive, -high, -low)]
+    ceiling = tuple(raised(_worst(negative, x, corner) + _worst(positive, -x, corner), size) for corner in CORNERS)
+    least = [factor * _softplus(torch.where(factor < 0, high, low)) for factor, low, high in terms]
+    losses = under(least[0] + least[1] - 1e-13 * size, ceiling)
     if weight is not None:
         losses = losses * weight
     return reduced(losses, reduction, legacy=(size_average, reduce))

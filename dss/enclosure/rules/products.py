@@ -102,7 +102,7 @@ def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
 
 def _drifts(x: Enclosure) -> list[Tensor]:
     """What moves with tau."""
-    return [part for part, none in ((x.slope, x.still), (x.bend, x.bend is None)) if not none]
+    return [part for part in (None if x.still else x.slope, x.bend) if part is not None]
 
 
 def _total(rows: Tensor | None) -> Tensor | float:

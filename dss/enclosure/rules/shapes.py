@@ -20,9 +20,9 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     for all; if it `reshapes`, the function leaves their order alone.
     """
     whole = x.center.dim() == 0
-    parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
+    center, slope, error = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
     bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
-    result = Enclosure(*parts, bend, signs)
+    result = Enclosure(center, slope, error, bend, signs)
     result._most, result._reach = x._most, x._reach
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
@@ -119,7 +119,7 @@ def joined(func, tensors, *args, **kwargs) -> Enclosure:
 def combined(function, *tensors: Enclosure) -> Enclosure:
     """`function` of several tensors, linear in them and without arithmetic, of each component."""
     whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
-    parts = [function(*parts) for parts in zip(*whole)]
+    center, slope, error = (function(*part) for part in zip(*whole))
     bends = None
     if any(x.bend is not None for x in tensors):
         bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
@@ -132,7 +132,7 @@ def combined(function, *tensors: Enclosure) -> Enclosure:
     numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
     carried = function(*(torch.zeros_like(x.center) if number else x.error for x, number in zip(tensors, numbers)))
     sources = [x for x, number in zip(tensors, numbers) if not number]
-    return tracked(Enclosure(*parts, bends, signs), carried, sources,
+    return tracked(Enclosure(center, slope, error, bends, signs), carried, sources,
                    lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
 
 
