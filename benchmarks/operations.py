@@ -90,6 +90,16 @@ several({
     "feature dropout": lambda h: F.feature_alpha_dropout(h, 0.5, False), "flatten": lambda h: h.flatten(1), "ravel": lambda h: h.ravel().view(h.shape),
     "data": lambda h: h.data, "requires_grad_": lambda h: h.requires_grad_(False), "type": lambda h: h.type(h.dtype), "type_as": lambda h: h.type_as(h),
 })  # fmt: skip
+several({
+    "elu": F.elu, "elu 0.5": partial(F.elu, alpha=0.5), "selu": F.selu, "celu": partial(F.celu, alpha=2.0), "mish": F.mish, "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid, "softsign": F.softsign, "tanhshrink": F.tanhshrink, "threshold": lambda h: F.threshold(h, 0.1, 0.1),
+    "log1p": lambda h: torch.log1p(h * h), "expm1": lambda h: torch.expm1(h / 2), "sin": torch.sin, "cos": lambda h: torch.cos(2 * h), "atan": torch.atan,
+    "arctan": torch.arctan, "exp2": lambda h: torch.exp2(h / 2), "rpow": lambda h: 2 ** (h / 2), "log2": lambda h: torch.log2(h * h + 1), "erfc": torch.erfc,
+    "log10": lambda h: torch.log10(h * h + 1), "clamp_min": lambda h: h.clamp_min(-0.2), "clamp_max": lambda h: torch.clamp_max(h, 0.2),
+    "elu inplace": lambda h: F.elu(h * 1, inplace=True), "max all": lambda h: h - torch.stack([row.max() for row in h]).view(-1, *[1] * (h.dim() - 1)),
+    "min all": lambda h: h - torch.stack([row.min() for row in h]).view(-1, *[1] * (h.dim() - 1)),
+})  # fmt: skip
+several({"tril": lambda h: torch.tril(h), "triu": lambda h: h.triu(1), "linalg_vector_norm": lambda h: torch.linalg.vector_norm(h, dim=-1), "glu": lambda h: F.glu(torch.cat([h, -h], -1))}, 2, 3)
 several({"to float32": lambda h: h.to(torch.float32).to(h.dtype), "float": lambda h: h.float().to(h.dtype), "double": lambda h: h.double().to(h.dtype),
          "write after a cast": lambda h: _write_after_cast(h)}, rounds=True)  # fmt: skip
 several({"pixel_shuffle": lambda h: F.pixel_shuffle(torch.cat([h] * 4, 1), 2), "dropout2d": lambda h: F.dropout2d(h, 0.5, False),
@@ -355,8 +365,10 @@ for _name, _gates in (("lstm", 4), ("gru", 3), ("rnn_tanh", 1), ("rnn_relu", 1))
     operation(_name, 2)(partial(_recurrent, _name, _gates, getattr(torch._VF, _name)))
 
 
-def _cell(kind: str, gates: int, draw: Draw, shape: Shape) -> Step:
+def _cell(kind: str, gates: int, draw: Draw, shape: Shape) -> Step | None:
     n, function = shape[0], getattr(torch._VF, kind)
+    if n < 3:
+        return None
 
     def step(h: Tensor, w: Tensor, u: Tensor, b: Tensor) -> Tensor:
         start = torch.tanh(h[:, :3])
@@ -366,7 +378,7 @@ def _cell(kind: str, gates: int, draw: Draw, shape: Shape) -> Step:
 
 
 for _name, _gates in (("lstm_cell", 4), ("gru_cell", 3), ("rnn_tanh_cell", 1), ("rnn_relu_cell", 1)):
-    OPERATIONS[_name] = lambda draw, shape, f=partial(_cell, _name, _gates): f(draw, shape) if len(shape) == 1 and shape[0] > 2 else None
+    operation(_name, 1)(partial(_cell, _name, _gates))
 
 
 several({
@@ -540,3 +552,177 @@ several({
     "branch on floating": lambda h: h if h.is_floating_point() else h * 0, "branch on a constant": lambda h: h * 2 if (torch.arange(h.shape[-1]) > 2).any() else h,
     "mask of a constant": lambda h: h.masked_fill(h.new_ones(h.shape[-1]).cumsum(0) > 2, 0.3),
 })  # fmt: skip
+
+
+# Of the networks that people have: norms, running sums, other convolutions.
+@operation("prelu")
+def _(draw, shape):
+    return Step(F.prelu, ((draw.choice((1, shape[0])),),))
+
+
+@operation("lerp")
+def _(draw, shape):
+    return Step(draw.choice((lambda h, w: torch.lerp(h, w, 0.3), lambda h, w: torch.lerp(w, h, torch.sigmoid(h)))), (shape,))
+
+
+@operation("logaddexp")
+def _(draw, shape):
+    return Step(torch.logaddexp, (shape,))
+
+
+@operation("addcmul")
+def _(draw, shape):
+    return Step(lambda h, w: torch.addcmul(h, h, w, value=0.5), (shape[-1:],))
+
+
+@operation("addcdiv")
+def _(draw, shape):
+    return Step(lambda h, w: torch.addcdiv(h, w, h * h + 1, value=-0.5), (shape[-1:],))
+
+
+def _along(function: Function, draw: Draw, shape: Shape) -> Step:
+    dim = last(draw, shape)
+    return Step(lambda h: h - function(h, dim, keepdim=True)[0])
+
+
+for _name, _function in (("max", torch.max), ("min", torch.min)):
+    OPERATIONS[_name + " of two"] = lambda draw, shape, f=_function: Step(f, (shape,))
+    OPERATIONS[_name + " along"] = partial(_along, _function)
+
+
+@operation("norm")
+def _(draw, shape):
+    p, dim = draw.choice((2, 1, math.inf, 3, 4)), last(draw, shape)
+    return Step(lambda h: (h.abs() + 0.1).norm(p, dim, keepdim=True) + h)
+
+
+@operation("normalize")
+def _(draw, shape):
+    dim = last(draw, shape)
+    return Step(lambda h: F.normalize(h, dim=dim))
+
+
+@operation("cosine_similarity")
+def _(draw, shape):
+    return Step(lambda h, w: F.cosine_similarity(h, w.expand_as(h), dim=-1).unsqueeze(-1) * h, (shape,))
+
+
+@operation("var")
+def _(draw, shape):
+    function = draw.choice((lambda h: h.var(-1, keepdim=True), lambda h: torch.var(h, -1, correction=0, keepdim=True), lambda h: h.var(-1, False, True)))
+    return Step(lambda h: function(h) + h) if shape[-1] > 1 else None
+
+
+@operation("std")
+def _(draw, shape):
+    return Step(lambda h: h.std(-1, keepdim=True) + h) if shape[-1] > 1 else None
+
+
+@operation("rms_norm")
+def _(draw, shape):
+    eps = draw.choice((None, 1e-2))
+    return Step(lambda h, w: F.rms_norm(h, shape[-1:], w, eps), (shape[-1:],))
+
+
+@operation("instance_norm", 2, 3)
+def _(draw, shape):
+    mean, var = draw.tensor(shape[0]), draw.tensor(shape[0]).square() + 0.3
+    if draw.random() < 0.3:
+        return Step(lambda h, w: F.instance_norm(h, like(mean, h), like(var, h), w, w, False), (shape[:1],))
+    return Step(lambda h, w: F.instance_norm(h, weight=w, bias=w, eps=1e-2), (shape[:1],)) if math.prod(shape[1:]) > 1 else None
+
+
+@operation("cumsum")
+def _(draw, shape):
+    dim = last(draw, shape)
+    return Step(lambda h: torch.cumsum(h, dim) / 2)
+
+
+@operation("prod")
+def _(draw, shape):
+    dim = last(draw, shape)
+    return Step(lambda h: h.prod(dim, keepdim=True) + h)
+
+
+@operation("index_add")
+def _(draw, shape):
+    index = draw.whole(shape[-1], 3)
+    return Step(lambda h, w: h.index_add(-1, index, w.expand(*h.shape[:-1], 3), alpha=-0.5), ((3,),))
+
+
+@operation("scatter_add")
+def _(draw, shape):
+    index = draw.whole(shape[-1], *shape)
+    return Step(lambda h: h.scatter_add(-1, index.expand_as(h), torch.tanh(h)))
+
+
+@operation("bilinear", 1, 2)
+def _(draw, shape):
+    return Step(lambda h, w, b: F.bilinear(h, h, w, b), ((3, shape[-1], shape[-1]), (3,)))
+
+
+@operation("unfold", 3)
+def _(draw, shape):
+    return Step(lambda h: F.unfold(h, 2, padding=1)) if min(shape[1:]) > 1 else None
+
+
+@operation("interpolate", 2, 3)
+def _(draw, shape):
+    mode = draw.choice(("nearest", "linear" if len(shape) == 2 else "bilinear", "nearest-exact", "area"))
+    options = {"align_corners": draw.choice((True, False))} if mode in ("linear", "bilinear") else {}
+    return Step(partial(F.interpolate, scale_factor=draw.choice((2, 1.5)), mode=mode, **options))
+
+
+@operation("conv_transpose1d", 2)
+def _(draw, shape):
+    options = draw.choice(({}, {"stride": 2}, {"stride": 2, "padding": 1, "output_padding": 1}))
+    return Step(lambda h, w, b: F.conv_transpose1d(h, w, b, **options), ((shape[0], 3, 2), (3,)))
+
+
+@operation("conv_transpose2d", 3)
+def _(draw, shape):
+    groups = draw.choice((1, shape[0]))
+    options = draw.choice(({}, {"stride": 2}, {"padding": 1, "dilation": 2}))
+    return Step(lambda h, w: F.conv_transpose2d(h, w, groups=groups, **options), ((shape[0], 1, 2, 2),))
+
+
+def _volume(function: Function, draw: Draw, shape: Shape) -> Step | None:
+    return Step(lambda h, w: function(h[:, None], w).flatten(1, 2), ((1, 1, 2, 2, 2),)) if min(shape) > 1 else None
+
+
+for _name, _function in {
+    "conv3d": F.conv3d, "conv_transpose3d": F.conv_transpose3d, "max_pool3d": lambda h, w: F.max_pool3d(h, 2, 1, 1) * w[..., :1, :1, :1],
+    "avg_pool3d": lambda h, w: F.avg_pool3d(h, 2, 1) + w[..., :1, :1, :1], "adaptive_avg_pool3d": lambda h, w: F.adaptive_avg_pool3d(h, (1, 2, 2)) * w[..., :1, :1, :1],
+}.items():  # fmt: skip
+    operation(_name, 3)(partial(_volume, _function))
+
+
+@operation("adaptive_max_pool1d", 2)
+def _(draw, shape):
+    return Step(partial(F.adaptive_max_pool1d, output_size=draw.choice((1, 2, 3))))
+
+
+@operation("adaptive_max_pool2d", 3)
+def _(draw, shape):
+    return Step(partial(F.adaptive_max_pool2d, output_size=draw.choice((1, (2, 1), (None, 2)))))
+
+
+@operation("weight_norm", 1)
+def _(draw, shape):
+    return Step(lambda h, v, g: F.linear(h, torch._weight_norm(v, g, 0)), ((4, shape[0]), (4, 1)))
+
+
+@operation("lstm projected", 2)
+def _(draw, shape):
+    def function(h: Tensor, *weights: Tensor) -> Tensor:
+        h0, c0 = torch.zeros(1, len(h), 2, dtype=h.dtype), torch.zeros(1, len(h), 3, dtype=h.dtype)
+        return torch._VF.lstm(h, (h0, c0), list(weights), True, 1, 0.0, False, False, True)[0]
+
+    return Step(function, ((12, shape[1]), (12, 2), (12,), (12,), (2, 3)))
+
+
+@writes
+def _sums_in_place(h: Tensor) -> Tensor:
+    k = torch.zeros_like(h)
+    k.index_add_(-1, torch.zeros(h.shape[-1], dtype=torch.long), h)
+    return k.scatter_add_(-1, torch.zeros(h.shape, dtype=torch.long), torch.tanh(h)).clamp_min_(-1).sin_()

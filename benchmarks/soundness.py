@@ -111,6 +111,8 @@ def losses_of(draw: Draw, classes: int) -> dict[str, tuple[Loss, Tensor]]:
         "bce weighted": (lambda o, t: F.binary_cross_entropy_with_logits(o, t, pos_weight=weight), shares),
         "legacy": (lambda o, t: F.mse_loss(o, t, size_average=False) / len(t), reals),
         "nll": (lambda o, t: F.nll_loss(F.log_softmax(o, 1), t), labels), "written out": (lambda o, t: ((o - t) ** 2).sum(1).mean(), reals),
+        "kl": (lambda o, t: F.kl_div(F.log_softmax(o, 1), t, reduction="batchmean"), shares), "kl mean": (lambda o, t: F.kl_div(o, t), shares),
+        "bce of shares": (lambda o, t: F.binary_cross_entropy(0.01 + 0.98 * o.sigmoid(), t), shares),
         "error rate": (lambda o, t: (o.argmax(1) != t).double().mean(), labels), "count": (lambda o, t: (o.argmax(1) == t).sum() / len(t), labels),
         "scaled": (lambda o, t: 0.5 * F.cross_entropy(o, t) - 0.1 * o.tanh().mean(), labels), "mean": (lambda o, t: o.mean(), labels),
     }  # fmt: skip

@@ -62,23 +62,23 @@ SWAY = {"seed": st.integers(0, 2**31), "width": st.sampled_from([2.0**-20, 2.0**
             "each": st.sampled_from([0, 2])}  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if name != "in place"])  # autograd refuses that one
+@pytest.mark.parametrize("name", [name for name in ELEMENTWISE if name not in ("in place", "setitem")])  # autograd refuses those
 @given(**SWAY)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_worst_point_stays_inside_after_a_rule_of_one_tensor(name, seed, **options):
     attack(ELEMENTWISE[name], [MATRIX], seed, **options)
 
 
 @pytest.mark.parametrize("name", POSITIVE)
 @given(**SWAY)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_worst_point_stays_inside_after_a_rule_for_positive_numbers(name, seed, **options):
     attack(POSITIVE[name], [MATRIX], seed, low=2**-4, **options)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 @given(**SWAY)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_worst_point_stays_inside_after_a_rule_of_images(name, seed, **options):
     attack(IMAGES[name], [IMAGE], seed, **options)
 
@@ -86,7 +86,7 @@ def test_the_worst_point_stays_inside_after_a_rule_of_images(name, seed, **optio
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", BINARY)
 @given(**SWAY)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=4, deadline=None)
 def test_the_worst_point_stays_inside_after_a_rule_of_two_tensors(name, seed, **options):
     function, *shapes = BINARY[name]
     attack(function, shapes, seed, **options)

@@ -99,6 +99,8 @@ def _called(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     if writes:
         _check_writable(name, operation, args[0])
     expected = forecast(func, args, kwargs)
+    if operation == "rms_norm" and kwargs.get("eps") is None:  # a number that only the dtype knows
+        kwargs = kwargs | {"eps": torch.finfo(args[0].dtype).eps}
     if operation in _SHAPED:
         args = (torch.zeros(args[0].shape, dtype=args[0].dtype, device=args[0].device), *args[1:])
     folded = _folded(func, args, kwargs, writes=writes)
@@ -150,7 +152,7 @@ def _folded(func: Callable, args: tuple, kwargs: dict, *, writes: bool) -> Any:
 
 def _found(operation: str, func: Callable, args: tuple, kwargs: dict, folded: Any) -> Any:
     """What the rule gives; for constants without a rule, the network's own result."""
-    kwargs = {name: value for name, value in kwargs.items() if name != "inplace"}
+    kwargs = {name: value for name, value in kwargs.items() if name not in ("inplace", "out")}
     try:
         if operation in _BRANCHES:
             raise refusal(operation, "of a number that depends on the parameters, or differs between samples: a branch on it "
@@ -194,7 +196,7 @@ def _wrapped(found: Any, expected: Any, folded: Any, call: _Call) -> Any:
     if isinstance(found, (tuple, list)):
         nothing = [None] * len(found)
         parts = [_wrapped(*part, call) for part in zip(found, _parts(expected, nothing), _parts(folded, nothing))]
-        return type(found)(parts) if type(found) in (tuple, list) else type(found)(*parts)
+        return type(found)(parts)
     if not isinstance(found, Tensor):
         return found
     if expected is not None and (not isinstance(expected, Leaf) or found.shape != expected.shape):

@@ -176,7 +176,7 @@ class Enclosure(_Tensor):
         if name in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if kwargs.pop("inplace", False):
+        if kwargs.pop("inplace", False) or kwargs.pop("out", None) is not None:
             raise refusal(name, "in place: an enclosure never changes")
         return answer(name, func, args, kwargs)
 

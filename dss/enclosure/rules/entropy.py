@@ -108,10 +108,17 @@ class Choice(torch.Tensor):
     logits: Enclosure
 
     @staticmethod
-    def __new__(cls, logits: Enclosure):
-        self = torch.Tensor._make_wrapper_subclass(cls, logits.center.shape[:-1], dtype=torch.int64, device=logits.device)
+    def __new__(cls, logits: Enclosure, shape: tuple[int, ...] | None = None):
+        shape = tuple(logits.center.shape[:-1]) if shape is None else shape
+        self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.int64, device=logits.device)
         self.logits = logits
         return self
+
+    def kept(self, dim: int) -> "Choice":
+        """With a dimension of one entry in place of that of the logits."""
+        shape = list(self.shape)
+        shape.insert(dim % (len(shape) + 1), 1)
+        return Choice(self.logits, tuple(shape))
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -121,7 +128,11 @@ class Choice(torch.Tensor):
                 return func(*args, **kwargs)
         if name in ("eq", "__eq__", "ne", "__ne__") and len(args) == 2:
             choice, label = args if isinstance(args[0], Choice) else args[::-1]
-            if type(label) is Tensor and not label.is_floating_point() and label.shape == choice.logits.shape[:-1]:
+            if (
+                type(label) is Tensor
+                and not label.is_floating_point()
+                and label.shape == choice.shape == choice.logits.shape[:-1]
+            ):
                 wrong = _wrong(choice.logits, label.clone())
                 return StandIn(wrong if "n" in name else 1 - wrong, torch.bool)
         raise note_refusal(cls._refusal(name))

@@ -242,5 +242,27 @@ def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:
         sums.index_add_(len(take) - 1, take[-1], part)
 
 
-rule("max_pool1d")(partial(_max_pool, 1))
-rule("max_pool2d")(partial(_max_pool, 2))
+for _dims in (1, 2, 3):
+    rule(f"max_pool{_dims}d")(partial(_max_pool, _dims))
+
+
+def _adaptive_max_pool(dims: int, x, output_size, return_indices: bool = False) -> Enclosure:
+    """Maxima over windows that depend on the shape, one dimension after the other."""
+    if return_indices:
+        raise EnclosureError("no rule encloses the indices of a maximum; call max_pool with return_indices=False")
+    for i, count in enumerate(_each(dims, output_size)):
+        x = _adaptive_max_along(x, x.dim() - dims + i, count)
+    return x
+
+
+def _adaptive_max_along(x: Enclosure, dim: int, count: int | None) -> Enclosure:
+    """Window i of n entries goes from floor(i n / count) to ceil((i + 1) n / count)."""
+    size = x.shape[dim]
+    if count is None or count == size:
+        return x
+    ends = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+    return joined(torch.cat, [_largest_along(x.narrow(dim, a, b - a), dim, True) for a, b in ends], dim)
+
+
+for _dims in (1, 2):
+    rule(f"adaptive_max_pool{_dims}d")(partial(_adaptive_max_pool, _dims))

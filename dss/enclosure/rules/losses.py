@@ -10,6 +10,8 @@ from dss.enclosure.adjoint import sharpened
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import raised
 from dss.enclosure.rules.arithmetic import ceiling, mean, multiply, total
+from dss.enclosure.rules.kinked import clamp
+from dss.enclosure.rules.smooth import LOG, apply
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 
@@ -120,3 +122,26 @@ def _worst(factor: Tensor, z: Enclosure, corner: tuple[float, float]) -> Tensor:
 
 def _softplus(z: Tensor) -> Tensor:
     return torch.logaddexp(z, torch.zeros_like(z))
+
+
+@rule("kl_div")
+def kl_div(x, target, size_average=None, reduce=None, reduction="mean", log_target: bool = False) -> Enclosure:
+    """y (log y - x) for given y: affine in x."""
+    y, x = _given(target), lift(x)
+    if y is None or x.shape != y.shape:
+        raise EnclosureError("outputs and targets of one sample have different shapes; give both the same shape")
+    y, entropy = (y.exp(), y.exp() * y) if log_target else (y, torch.xlogy(y, y))
+    losses = lift(entropy) - x * y
+    if reduction == "batchmean" and size_average is None and reduce is None:
+        return total(losses) * (1 / x.shape[0])
+    return reduced(losses, reduction, legacy=(size_average, reduce))
+
+
+@rule("binary_cross_entropy")
+def binary_cross_entropy(x, target, weight=None, size_average=None, reduce=None, reduction="mean") -> Enclosure:
+    """-y log p - (1 - y) log(1 - p), each logarithm at least -100."""
+    y, weight, x = _given(target), _given(weight), lift(x)
+    if y is None or x.shape != y.shape:
+        raise EnclosureError("outputs and targets of one sample have different shapes; give both the same shape")
+    losses = clamp(apply(LOG, x), -100.0) * -y - clamp(apply(LOG, 1 - x), -100.0) * (1 - y)
+    return reduced(losses if weight is None else losses * weight, reduction, legacy=(size_average, reduce))

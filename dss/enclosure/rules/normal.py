@@ -3,14 +3,14 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
-from dss.enclosure.adjoint import tracked, transposed
+from dss.enclosure.adjoint import tracked
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
 from dss.enclosure.rules.arithmetic import dims_of
+from dss.enclosure.rules.means import averaged
 from dss.enclosure.rules.shapes import per_row
 from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
 from dss.enclosure.value import Enclosure, lift, settled
@@ -63,7 +63,7 @@ def local_response_norm(x, size: int, alpha: float = 1e-4, beta: float = 0.75, k
         # A product with a band matrix: several times as fast as a pool across channels.
         return (band.to(part.dtype) @ part.flatten(2)).view(part.shape)
 
-    return x / (_averaged(x * x, near, size) * alpha + k) ** beta
+    return x / (averaged(x * x, near, size) * alpha + k) ** beta
 
 
 def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
@@ -151,53 +151,3 @@ def log_softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosu
 def softmin(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """softmax(-x)."""
     return softmax(-lift(x), dim)
-
-
-@rule("avg_pool2d")
-def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-    """The mean of a window, component by component."""
-    if divisor_override is not None and divisor_override < 0:
-        raise EnclosureError("no rule encloses a mean with a negative divisor")
-    stride = stride if stride is not None else kernel_size
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _averaged(x, lambda part: F.avg_pool2d(part, *options), _size(kernel_size, 2))
-
-
-@rule("avg_pool1d")
-def avg_pool1d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Enclosure:
-    """The mean of a window, component by component."""
-    options = (kernel_size, stride if stride is not None else kernel_size, padding, ceil_mode, count_include_pad)
-    return _averaged(x, lambda part: F.avg_pool1d(part, *options), _size(kernel_size, 1))
-
-
-@rule("adaptive_avg_pool2d")
-def adaptive_avg_pool2d(x, output_size) -> Enclosure:
-    """Means over windows that depend on the shape."""
-    return _averaged(x, lambda part: F.adaptive_avg_pool2d(part, output_size), math.prod(x.shape[-2:]), fan=_fan(x, output_size))
-
-
-@rule("adaptive_avg_pool1d")
-def adaptive_avg_pool1d(x, output_size) -> Enclosure:
-    """Means over windows that depend on the shape."""
-    return _averaged(x, lambda part: F.adaptive_avg_pool1d(part, output_size), x.shape[-1], fan=_fan(x, output_size))
-
-
-def _fan(x: Enclosure, output_size) -> int:
-    """In how many windows of an adaptive pool an entry may be."""
-    outputs = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-    return math.prod(size or x.shape[i - len(outputs)] for i, size in enumerate(outputs))
-
-
-def _size(kernel, dims: int) -> int:
-    """Entries of a window."""
-    each = tuple(kernel) if isinstance(kernel, (tuple, list)) else (kernel,)
-    return math.prod(each if len(each) == dims else each * dims)
-
-
-def _averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclosure:
-    """A mean with weights >= 0 of each component: of `terms` entries, and each in `fan` means at most, or `terms` too."""
-    center, slope, error, large = (pool(part.expand(x.center.shape)) for part in
-                                   (x.center, x.slope, x.error, x.magnitude))  # fmt: skip
-    bend = None if x.bend is None else pool(x.bend)
-    result = Enclosure(center, slope, raised(error, large, gamma(terms)), bend, per_row(pool, x.signs))
-    return tracked(result, error, (x,), transposed(pool, x.center), terms=fan or terms)

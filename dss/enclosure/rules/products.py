@@ -207,6 +207,13 @@ def _contracted(inputs: list[str], output: str, x: Enclosure, y: Enclosure) -> E
     return bilinear(lambda a, b: torch.einsum(equation, a) * b, x, y, terms=terms)
 
 
+@rule("bilinear")
+def bilinear_form(input1, input2, weight, bias=None) -> Enclosure:
+    """x^T W_o y + b_o for every output o."""
+    form = einsum("...i,oij,...j->...o", input1, weight, input2)
+    return form if bias is None else form + bias
+
+
 @rule("embedding")
 def embedding(indices, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False,
               sparse=False) -> Enclosure:  # fmt: skip

@@ -42,12 +42,16 @@ def relu_step(gates: Enclosure, state: State, weight, bias) -> State:
 
 
 def _layer(step: Callable, x: Enclosure, state: State, weights: list, *, backward: bool) -> tuple[Enclosure, State]:
-    """One direction of one layer over `x` `(length, n, features)`: all outputs, and the last state."""
+    """One direction of one layer over `x` `(length, n, features)`: all outputs, and the last state. An odd weight, which comes
+    last, projects the outputs."""
+    *weights, projection = weights if len(weights) % 2 else (*weights, None)
     weight_x, weight_h, bias_x, bias_h = weights if len(weights) == 4 else (*weights, None, None)
     gates, outputs = linear(x, weight_x, bias_x), []
     steps = range(x.shape[0])
     for t in reversed(steps) if backward else steps:
         state = step(gates[t], state, weight_h, bias_h)
+        if projection is not None:
+            state = (linear(state[0], projection), *state[1:])
         outputs.append(state[0])
     return joined(torch.stack, outputs[::-1] if backward else outputs), state
 
@@ -58,8 +62,7 @@ def _stack(step: Callable, x, states: tuple, weights, has_biases: bool, layers: 
     if train and dropout:
         raise EnclosureError("recurrent dropout draws at random in train mode; put the model in eval()")
     x, per, ways = lift(x), 4 if has_biases else 2, 2 if bidirectional else 1
-    if len(weights) != per * layers * ways:
-        raise EnclosureError("no rule encloses an LSTM with proj_size; use a linear layer after it")
+    per += len(weights) != per * layers * ways
     x = x.transpose(0, 1) if batch_first else x
     last = []
     for layer in range(layers):

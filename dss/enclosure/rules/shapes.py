@@ -37,7 +37,7 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     "squeeze",
     "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll",
     "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
-    "repeat_interleave",
+    "repeat_interleave", "unfold",
 )  # fmt: skip
 def rearrange(func, x, *args, **kwargs) -> Enclosure:
     """Any torch function that copies entries of its first argument to new places."""
@@ -77,15 +77,17 @@ def _is_plain(index) -> bool:
 
 
 @rule("view_as", "reshape_as")
-def view_as(x, other) -> Enclosure:
+def view_as(x, other) -> Tensor:
     """A reshape."""
-    return reshape(x, tuple(other.shape))
+    shape = tuple(other.shape)
+    return reshape(x, shape) if isinstance(x, Enclosure) else x.reshape(shape)
 
 
 @rule("expand_as")
-def expand_as(x, other) -> Enclosure:
+def expand_as(x, other) -> Tensor:
     """An expansion."""
-    return rearrange(Tensor.expand, x, tuple(other.shape))
+    shape = tuple(other.shape)
+    return rearrange(Tensor.expand, x, shape) if isinstance(x, Enclosure) else x.expand(shape)
 
 
 def per_row(function, signs: Tensor | None) -> Tensor | None:
@@ -165,6 +167,18 @@ def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
     if x.center.shape == shape:
         return x
     return rearranged(lambda part: part.expand(shape), x, copies=shape.numel() // max(1, x.center.numel()))
+
+
+@rule("tril")
+def tril(x, diagonal: int = 0) -> Enclosure:
+    """Zeros above a diagonal."""
+    return where(torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).tril(diagonal), x, 0.0)
+
+
+@rule("triu")
+def triu(x, diagonal: int = 0) -> Enclosure:
+    """Zeros below a diagonal."""
+    return where(torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(diagonal), x, 0.0)
 
 
 @rule("masked_fill")
