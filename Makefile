@@ -1,8 +1,9 @@
-# Two commands do everything: `make demo` and `make test`.
+# Two commands do everything: `make demo` and `make test`; `make check` keeps the habits.
 PYTHON ?= python3
 BIN := .venv/bin
+CODE := dss tests experiments benchmarks models docs
 
-.PHONY: demo test clean
+.PHONY: demo test check format clean
 
 demo: .venv/installed
 	$(BIN)/dss demo
@@ -10,9 +11,18 @@ demo: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest -q
 
-.venv/installed: setup.cfg constraints.txt
+check: .venv/installed
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: .venv/installed
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.venv/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,check]'
 	touch $@
 
 clean:

@@ -160,8 +160,8 @@ def last_bracket(judge: dss.NetworkObjective, beads: Tensor, **options) -> tuple
 
 def share(bracket: Bracket, goal: float) -> float:
     """Of the path, counted in segments, how much is proved to lie at or below the goal."""
-    lengths = bracket.stairs[:, 2] - bracket.stairs[:, 1]
-    return (lengths[bracket.stairs[:, 3] <= goal].sum() / lengths.sum()).item()
+    lengths = bracket.bounds[:, 2] - bracket.bounds[:, 1]
+    return (lengths[bracket.bounds[:, 3] <= goal].sum() / lengths.sum()).item()
 
 
 COLUMNS = {
@@ -179,7 +179,7 @@ def report(name: str, options: argparse.Namespace) -> str:
     bracket, took = last_bracket(judge, beads, max_seconds=options.seconds, **goal)
     width = bracket.width / most if math.isfinite(bracket.upper) else math.inf
     values = (name, beads.shape[1], judge.samples, len(beads) - 1, most, grid, bracket.verdict.name, share(bracket, top),
-              bracket.upper, width, bracket.cells, len(bracket.stairs), took)  # fmt: skip
+              bracket.upper, width, bracket.cells, len(bracket.bounds), took)  # fmt: skip
     return " ".join(format(value, form) for value, form in zip(values, COLUMNS.values(), strict=True))
 
 

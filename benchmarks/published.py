@@ -145,7 +145,7 @@ class Look:
 
     def __call__(self, path: dss.Path) -> None:
         segments, threshold = torch.arange(len(path) - 1), self.problem.threshold
-        maxima = dss.sample_segments(self.problem.judge, path, segments, points=20, threshold=threshold).losses
+        maxima = dss.sample_segments(self.problem.judge, path, segments, grid=20, threshold=threshold).losses
         late = time.monotonic() - self.began >= self.seconds
         unfinished = dss.Status.SECONDS if late else dss.Status.SEARCHING
         status = dss.Status.FOUND if (maxima <= threshold).all() else unfinished

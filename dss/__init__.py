@@ -9,7 +9,9 @@ from dss._connect import Connection, conclude, connect
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
@@ -26,10 +28,10 @@ from dss.finders import (
     StraightLine,
 )
 from dss.finders.descent import Descent, descend
-from dss.finders.finder import Finder, Limits, Status, Step
+from dss.finders.finder import Finder, Step
 from dss.geodesic.pruning import prune
 from dss.geodesic.shortening import Shortened, Shortening, shorten
-from dss.geodesic.sqp import Solver
+from dss.geodesic.sqp import SequentialQP
 from dss.objectives.analytic import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network import NetworkObjective
@@ -40,11 +42,13 @@ from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
+from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
 from dss.theory import disconnection_threshold, hidden_orientation
 
 __all__ = [
+    "Alignment",
     "Barrier",
     "BentValley",
     "BezierCurve",
@@ -75,22 +79,26 @@ __all__ = [
     "PolygonalChain",
     "PolynomialNet",
     "Problem",
+    "ProgressMeter",
     "Quadratic",
     "Ring",
     "Run",
     "RunError",
     "RunRecorder",
+    "SequentialQP",
     "Shortened",
     "Shortening",
-    "Solver",
     "Status",
     "Step",
     "StraightLine",
     "Tally",
     "Task",
     "TaskError",
+    "TextProgressMeter",
+    "TqdmProgressMeter",
     "Verdict",
     "__version__",
+    "align",
     "barrier",
     "bracket",
     "certify",

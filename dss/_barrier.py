@@ -3,14 +3,16 @@
 from dataclasses import dataclass, field
 from itertools import product
 
-import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
+from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import ElasticBand, GeodesicString
-from dss.finders.finder import Finder, Limits, Status, Step
+from dss.finders.finder import Finder, Step
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Tally
 from dss.problem import Problem
@@ -50,6 +52,7 @@ class Barrier:
         return self.upper - self.ends
 
 
+@renamed(points="grid")
 def barrier(
     objective: Objective,
     start: Tensor,
@@ -59,7 +62,8 @@ def barrier(
     finders: tuple[Finder, ...] = FINDERS,
     tolerance: float = 0.02,
     seed: int = 0,
-    points: int = 20,
+    grid: int = 20,
+    progress: ProgressMeter | None = None,
 ) -> Barrier:
     """Lower the threshold by bisection, each search starting from the best path so far.
 
@@ -70,7 +74,8 @@ def barrier(
         finders: tried one after the other at every threshold, each from the best path and from the straight line.
         tolerance: the bracket is narrow enough at this share of the straight line's excess over the ends.
         seed: of every random choice.
-        points: cells of the certificate's first grid on every segment.
+        grid: intervals of the certificate's first grid on every segment.
+        progress: shown every search.
 
     Raises:
         InputError: the ends cannot be used, or the tolerance is not positive.
@@ -80,17 +85,19 @@ def barrier(
     line = Path.straight(start, end)
     judged = objective if judge is None else judge.calibrated_by(objective)
     ends = judged(line.beads.detach()).max().item()
-    best = linear = certify(judged, line, threshold=float("inf"), points=points)
+    best = linear = certify(judged, line, threshold=float("inf"), grid=grid)
     path, lower, tried, tally = line, ends, [], Tally()
-    while best.max_loss - lower > tolerance * (linear.max_loss - ends):
-        threshold = (best.max_loss + lower) / 2
-        problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
-        proposed = _search(problem, finders, path)
-        found = certify(problem.judge, proposed, threshold=threshold, points=points)
-        tried.append((threshold, found.passed))
-        path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
-        tally = Tally(*(a + b for a, b in zip(_counts(tally), _counts(problem.tally), strict=True)))
-    certificate = certify(judged, path, threshold=best.max_loss, points=points)
+    with (progress or ProgressMeter()).stage("barrier", "searches") as meter:
+        while best.max_loss - lower > tolerance * (linear.max_loss - ends):
+            threshold = (best.max_loss + lower) / 2
+            problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
+            proposed = _search(problem, finders, path)
+            found = certify(problem.judge, proposed, threshold=threshold, grid=grid)
+            tried.append((threshold, found.passed))
+            path, best, lower = (proposed, found, lower) if found.passed else (path, best, threshold)
+            tally += problem.tally
+            meter.report(len(tried), f"between {lower:.4g} and {best.max_loss:.4g}")
+    certificate = certify(judged, path, threshold=best.max_loss, grid=grid)
     return Barrier(best.max_loss, lower, linear.max_loss, ends, path, certificate, tuple(tried), tally)
 
 
@@ -98,13 +105,7 @@ def _search(problem: Problem, finders: tuple[Finder, ...], path: Path) -> Path:
     """The first proposal that a finder holds to pass, from the path or from the straight line; else the last."""
     starts = [path, problem.straight] if len(path) > 2 else [path]
     for finder, start in product(finders, starts):
-        unknown = torch.full((len(start) - 1,), torch.nan, dtype=torch.float64)
-        for step in finder.steps(problem, resume=Step(start, unknown)):
-            last = step
+        last = finder.run(problem, resume=Step.unjudged(start))
         if last.status is Status.FOUND:
             break
     return last.path
-
-
-def _counts(tally: Tally) -> tuple[int, int]:
-    return tally.loss_evaluations, tally.gradient_evaluations

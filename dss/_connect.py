@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -11,14 +11,16 @@ from torch import Tensor
 
 from dss._version import __version__
 from dss.base.errors import InputError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
-from dss.certificates.bracket import Bracket
+from dss.base.progress import ProgressMeter
+from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import GreedyString
-from dss.finders.finder import Finder, Status, Step
-from dss.geodesic.shortening import Progress, Shortened, Shortening, shorten_within
+from dss.finders.finder import Finder, Step
+from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_within
 from dss.objectives.objective import Objective
-from dss.objectives.wrappers import Recalled, Tally
+from dss.objectives.wrappers import Tally
 from dss.problem import Problem
 
 PROVE = ("auto", "always", "never")
@@ -37,7 +39,7 @@ class Connection:
         problem: the question.
         linear: the certificate of the straight line, for comparison.
         finder: the finder's name.
-        rounds, steps: of the search.
+        rounds, gradient_steps: of the search.
         seconds: of this process, search and certificate.
         tally: evaluations by the search and the certificate, in samples.
         shortened: how the path was shortened, if it was.
@@ -50,7 +52,7 @@ class Connection:
     linear: Certificate
     finder: str
     rounds: int
-    steps: int
+    gradient_steps: int
     seconds: float
     tally: Tally = field(default_factory=Tally)
     shortened: Shortened | None = None
@@ -81,7 +83,7 @@ class Connection:
             "judge": self.problem.judge.description,
             "finder": self.finder,
             "rounds": self.rounds,
-            "gradient_steps": self.steps,
+            "gradient_steps": self.gradient_steps,
             "seed": self.problem.seed,
             "seconds": self.seconds,
             **asdict(self.tally),
@@ -91,6 +93,7 @@ class Connection:
         }
 
 
+@renamed(points="grid")
 def connect(
     objective: Objective,
     start: Tensor,
@@ -100,9 +103,11 @@ def connect(
     judge: Objective | None = None,
     finder: Finder | None = None,
     shorten: bool | Shortening = False,
+    limits: Limits | None = None,
     seed: int = 0,
-    points: int = 20,
+    grid: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
+    progress: ProgressMeter | None = None,
 ) -> Connection:
     """Search for a path between two points along which the judged loss stays at or below a threshold.
 
@@ -113,10 +118,12 @@ def connect(
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
         finder: the algorithm; greedy dynamic string sampling by default.
         shorten: pull the path tight inside its level set before it is certified; True or options (`dss.Shortening`).
+        limits: of the search, in place of the finder's own; seconds are those of search, shortening and proof together.
         seed: of every random choice; the same seed gives the same result.
-        points: cells of the certificate's first grid on every segment.
+        grid: intervals of the certificate's first grid on every segment.
         prove: "auto" tries a proof for as long as the search took (ten seconds at least), "always" without a limit
-            of time; a judge that cannot be enclosed is sampled, and the certificate says so.
+            of time of its own; a judge that cannot be enclosed is sampled, and the certificate says so.
+        progress: shown search, shortening and proof.
 
     Returns:
         The connection. A search that fails is not an error: `connected` is False, and the partial path is there.
@@ -125,34 +132,33 @@ def connect(
         InputError: the ends cannot be used, or lie above the threshold.
     """
     began = time.monotonic()
-    finder = finder or GreedyString()
+    finder = (finder or GreedyString()).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
-    for step in finder.steps(problem):
-        last = step
-    return conclude(problem, finder, last, shorten=shorten, points=points, prove=prove, began=began)
+    last = finder.run(problem, progress=progress)
+    return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress)
 
 
+@renamed(points="grid")
 def conclude(
     problem: Problem,
     finder: Finder,
     step: Step,
     *,
     shorten: bool | Shortening = False,
-    points: int = 20,
+    starts: Sequence[Path] = (),
+    grid: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
     began: float | None = None,
-    watch: Callable[[Bracket], object] | None = None,
-    starts: Sequence[Path] = (),
-    watch_shortening: Callable[[Progress], object] | None = None,
+    progress: ProgressMeter | None = None,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
     Args:
-        shorten, points, prove: as for `connect`.
-        began: `time.monotonic()` when the search began, for the seconds reported.
-        watch: shown every bracket of the proof, for progress.
+        finder: its limit in seconds counts from `began`.
+        shorten, grid, prove: as for `connect`.
         starts: other strings between the same ends from which shortening starts too.
-        watch_shortening: shown every round of the shortening, for progress.
+        began: `time.monotonic()` when the search began, for the seconds reported.
+        progress: shown shortening and proof.
 
     Raises:
         InputError: an unknown way to prove, or a start with other ends.
@@ -160,51 +166,62 @@ def conclude(
     if prove not in PROVE:
         raise InputError(f"prove must be one of {', '.join(PROVE)}, got {prove!r}")
     began = time.monotonic() if began is None else began
-    shortened = _shortened(problem, step, shorten, starts, watch_shortening)
+    limits = finder.limits.left(began)
+    shortened = None
+    if shorten is not False and step.status is Status.FOUND:
+        options = replace(Shortening() if shorten is True else shorten, grid=grid)
+        shortened = _shortened(problem, step.path, options, starts, limits, progress)
     if shortened is not None:
         step = replace(step, path=shortened.path)
-    searched = time.monotonic() - began
-    judge = Recalled(problem.judge)
-    linear = certify(judge, problem.straight, threshold=problem.threshold, points=points)
-    certificate = certify(
-        judge,
-        step.path,
-        threshold=problem.threshold,
-        points=points,
-        # A search that failed has a point above the threshold: there is nothing to prove.
-        prove=prove != "never" and step.status is Status.FOUND,
-        max_seconds=max(searched, PROOF_SECONDS) if prove == "auto" else None,
-        watch=watch,
-    )
+    certificate = _certificate(problem, step, finder.limits.left(began), grid, prove, time.monotonic() - began, progress)
     return Connection(
         path=step.path,
         certificate=certificate,
         status=step.status,
         problem=problem,
-        linear=linear,
+        linear=certify(problem.recalled, problem.straight, threshold=problem.threshold, grid=grid),
         finder=finder.name,
         rounds=step.round,
-        steps=step.steps,
+        gradient_steps=step.gradient_steps,
         seconds=time.monotonic() - began,
         tally=Tally(**asdict(problem.tally)),
         shortened=shortened,
     )
 
 
-def _shortened(
+def _certificate(
     problem: Problem,
     step: Step,
-    shorten: bool | Shortening,
+    limits: Limits,
+    grid: int,
+    prove: str,
+    searched: float,
+    progress: ProgressMeter | None,
+) -> Certificate:
+    """The certificate of a search's last path; a search that failed has a point above the threshold: nothing to prove."""
+    wanted = prove != "never" and step.status is Status.FOUND
+    if prove == "auto":
+        patience = max(searched, PROOF_SECONDS)
+        limits = replace(limits, seconds=patience if limits.seconds is None else min(patience, limits.seconds))
+    return certify(
+        problem.recalled, step.path, threshold=problem.threshold, grid=grid, prove=wanted, limits=limits, progress=progress
+    )
+
+
+def _shortened(
+    problem: Problem,
+    path: Path,
+    options: Shortening,
     starts: Sequence[Path],
-    watch: Callable[[Progress], object] | None,
+    limits: Limits,
+    progress: ProgressMeter | None,
 ) -> Shortened | None:
-    """What shortening makes of the path, if it is asked for and the path passes its certificate."""
-    if shorten is False or step.status is not Status.FOUND:
+    """What shortening makes of the path, if the path passes its certificate."""
+    if not certify(problem.recalled, path, threshold=problem.threshold, grid=options.grid).passed:
         return None
-    if not certify(Recalled(problem.judge), step.path, threshold=problem.threshold).passed:
-        return None
-    options = Shortening() if shorten is True else shorten
-    return shorten_within(problem, step.path, options, starts=starts, watch=watch)
+    # Rounds and beads were the search's; time is one for both.
+    limits = replace(UNLIMITED, seconds=limits.seconds)
+    return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
 
 
 def versions() -> dict[str, str]:

@@ -1,15 +1,18 @@
 """The question: two ends, a threshold, and the loss that must stay below it, validated once."""
 
 import hashlib
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.limits import Budget, Limits
 from dss.base.path import Path
 from dss.objectives.objective import Objective
-from dss.objectives.wrappers import Counted, Tally
+from dss.objectives.wrappers import Counted, Recalled, Tally
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,7 @@ class Problem:
         loss_start, loss_end: judged.
         seed: of every random choice.
         tally: work done so far, counted through `objective` and `judge`.
+        budget: what every evaluation through them is asked of; see `limited`.
     """
 
     objective: Counted
@@ -34,6 +38,7 @@ class Problem:
     loss_end: float
     seed: int
     tally: Tally
+    budget: Budget = field(default_factory=Budget)
 
     @classmethod
     def of(
@@ -47,22 +52,37 @@ class Problem:
         """
         _check_ends(start, end, threshold)
         start, end = start.detach().clone(), end.detach().clone()
-        tally = Tally()
+        tally, budget = Tally(), Budget()
         judged = objective if judge is None else judge.calibrated_by(objective)
-        counted = Counted(objective, tally)
-        judge = counted if judged is objective else Counted(judged, tally)
+        counted = Counted(objective, tally, budget)
+        judge = counted if judged is objective else Counted(judged, tally, budget)
         first, last = judge(torch.stack([start, end])).tolist()
         if not max(first, last) <= threshold:
             raise InputError(
                 f"both ends must have a loss of at most the threshold {threshold:g}, got {first:.6g} and {last:.6g} "
                 f"({judge.description}); raise the threshold or train the ends further"
             )
-        return cls(counted, judge, start, end, float(threshold), first, last, seed, tally)
+        return cls(counted, judge, start, end, float(threshold), first, last, seed, tally, budget)
 
     @property
     def straight(self) -> Path:
         """The straight line between the ends."""
         return Path.straight(self.start, self.end)
+
+    @property
+    def scale(self) -> float:
+        """The threshold's size, or 1 for a threshold of 0: the unit in which violations of it are measured."""
+        return abs(self.threshold) or 1.0
+
+    @cached_property
+    def recalled(self) -> Recalled:
+        """The judge, with what the search evaluated in its memory: for certificates. A search itself never recalls."""
+        return Recalled(self.judge)
+
+    def limited(self, limits: Limits, *, began: float) -> AbstractContextManager[None]:
+        """Within it, an evaluation beyond the limits of work that began at `began` raises `Spent`."""
+        evaluations = self.tally.loss_evaluations / self.judge.samples
+        return self.budget.limited(limits, began=began, evaluations=evaluations)
 
     def generator(self, *key: object) -> torch.Generator:
         """Random numbers of one purpose: the same for the same seed and key, whatever was drawn elsewhere."""

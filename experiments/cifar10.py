@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy
 
 import dss
 from experiments.image_data import cifar10, small_images
-from experiments.networks import Study, main
+from experiments.networks import Network, main
 from models.paper import CIFAR10Net
 
 THRESHOLDS = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 
-STUDY = Study(
+STUDY = Network(
     name="cifar10",
     model=CIFAR10Net,
     loss=cross_entropy,

@@ -7,6 +7,7 @@ it fails; elastic bands are asked again from bent starts, and come closest. Pict
 
 import argparse
 import time
+from collections.abc import Callable
 from dataclasses import fields, replace
 from math import pi
 from pathlib import Path
@@ -32,7 +33,7 @@ SCALES = torch.tensor([1.3, 0.8, 1.1], dtype=torch.float64)
 
 def finders(steps: int) -> dict[str, dss.Finder]:
     """Every finder of the package, with a limit on its gradient steps."""
-    limits = dss.Limits(rounds=None, beads=200, steps=steps)
+    limits = dss.Limits(rounds=None, beads=200, gradient_steps=steps)
     made = {name: finder(limits=limits) for name, finder in dss.FINDERS.items()}
     return {name: _with_steps(finder) for name, finder in made.items()}
 
@@ -41,15 +42,14 @@ def _with_steps(finder: dss.Finder) -> dss.Finder:
     """With long training runs, where the finder trains beads."""
     if "descent" not in {f.name for f in fields(finder)}:
         return finder
-    return replace(finder, descent=replace(finder.descent, max_steps=BEAD_STEPS))
+    return replace(finder, descent=replace(finder.descent or dss.Descent(), max_steps=BEAD_STEPS))
 
 
 def search(finder: dss.Finder, end: torch.Tensor, factor: float, bend: int | None = None) -> Record:
     """Ask one finder at a factor of 1/12, from the straight line or a bent one; a path that passes is proved."""
     began = time.monotonic()
     problem = dss.Problem.of(objective(), perfect(), end, threshold=factor * EXACT)
-    for step in finder.steps(problem, None if bend is None else bent(problem, bend)):
-        last = step
+    last = finder.run(problem, resume=None if bend is None else bent(problem, bend))
     found = dss.conclude(problem, finder, last, began=began)
     return {
         "connected": found.connected,
@@ -93,8 +93,7 @@ def bent(problem: dss.Problem, number: int) -> dss.Step:
     direction = torch.randn(line.beads.shape[1], generator=problem.generator("bend", number), dtype=line.beads.dtype)
     wave = (pi * line.arc_lengths()).sin()[1:-1, None] * BEND * (problem.end - problem.start).norm()
     inner = line.beads[1:-1] + wave * direction / direction.norm()
-    path = dss.Path(torch.cat([line.beads[:1], inner, line.beads[-1:]]))
-    return dss.Step(path, torch.full((len(path) - 1,), torch.nan, dtype=torch.float64))
+    return dss.Step.unjudged(dss.Path(torch.cat([line.beads[:1], inner, line.beads[-1:]])))
 
 
 def copies() -> dict[str, torch.Tensor]:
@@ -103,17 +102,19 @@ def copies() -> dict[str, torch.Tensor]:
     return {"copy": permuted(theta, SWAP), "rescaled copy": permuted(rescaled(theta, SCALES), SWAP)}
 
 
-def obstruction() -> Record:
+def obstruction() -> list[Record]:
     """The certified bound, and the sides of it on which the two networks are."""
     began, theta = time.monotonic(), perfect()
     bound = dss.disconnection_threshold(X, Y)
     sides = [dss.hidden_orientation(X, units(point)[0]) for point in (theta, permuted(theta, SWAP))]
-    return {
-        "bound": bound,
-        "bound_over_exact": bound / EXACT,
-        "orientations": sides,
-        "seconds": round(time.monotonic() - began, 4),
-    }
+    return [
+        {
+            "bound": bound,
+            "bound_over_exact": bound / EXACT,
+            "orientations": sides,
+            "seconds": round(time.monotonic() - began, 4),
+        }
+    ]
 
 
 def explicit_path() -> list[Record]:
@@ -127,20 +128,22 @@ def explicit_path() -> list[Record]:
     return records
 
 
-def aligned_ends() -> Record:
+def aligned_ends() -> list[Record]:
     """A rescaled, swapped network: refused as it is, connected at once when its units are put in order."""
     theta, level, other = perfect(), STALL_FACTOR * EXACT, copies()["rescaled copy"]
     line = [
         dss.connect(objective(), theta, end, threshold=level, finder=dss.StraightLine())
         for end in (other, aligned(other, theta)[0])
     ]
-    return {
-        "factor": STALL_FACTOR,
-        "straight_before": line[0].connected,
-        "straight_after": line[1].connected,
-        "proven_after": line[1].certificate.proven,
-        "barriers_over_exact": [found.certificate.max_loss / EXACT for found in line],
-    }
+    return [
+        {
+            "factor": STALL_FACTOR,
+            "straight_before": line[0].connected,
+            "straight_after": line[1].connected,
+            "proven_after": line[1].certificate.proven,
+            "barriers_over_exact": [found.certificate.max_loss / EXACT for found in line],
+        }
+    ]
 
 
 def stalled_string(end: torch.Tensor, rounds: int, page: Path) -> list[Record]:
@@ -163,7 +166,7 @@ def stalled_string(end: torch.Tensor, rounds: int, page: Path) -> list[Record]:
             "unseen": [unseen(bead) for bead in path.beads],
             "barrier_over_exact": strand.losses.max().item() / EXACT,
         }
-        for strand, path in zip(picture.strands, paths.values(), strict=True)
+        for strand, path in zip(picture.strings, paths.values(), strict=True)
     ]
 
 
@@ -195,30 +198,24 @@ def run(
         "bend_steps": bend_steps,
     }
     results = Results(out, settings)
-    parts = {
-        "obstruction": lambda: [obstruction()],
-        "explicit path": explicit_path,
-        "aligned ends": lambda: [aligned_ends()],
-        **{
-            f"stalled string to the {which}": lambda which=which, end=end: stalled_string(
-                end, rounds, out.parent / "runs" / f"stalled-string-to-the-{which.replace(' ', '-')}.html"
-            )
-            for which, end in copies().items()
-        },
-        **{
-            f"{name} to the {which}": lambda finder=finder, end=end: ladder(finder, end, above, below)
-            for which, end in copies().items()
-            for name, finder in finders(steps).items()
-        },
-        **{
-            f"band from bent starts to the {which}": lambda end=end: ladder(finders(bend_steps)["band"], end, above, below, bends)
-            for which, end in copies().items()
-        },
-    }
-    for name, part in parts.items():
+
+    def part(name: str, measure: Callable[..., list[Record]], *arguments: object) -> None:
+        """Measure what the file does not hold yet."""
         if not results.has(name, EXACT):
-            results.add(name, EXACT, part())
+            results.add(name, EXACT, measure(*arguments))
             print(f"{name}: {_words(results.records[name][repr(EXACT)])}", flush=True)
+
+    part("obstruction", obstruction)
+    part("explicit path", explicit_path)
+    part("aligned ends", aligned_ends)
+    for which, end in copies().items():
+        page = out.parent / "runs" / f"stalled-string-to-the-{which.replace(' ', '-')}.html"
+        part(f"stalled string to the {which}", stalled_string, end, rounds, page)
+    for which, end in copies().items():
+        for name, finder in finders(steps).items():
+            part(f"{name} to the {which}", ladder, finder, end, above, below)
+    for which, end in copies().items():
+        part(f"band from bent starts to the {which}", ladder, finders(bend_steps)["band"], end, above, below, bends)
     return results
 
 

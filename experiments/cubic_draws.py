@@ -8,16 +8,16 @@ training draw, and its ends are trained on the test draw, so that they are below
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import torch
 
 from experiments.compare import paper_points
 from experiments.cubics import STUDY as CUBICS
-from experiments.polynomials import PolynomialMeasurement, Study
+from experiments.measurement import Study
+from experiments.polynomials import Polynomial, study_of
 from experiments.results import Record, Results, connected, mean_and_error, work
 
 JOBS = 10
@@ -28,23 +28,17 @@ STUDY = replace(
 QUICK = replace(STUDY, thresholds=(0.17,), pairs=2, samples=200)
 
 
-class Jobs:
-    """Measures a study once per job; the job's number is the seed of its draws and of its starting points."""
+def of_jobs(studies: Sequence[Study]) -> Callable[[str, float], list[Record]]:
+    """One record per pair of every job, with the job's number and the error of the best constant on its test draw."""
 
-    def __init__(self, study: Study, jobs: int):
-        self.study, self.jobs = study, jobs
-
-    @cached_property
-    def measurements(self) -> list[PolynomialMeasurement]:
-        return [PolynomialMeasurement(replace(self.study, name=f"{self.study.name}-{job}", seed=job)) for job in range(self.jobs)]
-
-    def __call__(self, variant: str, level: float) -> list[Record]:
-        """One record per pair of every job, with the job's number and the error of the best constant on its test draw."""
+    def measure(variant: str, level: float) -> list[Record]:
         return [
-            {"job": job, "best_constant": _best_constant(measurement.judge.y), **record}
-            for job, measurement in enumerate(self.measurements)
-            for record in measurement(variant, level)
+            {"job": job, "best_constant": _best_constant(study.judge.y), **record}
+            for job, study in enumerate(studies)
+            for record in study(variant, level)
         ]
+
+    return measure
 
 
 def _best_constant(y: torch.Tensor) -> float:
@@ -78,11 +72,12 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def run(study: Study, jobs: int, out: Path) -> Results:
-    """All thresholds that `out` does not hold yet."""
-    settings = {k: v for k, v in study.settings.items() if k not in ("seed", "shortening")}
+def run(polynomial: Polynomial, jobs: int, out: Path) -> Results:
+    """All thresholds that `out` does not hold yet; a job's number is the seed of its draws and of its starting points."""
+    settings = {k: v for k, v in polynomial.settings.items() if k not in ("seed", "shortening")}
     results = Results(out, settings | {"jobs": jobs})
-    work(results, study.pieces(), Jobs(study, jobs), label=study.name)
+    studies = [study_of(replace(polynomial, name=f"{polynomial.name}-{job}", seed=job)) for job in range(jobs)]
+    work(results, polynomial.pieces(), of_jobs(studies), label=polynomial.name)
     return results
 
 

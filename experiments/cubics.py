@@ -7,7 +7,7 @@ multiplier around it tell whether they make it.
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.polynomials import Study, main
+from experiments.polynomials import Polynomial, main
 
 THRESHOLDS = (
     0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, 0.1, 0.12, 0.14, 0.15, 0.152, 0.154, 0.156, 0.158, 0.16, 0.162,
@@ -15,7 +15,7 @@ THRESHOLDS = (
 )  # fmt: skip
 SPIKE = (0.12, 0.14, 0.145, 0.15, 0.152, 0.154, 0.156, 0.158, 0.16, 0.162, 0.164, 0.168, 0.17, 0.175, 0.18, 0.2)
 
-STUDY = Study(
+STUDY = Polynomial(
     name="cubics",
     function=lambda x: 8 * x**3 - 10 * x**2 + 3 * x,
     bias=True,

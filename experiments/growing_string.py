@@ -10,18 +10,18 @@ from pathlib import Path
 import torch
 
 import dss
-from experiments.polynomials import PolynomialMeasurement, Study
+from experiments.polynomials import Polynomial, study_of
 from experiments.quadratics import STUDY
 
 THRESHOLD, PAIR = 0.01, 0
 FOLDER = Path(__file__).parent / "runs"
 
 
-def growth(study: Study, threshold: float, pair: int) -> tuple[dss.Problem, list[dss.Step]]:
+def growth(polynomial: Polynomial, threshold: float, pair: int) -> tuple[dss.Problem, list[dss.Step]]:
     """Every state of the strict search between one pair of ends."""
-    measurement = PolynomialMeasurement(study)
-    problem = measurement.problems(threshold)[pair]
-    return problem, list(measurement.finders["strict"].steps(problem))
+    study = study_of(polynomial)
+    problem = study.problems(threshold)[pair]
+    return problem, list(study.finders["strict"].steps(problem))
 
 
 def pictures(problem: dss.Problem, steps: Sequence[dss.Step]) -> dss.figures.StringPicture:
@@ -35,7 +35,7 @@ def write(picture: dss.figures.StringPicture, folder: Path) -> list[Path]:
     folder.mkdir(exist_ok=True)
     pages = {"growing-string": dss.figures.string_in_space(picture)}
     pages |= {
-        f"growing-string-{i}": dss.figures.string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strands))
+        f"growing-string-{i}": dss.figures.string_in_space(picture, shown=i, controls=False) for i in range(len(picture.strings))
     }
     for name, figure in pages.items():
         if name != "growing-string":

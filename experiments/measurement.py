@@ -1,7 +1,7 @@
 """What every figure of the paper measures between pairs of ends: the protocol's string, the strict one, the shortened one."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,33 +29,30 @@ def _names(variant: str) -> tuple[str, ...]:
     return (STRICT, SHORTENED) if variant == STRICT else (variant,)
 
 
-class Measurement(ABC):
-    """Searches and shortens between the pairs of ends that a subclass provides.
+@dataclass(eq=False)
+class Study:
+    """Searches and shortens between pairs of ends: what an experiment hands in differs, what is measured does not.
 
     Attributes:
         name: of the experiment, for the files of strings.
         finders: the protocol of each variant.
+        objective, judge: of all problems.
         space: tells weights from biases.
+        problems: threshold -> the pairs of ends there; they share objective and judge.
+        prove: (problem, path) -> the best certificate that can be had of a strict path.
+        search: (finder, problems) -> where the searches ended; side by side by default.
         shortening: how strict strings are pulled tight.
     """
 
+    name: str
+    finders: Mapping[str, PaperString]
+    objective: dss.Objective
+    judge: dss.Objective
     space: dss.ParameterSpace
-    shortening: dss.Shortening = dss.Shortening()
-
-    def __init__(self, name: str, finders: Mapping[str, PaperString]):
-        self.name, self.finders = name, finders
-
-    @abstractmethod
-    def problems(self, level: float) -> list[dss.Problem]:
-        """The pairs of ends at a threshold; they share objective and judge."""
-
-    @abstractmethod
-    def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
-        """The best certificate that can be had of a strict path."""
-
-    def search(self, finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
-        """Where the searches ended; side by side unless a subclass cannot afford it."""
-        return finder.search_together(problems)
+    problems: Callable[[float], list[dss.Problem]]
+    prove: Callable[[dss.Problem, dss.Path], dss.Certificate]
+    search: Callable[[PaperString, list[dss.Problem]], list[dss.Step]] = PaperString.search_together
+    shortening: dss.Shortening = field(default_factory=dss.Shortening)
 
     def __call__(self, variant: str, level: float) -> list[Record]:
         """One record per pair of ends."""

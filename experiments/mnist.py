@@ -11,12 +11,12 @@ from torch.nn.functional import cross_entropy
 
 import dss
 from experiments.image_data import mnist, small_images
-from experiments.networks import Study, main
+from experiments.networks import Network, main
 
 THRESHOLDS = (0.04, 0.02, 0.015, 0.01, 0.009, 0.0085, 0.008, 0.00775, 0.0075, 0.007)
 FASHION_THRESHOLDS = (0.3, 0.25, 0.2, 0.175, 0.15)
 
-STUDY = Study(
+STUDY = Network(
     name="mnist",
     model=dss.PaperMNISTNet,
     loss=cross_entropy,

@@ -3,13 +3,14 @@
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 import dss
-from experiments.measurement import STRINGS, Measurement, pieces
+from experiments.measurement import STRINGS, Study, pieces
 from experiments.protocol import PaperString
 from experiments.results import Results, work
 
@@ -18,7 +19,7 @@ Pair = tuple[Tensor, Tensor]
 # An inner problem of a conv net of three million weights costs seconds per sample path and step: this one stops early, and
 # the lengths it leaves are upper bounds.
 SHORTENING = dss.Shortening(
-    beads=8, doublings=0, rounds=2, cells=1, solver=dss.Solver(iterations=15, updates=4, history=5, samples=128)
+    beads=8, doublings=0, rounds=2, constraint_points=1, solver=dss.SequentialQP(iterations=15, updates=4, history=5, samples=128)
 )
 
 
@@ -32,7 +33,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Study:
+class Network:
     """One network of the paper on one kind of data.
 
     Attributes:
@@ -78,11 +79,20 @@ class Study:
         """How ends and beads train."""
         return dss.Descent(self.optimizer, max_steps=self.steps, check_every=self.check_every, clip_norm=self.clip_norm)
 
-    def on(self, data: Data) -> "Study":
+    def on(self, data: Data) -> "Network":
         """The study with the thresholds that fit the data."""
         if data.name == self.paper_data or self.stand_in_thresholds is None:
             return self
         return replace(self, thresholds=self.stand_in_thresholds)
+
+    def finders(self) -> dict[str, PaperString]:
+        """The protocol of each variant."""
+        return {
+            name: PaperString(
+                alpha=alpha, multiplier=multiplier, points=self.points, insertion=self.insertion, descent=self.descent
+            )
+            for name, (alpha, multiplier) in self.variants.items()
+        }
 
     def settings(self, data: Data) -> dict[str, object]:
         """What the records depend on."""
@@ -90,89 +100,86 @@ class Study:
         return {"data": data.name} | {name: getattr(self, name) for name in numbers}
 
 
-class NetworkMeasurement(Measurement):
-    """Ends that train from one threshold down to the next, and sampled certificates."""
+def study_of(network: Network, data: Data) -> Study:
+    """The study of a network on some data: ends train from one threshold down to the next, certificates are sampled."""
+    template = network.model()
+    objective = dss.NetworkObjective(
+        template, network.loss, data.train, batch_size=network.batch_size, description=f"training loss, {data.name}"
+    )
+    judged = tuple(part[: network.judge_samples] for part in data.judge)
+    judge = dss.NetworkObjective(template, network.judge_loss, judged, description=f"judged loss, {data.name}")
 
-    shortening = SHORTENING
+    @cache
+    def ends(seed: int) -> dict[float, Tensor]:
+        return trained_end(network, objective, judge, seed)
 
-    def __init__(self, study: Study, data: Data):
-        finders = {
-            name: PaperString(
-                alpha=alpha, multiplier=multiplier, points=study.points, insertion=study.insertion, descent=study.descent
-            )
-            for name, (alpha, multiplier) in study.variants.items()
-        }
-        super().__init__(study.name, finders)
-        self.study = study
-        template = study.model()
-        self.objective = dss.NetworkObjective(
-            template, study.loss, data.train, batch_size=study.batch_size, description=f"training loss, {data.name}"
-        )
-        judged = tuple(part[: study.judge_samples] for part in data.judge)
-        self.judge = dss.NetworkObjective(template, study.judge_loss, judged, description=f"judged loss, {data.name}")
-        self.space = self.objective.space
-        self._ends: list[dict[float, Tensor]] = []
-
-    def ends(self, seed: int) -> dict[float, Tensor]:
-        """Where one network first meets each threshold, as far as it comes; a fresh optimizer at every threshold."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            points = self.space.flatten(self.study.model().state_dict())[None]
-        found = {}
-        for level in sorted(self.study.thresholds, reverse=True):
-            generator = torch.Generator().manual_seed(seed)
-            trained = dss.descend(self.objective, self.judge, points, level, options=self.study.descent, generator=generator)
-            if not trained.reached.all():
-                break
-            points = trained.points
-            found[level] = points[0]
-        return found
-
-    def problems(self, level: float) -> list[dss.Problem]:
-        """The pairs of ends at a threshold; a pair of which an end never arrived is left out."""
-        while len(self._ends) < 2 * self.study.pairs:
-            self._ends.append(self.ends(len(self._ends)))
-        pairs = zip(self._ends[::2], self._ends[1::2], strict=True)
+    def problems(level: float) -> list[dss.Problem]:
+        """A pair of which an end never arrived is left out."""
+        pairs = [(ends(2 * i), ends(2 * i + 1)) for i in range(network.pairs)]
         return [
-            dss.Problem.of(self.objective, a[level], b[level], threshold=level, judge=self.judge)
+            dss.Problem.of(objective, a[level], b[level], threshold=level, judge=judge)
             for a, b in pairs
             if level in a and level in b
         ]
 
-    def search(self, finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
+    def search(finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
         """One pair after the other: strings of large networks fill the memory."""
         return [finder.search_together([problem])[0] for problem in problems]
 
-    def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
+    def prove(problem: dss.Problem, path: dss.Path) -> dss.Certificate:
         """Samples: one cell of such a proof costs minutes per thousand images (`docs/proof.md`)."""
         return dss.certify(problem.judge, path, threshold=problem.threshold)
 
+    finders = network.finders()
+    return Study(network.name, finders, objective, judge, objective.space, problems, prove, search, SHORTENING)
 
-def run(study: Study, data: Data, out: Path) -> Results:
+
+def trained_end(network: Network, objective: dss.NetworkObjective, judge: dss.Objective, seed: int) -> dict[float, Tensor]:
+    """Where one network first meets each threshold, as far as it comes; a fresh optimizer at every threshold."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        points = objective.space.flatten(network.model().state_dict())[None]
+    found = {}
+    for level in sorted(network.thresholds, reverse=True):
+        generator = torch.Generator().manual_seed(seed)
+        trained = dss.descend(objective, judge, points, level, options=network.descent, generator=generator)
+        if not trained.reached.all():
+            break
+        points = trained.points
+        found[level] = points[0]
+    return found
+
+
+def run(network: Network, data: Data, out: Path) -> Results:
     """All pieces of a study, with the thresholds that fit the data, that `out` does not hold yet."""
     # Strings bear the name of the results: those of other data or of another size are not mistaken for these.
-    study = replace(study.on(data), name=out.stem)
-    results = Results(out, study.settings(data))
-    work(results, pieces(dict.fromkeys(study.variants, study.thresholds)), NetworkMeasurement(study, data), label=study.name)
+    network = replace(network.on(data), name=out.stem)
+    results = Results(out, network.settings(data))
+    work(results, pieces(dict.fromkeys(network.variants, network.thresholds)), study_of(network, data), label=network.name)
     return results
 
 
 def main(
-    study: Study, small: Study, quick: Study, load: Callable[[Path | None], Data], load_quick: Callable[[], Data], script: str
+    network: Network,
+    small: Network,
+    quick: Network,
+    load: Callable[[Path | None], Data],
+    load_quick: Callable[[], Data],
+    script: str,
 ) -> None:
     """The command line of these scripts; results on other data, and of another size, get a file of their own."""
-    parser = argparse.ArgumentParser(description=f"{study.name}: the paper's protocol, strict strings, shortened ones")
+    parser = argparse.ArgumentParser(description=f"{network.name}: the paper's protocol, strict strings, shortened ones")
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
         "--quick", action="store_true", help="a tiny size on data that is always at hand, in under a minute, into runs/"
     )
     size.add_argument("--small", action="store_true", help="one or two pairs, two thresholds, few judging samples: under an hour")
     parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, or of its stand-in")
-    parser.add_argument("--pairs", type=int, help=f"pairs of ends ({study.pairs}, the paper's twenty take days on two cores)")
+    parser.add_argument("--pairs", type=int, help=f"pairs of ends ({network.pairs}, the paper's twenty take days on two cores)")
     parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = quick if options.quick else small if options.small else study
+    chosen = quick if options.quick else small if options.small else network
     data = load_quick() if options.quick else load(options.data)
     if options.pairs:
         chosen = replace(chosen, name=f"{chosen.name}-{options.pairs}-pairs", pairs=options.pairs)

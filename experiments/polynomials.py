@@ -3,13 +3,14 @@
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import dss
-from experiments.measurement import STRINGS, Measurement, pieces
+from experiments.measurement import STRINGS, Study, pieces
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString
 from experiments.results import Results, work
@@ -20,7 +21,7 @@ SHORTENING = dss.Shortening(beads=200, doublings=1)
 
 
 @dataclass(frozen=True)
-class Study:
+class Polynomial:
     """One polynomial of the paper.
 
     Attributes:
@@ -92,53 +93,49 @@ class Study:
         }
 
 
-class PolynomialMeasurement(Measurement):
-    """The ends of a study, all on one training run, and proofs of what is found between them."""
+def study_of(polynomial: Polynomial) -> Study:
+    """The study of a polynomial: its ends lie on one training run, and strict paths are proved."""
+    objective, judge = polynomial.objectives()
+    network = judge.network_objective()
 
-    shortening = SHORTENING
+    @cache
+    def ends() -> dict[float, tuple[Tensor, Tensor]]:
+        levels = tuple({level for _, level in polynomial.pieces()})
+        points = initial_points(objective, 2 * polynomial.pairs, polynomial.seed)
+        return train_ends(judge, points, levels, max_steps=polynomial.steps)
 
-    def __init__(self, study: Study):
-        super().__init__(study.name, study.finders())
-        self.study = study
-        self.objective, self.judge = study.objectives()
-        self.space = self.objective.space
-        self._network = self.judge.network_objective()
-        self._ends: dict[float, tuple[Tensor, Tensor]] = {}
-
-    def problems(self, level: float) -> list[dss.Problem]:
-        """The pairs of ends at a threshold; a pair of which an end never arrived is left out."""
-        if not self._ends:
-            levels = tuple({level for _, level in self.study.pieces()})
-            points = initial_points(self.objective, 2 * self.study.pairs, self.study.seed)
-            self._ends = train_ends(self.judge, points, levels, max_steps=self.study.steps)
-        ends, arrived = self._ends[level]
+    def problems(level: float) -> list[dss.Problem]:
+        """A pair of which an end never arrived is left out."""
+        points, arrived = ends()[level]
         return [
-            dss.Problem.of(self.objective, a, b, threshold=level, judge=self.judge, seed=self.study.seed)
-            for a, b, both in zip(ends[::2], ends[1::2], arrived[::2] & arrived[1::2], strict=True)
+            dss.Problem.of(objective, a, b, threshold=level, judge=judge, seed=polynomial.seed)
+            for a, b, both in zip(points[::2], points[1::2], arrived[::2] & arrived[1::2], strict=True)
             if both
         ]
 
-    def prove(self, problem: dss.Problem, path: dss.Path) -> dss.Certificate:
+    def prove(problem: dss.Problem, path: dss.Path) -> dss.Certificate:
         """A proof through the network that the judge stands for; sampled if it takes too long."""
-        return dss.certify(self._network, path, threshold=problem.threshold, prove=True, max_seconds=PROOF_SECONDS)
+        return dss.certify(network, path, threshold=problem.threshold, prove=True, limits=dss.Limits(seconds=PROOF_SECONDS))
+
+    return Study(polynomial.name, polynomial.finders(), objective, judge, objective.space, problems, prove, shortening=SHORTENING)
 
 
-def main(study: Study, quick: Study, results: Path) -> None:
+def main(polynomial: Polynomial, quick: Polynomial, results: Path) -> None:
     """The command line of both scripts."""
-    parser = argparse.ArgumentParser(description=f"{study.name}: the paper's protocol, then strict strings.")
+    parser = argparse.ArgumentParser(description=f"{polynomial.name}: the paper's protocol, then strict strings.")
     parser.add_argument("--quick", action="store_true", help="a small size, in under a minute, into a file of its own")
     parser.add_argument("--out", type=Path, help="the results, continued if there; by default beside the script")
     parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    chosen = quick if options.quick else study
+    chosen = quick if options.quick else polynomial
     STRINGS.mkdir(exist_ok=True)
     out = options.out or (STRINGS / f"{chosen.name}-quick.json" if options.quick else results)
     run(chosen, out)
 
 
-def run(study: Study, out: Path) -> Results:
+def run(polynomial: Polynomial, out: Path) -> Results:
     """All pieces of a study that `out` does not hold yet."""
-    results = Results(out, study.settings)
-    work(results, study.pieces(), PolynomialMeasurement(study), label=study.name)
+    results = Results(out, polynomial.settings)
+    work(results, polynomial.pieces(), study_of(polynomial), label=polynomial.name)
     return results

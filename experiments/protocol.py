@@ -60,8 +60,8 @@ class PaperString(Finder):
         counts = [len(which) for which in chosen]
         parts = zip(steps, chosen, trained.points.split(counts), trained.reached.split(counts), strict=True)
         grown = [_grown(step, which, beads, reached) for step, which, beads, reached in parts]
-        share = trained.steps // max(1, len(problems))
-        return [replace(step, steps=step.steps + share) for step in self._tested(shared, grown)]
+        share = trained.gradient_steps // max(1, len(problems))
+        return [replace(step, gradient_steps=step.gradient_steps + share) for step in self._tested(shared, grown)]
 
     def search_together(self, problems: Sequence[Problem]) -> list[Step]:
         """The last steps of several searches, run side by side; the same strings as one after the other."""

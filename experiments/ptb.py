@@ -13,13 +13,13 @@ from math import log
 import torch
 from torch.nn.functional import cross_entropy
 
-from experiments.networks import Study, main
+from experiments.networks import Network, main
 from experiments.text_data import described_data_sets, penn_treebank
 from models.paper import PTBNet
 
 PERPLEXITIES = (700, 300, 250, 200, 150, 135)
 
-STUDY = Study(
+STUDY = Network(
     name="ptb",
     model=PTBNet,
     loss=cross_entropy,

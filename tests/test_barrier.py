@@ -5,11 +5,11 @@ import torch
 
 import dss
 
-ADAM = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=400)
+ADAM = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=150)
 FINDERS = {
-    "geodesic": dss.GeodesicString(descent=ADAM, limits=dss.Limits(rounds=6, beads=40)),
-    "band": dss.ElasticBand(climb=True, descent=ADAM, limits=dss.Limits(rounds=10)),
-    "greedy": dss.GreedyString(margin=0.02, descent=ADAM, limits=dss.Limits(rounds=10, beads=40)),
+    "geodesic": dss.GeodesicString(descent=ADAM, limits=dss.Limits(rounds=4, beads=12)),
+    "band": dss.ElasticBand(climb=True, descent=ADAM, limits=dss.Limits(rounds=6)),
+    "greedy": dss.GreedyString(margin=0.02, descent=ADAM, limits=dss.Limits(rounds=6, beads=12)),
 }
 
 
@@ -19,7 +19,7 @@ def ends(potential):
 
 def test_the_bracket_closes_on_the_saddle_of_mueller_and_brown():
     found = dss.barrier(
-        dss.MuellerBrown(), *ends(dss.MuellerBrown), finders=(FINDERS["geodesic"], FINDERS["band"]), tolerance=0.02
+        dss.MuellerBrown(), *ends(dss.MuellerBrown), finders=(FINDERS["geodesic"], FINDERS["band"]), tolerance=0.03
     )
     saddle = dss.MuellerBrown.saddle_values[0]
     assert saddle - 1e-6 <= found.upper <= saddle + 2.0
@@ -32,9 +32,9 @@ def test_the_bracket_closes_on_the_saddle_of_mueller_and_brown():
 
 @pytest.mark.parametrize("name", FINDERS)
 def test_the_straight_line_over_the_double_well_is_already_the_best(name):
-    found = dss.barrier(dss.DoubleWell(), *ends(dss.DoubleWell), finders=(FINDERS[name],), tolerance=0.1)
+    found = dss.barrier(dss.DoubleWell(), *ends(dss.DoubleWell), finders=(FINDERS[name],), tolerance=0.3)
     assert found.linear == pytest.approx(1.0) and found.upper == pytest.approx(1.0)
-    assert 0.9 <= found.lower < 1.0
+    assert 0.7 <= found.lower < 1.0
     assert not any(passed for _, passed in found.tried)
 
 

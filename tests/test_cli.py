@@ -157,10 +157,13 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_another_question(tiny, tm
     assert main(connect(tiny, out, "--prove", "never", "--overwrite")) == 0
 
 
+@pytest.mark.slow
 def test_runs_killed_at_random_moments_resume_to_the_same_path(tiny, tmp_path):
     slow = ("--lr", "0.002", "--schedule", "depth", "--margin", "0.02", "--prove", "never")
     command = [sys.executable, "-m", "dss", *connect(tiny, tmp_path / "killed", *slow, "--resume")]
-    moments = torch.Generator().manual_seed(int.from_bytes(os.urandom(4), "big"))
+    seed = int.from_bytes(os.urandom(4), "big")
+    print(f"the moments of the kills are drawn with seed {seed}")
+    moments = torch.Generator().manual_seed(seed)
     kills = 0
     while True:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -33,7 +33,7 @@ def test_every_kind_of_model_connects_unchanged(name, dtype):
     objective = dss.NetworkObjective(model, loss, (x, y))
     (a, b), threshold = ends(objective, model, dtype)
     finder = dss.GreedyString(descent=FAST)
-    found = dss.connect(objective, a, b, threshold=threshold, finder=finder, prove="never", points=10)
+    found = dss.connect(objective, a, b, threshold=threshold, finder=finder, prove="never", grid=10)
     assert found.connected and found.path.beads.dtype == dtype
     assert found.linear.max_loss > threshold >= found.certificate.max_loss
     assert torch.equal(found.path.beads[0], a) and torch.equal(found.path.beads[-1], b)
@@ -107,10 +107,10 @@ class Spike(dss.Objective):
 
 def test_a_sampled_certificate_says_how_closely_it_looked():
     line = dss.Path(torch.tensor([[0.0], [1.0]]))
-    certificate = dss.certify(Spike(), line, threshold=0.5, points=20)
+    certificate = dss.certify(Spike(), line, threshold=0.5, grid=20)
     assert certificate.passed and not certificate.proven and certificate.upper is None
-    assert certificate.resolution == 1 / 20 and certificate.looks > 20
-    assert not dss.certify(Spike(), line, threshold=0.5, points=4000).passed
+    assert certificate.resolution == 1 / 20 and certificate.evaluations > 20
+    assert not dss.certify(Spike(), line, threshold=0.5, grid=4000).passed
 
 
 class Parabola(dss.Objective):
@@ -127,7 +127,7 @@ class Kink(dss.Objective):
 
 @pytest.mark.parametrize(("judge", "off"), [(Parabola(), 1e-4), (Kink(), 1e-2)])
 def test_looks_close_in_on_a_peak_until_it_stops_moving(judge, off):
-    certificate = dss.certify(judge, dss.Path(torch.tensor([[0.0], [1.0]])), threshold=2.0, points=10)
+    certificate = dss.certify(judge, dss.Path(torch.tensor([[0.0], [1.0]])), threshold=2.0, grid=10)
     assert certificate.max_loss == pytest.approx(1, abs=off)
     assert certificate.t == pytest.approx(0.3137, abs=1e-2)
 
@@ -165,7 +165,7 @@ def test_evaluations_are_counted_in_samples():
     data = vectors()
     objective = dss.NetworkObjective(mlp(), nn.functional.cross_entropy, data)
     points = torch.randn(2, objective.space.size)
-    found = dss.connect(objective, *points, threshold=1e3, finder=dss.StraightLine(points=4), prove="never", points=2)
+    found = dss.connect(objective, *points, threshold=1e3, finder=dss.StraightLine(grid=4), prove="never", grid=2)
     assert found.summary["gradient_evaluations"] == 0
     assert found.summary["loss_evaluations"] % len(data[1]) == 0 < found.summary["loss_evaluations"]
 

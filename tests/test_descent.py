@@ -61,15 +61,15 @@ def test_a_row_trains_the_same_alone_and_in_a_batch_that_others_leave_earlier(na
     together, alone = together_and_alone(dss.MuellerBrown(), points, -60.0, options)
     torch.testing.assert_close(together.points, torch.cat([d.points for d in alone]), rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(together.losses, torch.cat([d.losses for d in alone]), rtol=1e-10, atol=1e-10)
-    assert together.steps == sum(d.steps for d in alone)
-    assert len({d.steps for d in alone}) > 1, "the rows must leave at different times for this test to mean anything"
+    assert together.gradient_steps == sum(d.gradient_steps for d in alone)
+    assert len({d.gradient_steps for d in alone}) > 1, "the rows must leave at different times for this test to mean anything"
 
 
 def test_an_optimizer_that_uses_a_norm_gets_one_parameter_a_row():
     options = Descent(lambda p: NormalizedGradient(p, lr=0.02), max_steps=300)
     together, alone = together_and_alone(dss.MuellerBrown(), starts(), -60.0, options)
     torch.testing.assert_close(together.points, torch.cat([d.points for d in alone]), rtol=1e-10, atol=1e-12)
-    assert together.steps == sum(d.steps for d in alone)
+    assert together.gradient_steps == sum(d.gradient_steps for d in alone)
 
 
 def test_adam_of_torch_is_followed_step_by_step():
@@ -83,13 +83,13 @@ def test_adam_of_torch_is_followed_step_by_step():
     options = Descent(OPTIMIZERS["Adam"], max_steps=20)
     found = descend(dss.MuellerBrown(), dss.MuellerBrown(), point[None], -1e9, options=options, generator=generator())
     torch.testing.assert_close(found.points[0], parameter.detach(), rtol=1e-12, atol=1e-12)
-    assert found.steps == 20 and not found.reached.any()
+    assert found.gradient_steps == 20 and not found.reached.any()
 
 
 def test_points_at_their_target_are_returned_untouched_and_cost_no_step():
     points = starts()
     found = descend(dss.Quadratic(), dss.Quadratic(), points, 100.0, options=Descent(), generator=generator())
-    assert torch.equal(found.points, points) and found.steps == 0 and found.reached.all()
+    assert torch.equal(found.points, points) and found.gradient_steps == 0 and found.reached.all()
 
 
 def test_the_loss_reported_is_the_loss_of_the_point_returned():
@@ -164,7 +164,7 @@ def test_large_points_train_one_by_one_to_the_same_result(monkeypatch):
     monkeypatch.setattr("dss.finders.descent.LARGE_POINT", 1)
     separately = descend(objective, objective, points, 0.05, options=options, generator=generator())
     assert torch.allclose(separately.points, together.points, rtol=1e-10)
-    assert separately.steps == together.steps and torch.equal(separately.reached, together.reached)
+    assert separately.gradient_steps == together.gradient_steps and torch.equal(separately.reached, together.reached)
 
 
 def test_keeping_freed_memory_is_a_wish_that_other_c_libraries_may_ignore(monkeypatch):

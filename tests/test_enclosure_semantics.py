@@ -218,6 +218,10 @@ class Doubled(torch.autograd.Function):
     def forward(ctx, x):
         return x * 2
 
+    @staticmethod
+    def backward(ctx, cotangent):
+        return cotangent * 2
+
 
 class DoubledApart(torch.autograd.Function):
     @staticmethod
@@ -231,7 +235,7 @@ class DoubledApart(torch.autograd.Function):
 
 def _swallowed(net, h):
     try:
-        return h * h.max().item()
+        return h * float((h.abs() >= 0).all().item())
     except Exception:
         return h
 
@@ -270,10 +274,10 @@ REFUSED = {
     "autograd function, set up apart": (lambda net, h: DoubledApart.apply(h), X, "custom_function_call"),
     "noise with a generator": (lambda net, h: h + torch.randn(8, generator=torch.Generator().manual_seed(0)), X, "random operation"),
     "noise": (lambda net, h: h + torch.rand_like(h), X, "rand_like"),
-    "branch on tokens": (lambda net, h: net.w[h].mean(1) * (2 if (h > 4).any() else 1), TOKENS, "data-dependent control flow"),
+    "branch on tokens": (lambda net, h: net.w[h].mean(1) * (2 if (h >= 0).any() else 1), TOKENS, "data-dependent control flow"),
     "branch on data": (lambda net, h: h * (2 if (net.mask * h.detach() > 4).any() else 1), X, "'gt'|'__gt__'"),
     "branch on a value": (lambda net, h: h if h.mean() > 0 else -h, X, "branch on it cannot be followed"),
-    "swallowed refusal": (_swallowed, X, "'max'|'item'"), "into a constant": (_into_a_constant, X, "holds no enclosure"),
+    "swallowed refusal": (_swallowed, X, "branch"), "into a constant": (_into_a_constant, X, "holds no enclosure"),
     "view": (_view, X, "shares its memory"), "chunk": (_chunk, X, "shares its memory"), "detached": (_detached, X, "shares its memory"),
     "autocast": (_autocast, X, "autocast"), "bfloat16": (lambda net, h: h.bfloat16().to(h.dtype), X, "two or three digits"),
     "own error": (lambda net, h: [][1], X, "IndexError"), "assertion": (lambda net, h: h if h.abs().max() < 9 else 1 / 0, X, "cannot be followed|'max'"),
@@ -308,7 +312,7 @@ def test_a_certificate_falls_back_to_samples_and_says_why(name):
     way, x, _ = REFUSED[name]
     judge = dss.NetworkObjective(Net(way), F.cross_entropy, (x, Y))
     a = judge.space.flatten(Net(way).state_dict())
-    found = dss.certify(judge, dss.Path(torch.stack([a, a * 1.1])), threshold=100.0, points=4, prove=True)
+    found = dss.certify(judge, dss.Path(torch.stack([a, a * 1.1])), threshold=100.0, grid=4, prove=True)
     assert found.passed and not found.proven and found.upper is None and "no proof: " in found.reason
 
 

@@ -301,7 +301,7 @@ def test_the_growing_string_is_drawn_on_the_axes_of_the_last(tmp_path):
     problem = dss.Problem.of(dss.Ring(), start, end, threshold=0.05)
     steps = list(PaperString(descent=dss.Descent(max_steps=3000)).steps(problem))
     picture = growing_string.pictures(problem, steps)
-    assert [len(strand.beads) for strand in picture.strands] == [len(step.path) for step in steps]
+    assert [len(strand.beads) for strand in picture.strings] == [len(step.path) for step in steps]
     centred = steps[-1].path.beads - steps[-1].path.beads.mean(0)
     singular = torch.linalg.svdvals(centred) ** 2
     assert torch.allclose(picture.explained[:2], singular / singular.sum(), atol=1e-9)

@@ -162,7 +162,7 @@ def test_a_small_study_of_a_network_runs_and_continues(tmp_path, capsys):
 
 def test_an_end_that_never_arrives_leaves_its_pair_out():
     study = replace(ptb.QUICK, thresholds=(math.log(2.0), math.log(1e6)), steps=10)
-    found = networks.NetworkMeasurement(study, text_data.described_data_sets())
+    found = networks.study_of(study, text_data.described_data_sets())
     assert len(found.problems(math.log(1e6))) == 1
     assert found.problems(math.log(2.0)) == []
 

@@ -11,7 +11,7 @@ import torch
 
 import dss
 from experiments import compare, cubic_draws, measurement
-from experiments.polynomials import PolynomialMeasurement
+from experiments.polynomials import study_of
 from experiments.results import Results, connected, mean_and_error, work
 
 
@@ -90,7 +90,7 @@ def test_jobs_of_the_scripts_draw_their_own_data_and_are_compared_by_their_means
     results = cubic_draws.run(small, 2, tmp_path / "draws.json")
     (records,) = results.records["paper"].values()
     assert [record["job"] for record in records] == [0, 0, 1, 1]
-    jobs = [PolynomialMeasurement(replace(small, seed=job)) for job in (0, 1)]
+    jobs = [study_of(replace(small, seed=job)) for job in (0, 1)]
     samples = [objective.x for job in jobs for objective in (job.objective, job.judge)]
     assert all(not torch.equal(a, b) for a, b in combinations(samples, 2))
     for job, (constant, mean) in zip(jobs, cubic_draws.job_means(records), strict=True):

@@ -13,13 +13,13 @@ import dss
 from dss.page.figures import (
     comparison_table,
     loss_along_path,
+    loss_on_plane,
     loss_table,
     losses_compared,
+    plane_table,
     string_in_space,
     string_table,
     strings_compared,
-    terrain_on_plane,
-    terrain_table,
 )
 from dss.page.figures.style import LossColours, log_ticks, number, round_numbers
 from dss.page.loss_plane import farthest_bead, survey
@@ -36,9 +36,9 @@ BENT = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, 0.8], [1.0, 0.0]], dtype=torch.
 
 @pytest.fixture
 def profile():
-    stairs = torch.tensor([[1, 0.0, 1.0, 1.7], [0, 0.5, 1.0, 1.9], [0, 0.0, 0.5, 0.9]], dtype=torch.float64)
+    bounds = torch.tensor([[1, 0.0, 1.0, 1.7], [0, 0.5, 1.0, 1.9], [0, 0.0, 0.5, 0.9]], dtype=torch.float64)
     metrics = {"judged loss": dss.DoubleWell(), "ring": dss.Ring()}
-    return measure_path(BENT, metrics, threshold=1.5, stairs=stairs, looks=24)
+    return measure_path(BENT, metrics, threshold=1.5, bounds=bounds, evaluations=24)
 
 
 def test_a_profile_is_the_loss_at_the_places_it_names(profile):
@@ -53,7 +53,7 @@ def test_a_profile_is_the_loss_at_the_places_it_names(profile):
 
 def test_stairs_stand_where_their_cells_are(profile):
     torch.testing.assert_close(
-        profile.stairs, torch.tensor([[0, 0.25, 0.9], [0.25, 0.5, 1.9], [0.5, 1, 1.7]], dtype=torch.float64)
+        profile.bounds, torch.tensor([[0, 0.25, 0.9], [0.25, 0.5, 1.9], [0.5, 1, 1.7]], dtype=torch.float64)
     )
     drawn = {trace.name: trace for trace in loss_along_path(profile).data}["proven bound"]
     assert list(drawn.x) == [0, 0.25, 0.25, 0.5, 0.5, 1] and list(drawn.y) == [0.9, 0.9, 1.9, 1.9, 1.7, 1.7]
@@ -85,8 +85,8 @@ def test_the_table_of_a_profile_repeats_its_numbers(profile):
 
 def test_strings_in_space_keep_their_distances_and_losses():
     straight = dss.Path.straight(BENT.beads[0], BENT.beads[-1])
-    picture = picture_string(BENT, dss.DoubleWell(), threshold=1.5, history=[("round 0", "", straight)], looks=16)
-    last = picture.strands[-1]
+    picture = picture_string(BENT, dss.DoubleWell(), threshold=1.5, history=[("round 0", "", straight)], evaluations=16)
+    last = picture.strings[-1]
     beads = last.points[last.beads]
     torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(BENT.beads, BENT.beads))
     torch.testing.assert_close(last.losses[last.beads], dss.DoubleWell()(BENT.beads))
@@ -155,7 +155,7 @@ def test_numbers_are_written_as_people_write_them(value, text):
 def test_compared_strings_share_their_axes_and_keep_their_distances():
     other = dss.Path(torch.tensor([[-1.0, 0.0], [0.0, -1.2], [1.0, 0.0]], dtype=torch.float64))
     picture = picture_strings({"up": BENT, "down": other}, dss.DoubleWell(), threshold=1.5)
-    beads = torch.cat([strand.points[strand.beads] for strand in picture.strands])
+    beads = torch.cat([strand.points[strand.beads] for strand in picture.strings])
     torch.testing.assert_close(torch.cdist(beads, beads), torch.cdist(*[torch.cat([BENT.beads, other.beads])] * 2))
     named = [trace.name for trace in strings_compared(picture).data if trace.showlegend is None]
     assert named == ["up", "down"]
@@ -178,17 +178,17 @@ class LiftedWell(dss.Objective):
     """The double well of the first two coordinates, shifted; counts what it is asked."""
 
     def __init__(self):
-        self.looks = 0
+        self.evaluations = 0
 
     def __call__(self, points):
-        self.looks += len(points)
+        self.evaluations += len(points)
         return dss.DoubleWell()(points[:, :2] - 2)
 
 
 def test_a_terrain_is_the_loss_at_its_coordinates_and_refining_repeats_no_look():
     judge, corners = LiftedWell(), [shifted(p) for p in ([-1.0, 0.0], [1.0, 0.0], [0.0, 1.0])]
-    grids = list(survey(judge, corners, threshold=0.5, cells=32))
-    assert [len(g.x) for g in grids] == [9, 17, 33] and judge.looks == 33 * 33
+    grids = list(survey(judge, corners, threshold=0.5, resolution=32))
+    assert [len(g.x) for g in grids] == [9, 17, 33] and judge.evaluations == 33 * 33
     last = grids[-1]
     for i, j in [(0, 0), (5, 20), (32, 31)]:
         x, y = 2 * last.x[i].item() - 1, 2 * last.y[j].item()
@@ -200,13 +200,13 @@ def test_a_terrain_is_the_loss_at_its_coordinates_and_refining_repeats_no_look()
 
 def test_the_boundary_of_the_level_set_is_drawn_where_the_loss_is_the_threshold():
     corners = [shifted(p) for p in ([-1.0, 0.0], [1.0, 0.0], [0.0, 1.0])]
-    *_, terrain = survey(LiftedWell(), corners, threshold=0.5)
-    boundary = {trace.name: trace for trace in terrain_on_plane(terrain).data}["level set, L₀ = 0.5"]
-    scale = LossColours.of(terrain.losses.flatten(), 0.5)
+    *_, plane = survey(LiftedWell(), corners, threshold=0.5)
+    boundary = {trace.name: trace for trace in loss_on_plane(plane).data}["level set, L₀ = 0.5"]
+    scale = LossColours.of(plane.losses.flatten(), 0.5)
     assert boundary.contours.start == boundary.contours.end == scale.values(torch.tensor([0.5], dtype=torch.float64))[0]
-    *_, below = survey(LiftedWell(), corners, threshold=-1.0, cells=8)
-    assert all("level set" not in (trace.name or "") for trace in terrain_on_plane(below).data)
-    rows = list(csv.DictReader(io.StringIO(terrain_table(below))))
+    *_, below = survey(LiftedWell(), corners, threshold=-1.0, resolution=8)
+    assert all("level set" not in (trace.name or "") for trace in loss_on_plane(below).data)
+    rows = list(csv.DictReader(io.StringIO(plane_table(below))))
     assert len(rows) == 81 and float(rows[-1]["loss"]) == below.losses[-1, -1].item()
 
 
@@ -215,10 +215,10 @@ def test_the_trail_says_how_far_the_path_is_from_the_plane():
     beads[1, 4] += 0.8
     path = dss.Path(beads)
     corners = [beads[0], beads[-1], beads[farthest_bead(dss.Path(beads[[0, 2, 3]])) + 1]]
-    *_, terrain = survey(LiftedWell(), corners, path=path, cells=8)
-    at_beads = terrain.trail.distances[terrain.trail.beads]
+    *_, plane = survey(LiftedWell(), corners, path=path, resolution=8)
+    at_beads = plane.seen.distances[plane.seen.beads]
     assert at_beads.tolist() == pytest.approx([0, 0.4, 0, 0], abs=1e-9)
-    assert terrain.trail.distances.max() == at_beads.max()
+    assert plane.seen.distances.max() == at_beads.max()
 
 
 def test_the_farthest_bead_is_the_farthest_and_a_straight_path_has_none():
@@ -230,7 +230,7 @@ def test_the_farthest_bead_is_the_farthest_and_a_straight_path_has_none():
 @pytest.mark.parametrize("cells", [0, 7, 12])
 def test_a_grid_that_cannot_be_nested_is_refused(cells):
     with pytest.raises(dss.InputError, match="8, 16, 32"):
-        next(survey(LiftedWell(), [shifted(p) for p in ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])], cells=cells))
+        next(survey(LiftedWell(), [shifted(p) for p in ([0.0, 0.0], [1.0, 0.0], [0.0, 1.0])], resolution=cells))
 
 
 def test_the_table_of_a_comparison_names_the_finder_of_every_row(profile):

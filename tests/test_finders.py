@@ -25,8 +25,8 @@ FINDERS = {
     "constrained-falling": dss.ConstrainedString(levels=4, margin=0.05, descent=ADAM, limits=dss.Limits(rounds=12)),
     "band": dss.ElasticBand(descent=ADAM, limits=dss.Limits(rounds=12)),
     "band-climbing": dss.ElasticBand(climb=True, descent=ADAM, limits=dss.Limits(rounds=12)),
-    "curve": dss.BezierCurve(bends=2, places=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
-    "chain": dss.PolygonalChain(bends=5, places=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
+    "curve": dss.BezierCurve(bends=2, draws=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
+    "chain": dss.PolygonalChain(bends=5, draws=8, cycle=50, descent=ADAM, limits=dss.Limits(rounds=8)),
 }
 # Greedy beads come to rest on either side of a sharp ridge: with midpoints, or with a wide margin, the gap between
 # them stops shrinking before the segment across it is low enough. Curves lower the mean along them, not the maximum.
@@ -55,7 +55,8 @@ def same(first, second):
     return (
         torch.equal(first.path.beads, second.path.beads)
         and torch.equal(first.maxima.nan_to_num(), second.maxima.nan_to_num())
-        and (first.status, first.round, first.steps, first.memory) == (second.status, second.round, second.steps, second.memory)
+        and (first.status, first.round, first.gradient_steps, first.memory)
+        == (second.status, second.round, second.gradient_steps, second.memory)
     )
 
 
@@ -92,7 +93,7 @@ def test_a_convex_bowl_needs_two_beads_and_the_length_is_exactly_one(name):
     a, b = torch.tensor([1.0, 0.0], dtype=torch.float64), torch.tensor([-0.6, 0.8], dtype=torch.float64)
     found = dss.connect(dss.Quadratic(), a, b, threshold=1.0, finder=FINDERS[name])
     assert found.connected and len(found.path) == 2 and found.path.normalized_length == 1.0
-    assert found.steps == 0
+    assert found.gradient_steps == 0
 
 
 @pytest.mark.parametrize("name", FINDERS)
@@ -136,7 +137,7 @@ def test_a_search_resumes_from_any_step_to_the_same_bits(name):
     [
         (dss.Limits(rounds=1), dss.Status.ROUNDS),
         (dss.Limits(beads=1), dss.Status.BEADS),
-        (dss.Limits(steps=1), dss.Status.STEPS),
+        (dss.Limits(gradient_steps=1), dss.Status.STEPS),
         (dss.Limits(seconds=0.0), dss.Status.SECONDS),
     ],
 )
@@ -149,11 +150,11 @@ def test_every_limit_ends_the_search_with_its_status_and_a_partial_path(name, li
 
 def test_the_geodesic_search_is_warmed_up_by_the_steps_it_counts():
     problem = mueller_brown(-40.5)
-    cold, warm = (dss.GeodesicString(descent=ADAM, warmup=steps) for steps in (0, 30))
-    first = {finder.warmup: finder.advance(problem, finder.begin(problem)) for finder in (cold, warm)}
-    assert first[0].steps == 0 and first[30].steps == 30
+    cold, warm = (dss.GeodesicString(descent=ADAM, first=first) for first in (None, dss.PolygonalChain(cycle=30)))
+    still, moved = (finder.advance(problem, finder.begin(problem)) for finder in (cold, warm))
+    assert still.gradient_steps == 0 and moved.gradient_steps == 30
     line, ends_apart = problem.straight.resample(4).beads, (problem.end - problem.start).norm()
-    assert (first[0].path.beads - line).norm() < 0.01 * ends_apart < (first[30].path.beads - line).norm()
+    assert (still.path.beads - line).norm() < 0.01 * ends_apart < (moved.path.beads - line).norm()
 
 
 def test_what_resists_greedy_insertion_too_begins_anew_at_the_straight_line():
@@ -161,7 +162,7 @@ def test_what_resists_greedy_insertion_too_begins_anew_at_the_straight_line():
     path = problem.straight.resample(9)
     stuck = dss.Step(path, torch.full((8,), torch.nan, dtype=torch.float64), round=5, memory={"pulls": 2, "places": {}})
     anew, on = finder.advance(problem, stuck), finder.advance(problem, replace(stuck, round=4))
-    greedy = dss.GreedyString(points=finder.points, descent=ADAM)
+    greedy = dss.GreedyString(grid=finder.grid, descent=ADAM)
     expected = greedy.advance(problem, replace(greedy.begin(problem), round=5))
     assert torch.equal(anew.path.beads, expected.path.beads) and len(anew.path) == 3 < 9 <= len(on.path)
 
@@ -173,4 +174,4 @@ def test_a_bead_above_the_threshold_is_trained_before_greedy_insertion_goes_on()
     # Every segment is taken for judged and passed: only the beads are in the way.
     step = dss.Step(path, torch.full((3,), -50.0, dtype=torch.float64), round=3, memory={"pulls": 2, "places": {}})
     after = finder.advance(problem, step)
-    assert (dss.MuellerBrown()(after.path.beads) <= -40.5).all() and after.steps > 0
+    assert (dss.MuellerBrown()(after.path.beads) <= -40.5).all() and after.gradient_steps > 0

@@ -179,7 +179,7 @@ def test_the_chain_basis_is_the_polygon_with_equal_time_on_every_segment(bends):
 @pytest.mark.parametrize("curve", [dss.BezierCurve(bends=3), dss.PolygonalChain(bends=3)], ids=lambda c: c.name)
 def test_the_control_points_are_read_back_off_the_beads(curve):
     control = random(5, 4)
-    path = dss.Path(curve.basis(curve.grid(3), 3) @ control)
+    path = dss.Path(curve.basis(curve.knots(3), 3) @ control)
     torch.testing.assert_close(curve._control(path, 3), control)
 
 
@@ -191,8 +191,8 @@ def test_the_control_points_are_read_back_off_the_beads(curve):
         lambda: dss.ConstrainedString(form="nearly"),
         lambda: dss.ConstrainedString(zeta=-1.0),
         lambda: dss.ConstrainedString(alpha=0.9, margin=0.1),
-        lambda: dss.GeodesicString(cells=0),
-        lambda: dss.GeodesicString(warmup=-1),
+        lambda: dss.GeodesicString(constraint_points=0),
+        lambda: dss.GeodesicString(patience=-1),
         lambda: dss.GreedyString(insertion="nowhere"),
         lambda: dss.GreedyString(alpha=1.5),
     ],

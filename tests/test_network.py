@@ -90,6 +90,92 @@ def test_recalibrated_statistics_are_those_of_torch_and_their_gradient_is_a_diff
     assert (gradient * direction).sum().item() == pytest.approx(quotient, rel=1e-6)
 
 
+class Twice(nn.Module):
+    """Normalises two different things by one layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.head = nn.BatchNorm1d(6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(x) + torch.tanh(self.norm(3 * x + 1)))
+
+
+class Named(Twice):
+    """Calls its layer by keyword."""
+
+    def forward(self, x):
+        return self.head(self.norm(input=x))
+
+
+class Shared(nn.Module):
+    """One layer at two places and two sizes."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv1d(2, 2, 2), nn.BatchNorm1d(2), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(self.norm(self.conv(self.norm(x.view(-1, 2, 3)))).flatten(1))
+
+
+@pytest.mark.parametrize("build", [Twice, Named, Shared])
+def test_statistics_of_a_layer_are_those_of_all_its_calls(build):
+    torch.manual_seed(0)
+    model, (x, y) = build().double(), (torch.randn(30, 6).double(), torch.randint(3, (30,)))
+    objective = dss.NetworkObjective(model, cross_entropy, (x, y))
+    point = random_points(model, 1).requires_grad_()
+    reference = copy.deepcopy(model).train()
+    nn.utils.vector_to_parameters(point[0].detach(), reference.parameters())
+    reference.norm.momentum = None
+    reference.norm.reset_running_stats()
+    reference(x)
+    assert objective(point).item() == pytest.approx(cross_entropy(reference.eval()(x), y).item(), rel=1e-12)
+    (gradient,) = torch.autograd.grad(objective(point).sum(), point)
+    step = 1e-6 * torch.randn_like(point)
+    quotient = objective(point.detach() + step) - objective(point.detach() - step)
+    assert (gradient * 2 * step).sum().item() == pytest.approx(quotient.item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("samples", [2, 3, 5, 29])
+def test_no_chunk_is_too_small_for_statistics(samples, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr("dss.objectives.network.objective.CHUNK_BYTES", 1)
+    data = torch.randn(samples, 6), torch.randint(3, (samples,))
+    objective = dss.NetworkObjective(Twice(), cross_entropy, data)
+    points = random_points(Twice(), 2)
+    assert objective(points).isfinite().all() and objective.estimate(points, torch.Generator()).isfinite().all()
+
+
+def test_a_batch_of_one_is_refused_where_layers_normalise_by_it():
+    objective = dss.NetworkObjective(Twice(), cross_entropy, vectors(), batch_size=1)
+    with pytest.raises(dss.InputError, match="batch_size"):
+        objective.estimate(random_points(Twice(), 1), torch.Generator())
+
+
+class Frozen(nn.BatchNorm1d):
+    """Stays in eval, as detection models have it."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+class Activated(nn.BatchNorm1d):
+    def forward(self, x):
+        return torch.relu(super().forward(x))
+
+
+@pytest.mark.parametrize("norm", [Frozen, Activated, lambda k: nn.InstanceNorm1d(k, track_running_stats=True)])
+def test_layers_that_are_no_plain_batch_norm_keep_their_statistics(norm):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Unflatten(1, (2, 3)), norm(2), nn.Flatten(), nn.Linear(6, 3))
+    model[1].running_mean.normal_(), model[1].running_var.uniform_(0.5, 2)
+    data, points = (torch.randn(20, 6), torch.randint(3, (20,))), random_points(model, 2)
+    objective = dss.NetworkObjective(model, cross_entropy, data)
+    assert objective.buffers == "none" and not objective.recalibrates
+    assert objective(points)[0].item() == pytest.approx(naive(model.eval(), data, cross_entropy, points[0])[0], rel=1e-6)
+
+
 def test_a_judge_recalibrates_on_the_training_data_unless_told_otherwise():
     torch.manual_seed(0)
     model, data = conv_batch_norm(), (torch.randn(30, 1, 6, 6), torch.randint(3, (30,)))
@@ -119,7 +205,7 @@ def test_datasets_and_loaders_read_the_same_data_as_tensors():
     points = random_points(model)
     expected = dss.NetworkObjective(model, cross_entropy, (x, y))(points)
     dataset = TensorDataset(x, y)
-    loader = DataLoader(dataset, batch_size=4, shuffle=True, drop_last=True)
+    loader = DataLoader(dataset, batch_size=4)
     assert torch.equal(dss.NetworkObjective(model, cross_entropy, dataset)(points), expected)
     from_loader = dss.NetworkObjective(model, cross_entropy, loader)
     assert torch.equal(from_loader(points), expected) and from_loader.batch_samples == 4
@@ -149,8 +235,8 @@ class FunctionalDropout(nn.Module):
     ("build", "loss", "data", "message"),
     [
         (FunctionalDropout, cross_entropy, vectors, "self.training"),
-        (mlp, nn.CrossEntropyLoss(reduction="sum"), vectors, "mean over samples"),
-        (mlp, nn.CrossEntropyLoss(reduction="none"), vectors, "scalar"),
+        (mlp, lambda o, t: cross_entropy(o, t, reduction="sum"), vectors, "mean over samples"),
+        (mlp, lambda o, t: cross_entropy(o, t, reduction="none")[:, None], vectors, "scalar"),
         (mlp, cross_entropy, lambda: (torch.zeros(0, 6), torch.zeros(0)), "empty"),
         (mlp, cross_entropy, lambda: (torch.zeros(3, 6), torch.zeros(2)), "as many samples"),
         (mlp, cross_entropy, lambda: TensorDataset(torch.zeros(0, 6)), "empty"),
@@ -161,6 +247,67 @@ def test_what_cannot_be_judged_is_refused_with_the_cure(build, loss, data, messa
     torch.manual_seed(0)
     with pytest.raises(dss.InputError, match=message):
         dss.NetworkObjective(build(), loss, data())
+
+
+def test_frozen_parameters_are_constants_of_the_objective_and_part_of_its_states():
+    torch.manual_seed(0)
+    model, data = mlp(), vectors()
+    model[0].weight.requires_grad_(False)
+    objective = dss.NetworkObjective(model, cross_entropy, data)
+    assert objective.space.names == ("0.bias", "2.weight", "2.bias")
+    point = torch.randn(objective.space.size)
+    state = objective.state(point)
+    other = mlp()
+    other.load_state_dict(state)
+    assert state.keys() == model.state_dict().keys() and torch.equal(other[0].weight, model[0].weight)
+    assert objective(point[None]).item() == pytest.approx(cross_entropy(other(data[0]), data[1]).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("only", "size"), [("2.*", 18), ("*.bias", 8), (lambda name: name == "0.weight", 30)])
+def test_an_objective_moves_only_what_it_is_told_to(only, size):
+    torch.manual_seed(0)
+    model, data = mlp().double(), vectors()
+    objective = dss.NetworkObjective(model, cross_entropy, (data[0].double(), data[1]), only=only)
+    points = torch.randn(2, objective.space.size, dtype=torch.float64, requires_grad=True)
+    assert objective.space.size == size
+    (gradient,) = torch.autograd.grad(objective(points).sum(), points)
+    values = objective.space.unflatten(points[0].detach())
+    values = {name: value.requires_grad_() for name, value in values.items()}
+    loss = cross_entropy(torch.func.functional_call(model, values, (data[0].double(),)), data[1])
+    slope = torch.autograd.grad(loss, list(values.values()))
+    torch.testing.assert_close(gradient[0], torch.cat([s.reshape(-1) for s in slope]))
+
+
+def test_bounds_hold_with_frozen_layers_in_front_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(7, 6), nn.LayerNorm(6), mlp())
+    model[0].requires_grad_(False), model[1].requires_grad_(False)
+    objective = dss.NetworkObjective(model, cross_entropy, (torch.randint(7, (9,)), torch.randint(3, (9,))))
+    start, end = torch.randn(2, objective.space.size)
+    for low in (0.0, 0.25, 0.5, 0.75):
+        bound = objective.enclose(start[None], end[None], torch.tensor([low]), torch.tensor([low + 0.25])).max()
+        places = torch.linspace(low, low + 0.25, 9, dtype=torch.float64)[:, None]
+        seen = objective(torch.lerp(start.double(), end.double(), places)).max()
+        assert seen <= bound <= 1.5 * seen
+
+
+def test_a_frozen_part_in_another_precision_keeps_it():
+    torch.manual_seed(0)
+
+    class Adapted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.low = nn.Linear(6, 3).to(torch.bfloat16), nn.Linear(6, 3)
+            self.base.requires_grad_(False)
+
+        def forward(self, x):
+            return self.base(x.to(torch.bfloat16)).to(x.dtype) + self.low(x)
+
+    model, (x, y) = Adapted(), vectors()
+    objective = dss.NetworkObjective(model, cross_entropy, (x, y))
+    point = objective.space.flatten(model.state_dict())
+    assert objective(point[None]).item() == pytest.approx(cross_entropy(model(x), y).item(), rel=1e-6)
+    assert objective.state(point)["base.weight"].dtype == torch.bfloat16
 
 
 def test_a_part_of_the_data_is_spread_over_it_and_leaves_the_objective_alone():

@@ -32,10 +32,10 @@ def test_lengths_are_summed_in_double_precision():
 def test_points_interpolate_and_hit_the_beads_exactly(n, seed):
     path = random_path(n, seed)
     segments = torch.arange(n - 1)
-    assert torch.equal(path.points(segments, torch.zeros(n - 1)), path.starts)
-    assert torch.equal(path.points(segments, torch.ones(n - 1)), path.ends)
+    assert torch.equal(path.points(segments, torch.zeros(n - 1)), path.beads[:-1])
+    assert torch.equal(path.points(segments, torch.ones(n - 1)), path.beads[1:])
     middle = path.points(segments, torch.full((n - 1,), 0.5))
-    assert torch.allclose(middle, (path.starts + path.ends) / 2)
+    assert torch.allclose(middle, (path.beads[:-1] + path.beads[1:]) / 2)
 
 
 @given(st.integers(2, 6), st.integers(0, 100), st.integers(2, 12))

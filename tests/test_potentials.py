@@ -43,5 +43,5 @@ def test_the_rings_geodesic_is_two_tangents_and_an_arc(threshold):
     ends = torch.tensor(dss.Ring.minima, dtype=torch.float64)
     path = dss.Path(torch.cat([ends[:1], arc, ends[1:]]))
     assert path.normalized_length == pytest.approx(dss.Ring.geodesic_length(threshold), rel=1e-6)
-    middles = (path.starts + path.ends) / 2
+    middles = (path.beads[:-1] + path.beads[1:]) / 2
     assert dss.Ring()(middles).max() <= threshold * (1 + 1e-6)

@@ -126,15 +126,15 @@ def test_brackets_only_tighten_and_their_stairs_cover_the_path():
     previous = None
     for bracket in prove(Bowl(50.0), CORNER, threshold=2.05, batch_cells=2):
         assert previous is None or (bracket.upper <= previous.upper and bracket.seen >= previous.seen)
-        stairs, previous = bracket.stairs, bracket
-        assert bracket.upper == stairs[:, 3].max()
+        bounds, previous = bracket.bounds, bracket
+        assert bracket.upper == bounds[:, 3].max()
         for segment in (0, 1):
-            own = stairs[stairs[:, 0] == segment]
+            own = bounds[bounds[:, 0] == segment]
             assert own[0, 1] == 0 and own[-1, 2] == 1 and torch.equal(own[1:, 1], own[:-1, 2])
-    t = (stairs[:, 1] + stairs[:, 2]) / 2
-    index = stairs[:, 0].long()
+    t = (bounds[:, 1] + bounds[:, 2]) / 2
+    index = bounds[:, 0].long()
     points = CORNER[index] + t[:, None] * (CORNER[index + 1] - CORNER[index])
-    assert (Bowl()(points) <= stairs[:, 3]).all()
+    assert (Bowl()(points) <= bounds[:, 3]).all()
 
 
 def test_time_is_kept_cell_by_cell_and_parts_that_wait_keep_the_bound_of_the_whole(monkeypatch):
@@ -148,15 +148,15 @@ def test_time_is_kept_cell_by_cell_and_parts_that_wait_keep_the_bound_of_the_who
 
     brackets = list(prove(Slow(1e4), CORNER, threshold=2.05, max_seconds=11.5))
     assert brackets[-1].verdict is Verdict.SECONDS and brackets[-1].cells == 12
-    assert brackets[-1].upper == 1e4 + 2 and (brackets[-1].stairs[:, 3] < 1e4 / 16**2 + 2.1).sum() == 10
+    assert brackets[-1].upper == 1e4 + 2 and (brackets[-1].bounds[:, 3] < 1e4 / 16**2 + 2.1).sum() == 10
     for bracket in brackets:
         for segment in (0, 1):
-            own = bracket.stairs[bracket.stairs[:, 0] == segment]
+            own = bracket.bounds[bracket.bounds[:, 0] == segment]
             assert own[0, 1] == 0 and own[-1, 2] == 1 and torch.equal(own[1:, 1], own[:-1, 2])
 
 
 def test_hopeless_cells_are_cut_into_many_parts():
-    counts = [len(bracket.stairs) for bracket in prove(Bowl(1e6), LINE, threshold=1.01)]
+    counts = [len(bracket.bounds) for bracket in prove(Bowl(1e6), LINE, threshold=1.01)]
     assert counts[:3] == [1, 1, 16]
 
 
@@ -188,9 +188,9 @@ def test_cells_are_tried_on_a_part_of_large_data_first_and_proved_on_the_whole(p
     )
     for bracket in brackets:
         for segment in (0, 1):
-            own = bracket.stairs[bracket.stairs[:, 0] == segment]
+            own = bracket.bounds[bracket.bounds[:, 0] == segment]
             assert own[0, 1] == 0 and own[-1, 2] == 1 and torch.equal(own[1:, 1], own[:-1, 2])
-    cells = brackets[-1].stairs
+    cells = brackets[-1].bounds
     assert (cells[:, 3] >= 50.0 * (cells[:, 2] - cells[:, 1]) ** 2).all(), "bounds come from the whole data"
 
 
@@ -209,7 +209,7 @@ def test_a_try_looks_at_the_whole_data_and_refutes():
 def test_cells_are_split_where_the_bound_is_worst():
     beads = torch.tensor([[0.0], [0.1], [1.0]], dtype=F64)
     bracket = last(Bowl(0.5), beads, threshold=1.01)
-    counts = torch.bincount(bracket.stairs[:, 0].long())
+    counts = torch.bincount(bracket.bounds[:, 0].long())
     assert counts[0] == 1 < counts[1]
 
 

@@ -63,13 +63,13 @@ def test_show_writes_the_page_and_opens_it(connected, monkeypatch, capsys):
     assert run(show, connected) == 0
     assert opened == [(connected / "report.html").resolve().as_uri()] == capsys.readouterr().out.split()
     text = (connected / "report.html").read_text()
-    assert 'id="plot-terrain"' in text and "a.pt → b.pt" in text
+    assert 'id="plot-plane"' in text and "a.pt → b.pt" in text
 
 
 def test_show_without_opening_writes_elsewhere(connected, tmp_path, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("opened"))
-    assert run(show, connected, "--no-open", "--out", tmp_path / "page.html", "--terrain", 0) == 0
-    assert 'id="plot-terrain"' not in (tmp_path / "page.html").read_text()
+    assert run(show, connected, "--no-open", "--out", tmp_path / "page.html", "--plane", 0) == 0
+    assert 'id="plot-plane"' not in (tmp_path / "page.html").read_text()
 
 
 def test_show_of_a_run_whose_task_is_gone_says_so(connected, tmp_path, capsys):
@@ -85,7 +85,7 @@ def test_show_of_a_run_whose_task_is_gone_says_so(connected, tmp_path, capsys):
     assert "could not be rebuilt" in (copy / "report.html").read_text()
 
 
-@pytest.mark.parametrize("which", ["loss", "string", "terrain"])
+@pytest.mark.parametrize("which", ["loss", "string", "plane"])
 def test_figures_are_written_as_data(connected, tmp_path, which):
     for ending in ("csv", "json", "html"):
         assert run(figure, connected, "--which", which, "--out", tmp_path / f"{which}.{ending}") == 0

@@ -7,17 +7,12 @@ import torch
 from torch import nn
 
 import dss
-from dss.geodesic.constraint_points import Places
+from dss.base.progress import ProgressMeter
+from dss.geodesic.constraint_points import ConstraintPoints
 from dss.geodesic.pruning import prune
-from dss.geodesic.shortening import (
-    Progress,
-    Shortening,
-    boundary_share,
-    shorten,
-    shorten_within,
-)
-from dss.geodesic.sqp import Solver, pull
-from dss.geodesic.tightening import Taut, tighten
+from dss.geodesic.shortening import Shortening, boundary_share, shorten, shorten_within
+from dss.geodesic.sqp import SequentialQP, minimise
+from dss.geodesic.tightening import TightString, exchange_step
 
 FLOAT = torch.float64
 
@@ -100,7 +95,7 @@ def test_the_straight_line_stays_as_it_is():
     line = dss.Path(torch.tensor([[1.0, 0.0], [-0.6, 0.8]], dtype=FLOAT))
     found = shorten(dss.Quadratic(), line, threshold=1.0)
     assert torch.equal(found.path.beads, line.beads) and found.path.normalized_length == 1.0
-    assert found.lengths == () and found.change is None and not found.converged and found.stationarity is None
+    assert found.lengths == () and found.change is None and found.stationarity is None
 
 
 def test_a_detour_through_a_convex_bowl_becomes_the_straight_line():
@@ -113,7 +108,7 @@ def test_a_string_at_its_geodesic_is_never_returned_longer_whatever_the_options(
     geodesic = shorten(dss.Ring(), around_the_ring(), threshold=0.25, options=Shortening(tolerance=1e-3)).path
     for options in (
         Shortening(doublings=0),
-        Shortening(solver=Solver(iterations=1, updates=1)),
+        Shortening(solver=SequentialQP(iterations=1, updates=1)),
         Shortening(prune=False, beads=2),
     ):
         again = shorten(dss.Ring(), geodesic, threshold=0.25, options=options)
@@ -145,7 +140,7 @@ def test_a_subsample_of_the_data_is_enough_to_shorten_below_the_exact_loss():
     objective = dss.NetworkObjective(net, nn.functional.mse_loss, (x, y), batch_size=50)
     corners = [[1, 0, 1, 0], [1, 0, 1, 1], [0, 1, 1, 1], [0, 1, 0, 1]]
     path = dss.Path(torch.tensor(corners, dtype=FLOAT))
-    found = shorten(objective, path, threshold=0.02, options=Shortening(solver=Solver(samples=500)))
+    found = shorten(objective, path, threshold=0.02, options=Shortening(solver=SequentialQP(samples=500)))
     assert found.certificate.passed and found.certificate.max_loss <= 0.02
     assert found.path.normalized_length < 1 + 0.5 * (path.normalized_length - 1)
     # A subsample has a geodesic of its own: the whole data's gradient says nothing of the string's.
@@ -167,7 +162,7 @@ def test_gradients_of_the_objective_lead_where_those_of_the_judge_do():
 
 def test_other_strings_are_starts_too_and_every_length_is_reported():
     level, below = 0.25, dss.Path(around_the_ring().beads * torch.tensor([1.0, -1.0], dtype=FLOAT))
-    few = Shortening(solver=Solver(iterations=1, updates=1), doublings=0, rounds=1)
+    few = Shortening(solver=SequentialQP(iterations=1, updates=1), doublings=0, rounds=1)
     found = shorten(dss.Ring(), around_the_ring(), threshold=level, options=few, starts=[below.resample(5)])
     alone = shorten(dss.Ring(), around_the_ring(), threshold=level, options=few)
     assert len(found.starts) == 2 and found.starts[0] == alone.path.normalized_length
@@ -180,7 +175,7 @@ def test_the_straight_line_is_the_second_start():
 
 
 def test_a_start_that_leads_nowhere_counts_as_infinitely_long():
-    few = Shortening(solver=Solver(iterations=1, updates=1), doublings=0, rounds=1)
+    few = Shortening(solver=SequentialQP(iterations=1, updates=1), doublings=0, rounds=1)
     line = dss.Path(around_the_ring().beads[[0, -1]])
     found = shorten(dss.Ring(), around_the_ring(), threshold=0.25, starts=[line], options=few)
     assert found.starts[1] == float("inf") and found.summary["lengths_by_start"][1] is None
@@ -192,11 +187,69 @@ def test_a_start_between_other_ends_is_refused():
 
 
 def test_every_round_is_shown():
-    path, seen = around_the_ring(), []
+    seen = []
+
+    class Told(ProgressMeter):
+        def report(self, done, words=""):
+            seen.append((done, words))
+
+    path = around_the_ring()
     problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
-    found = shorten_within(problem, path, Shortening(prune=False, n_starts=2), watch=seen.append)
-    assert {shown.start for shown in seen} == {0, 1} and all(shown.starts == 2 for shown in seen)
-    assert Progress(found.starts.index(min(found.starts)), 2, *found.lengths[-1]) in seen
+    found = shorten_within(problem, path, Shortening(prune=False, n_starts=2), progress=Told())
+    beads, length = found.lengths[-1]
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+    assert {words[:12] for _, words in seen} == {"start 1 of 2", "start 2 of 2"}
+    best = found.starts.index(min(found.starts)) + 1
+    assert any(words == f"start {best} of 2, {beads} beads, normalized length {length:.4f}" for _, words in seen)
+
+
+class Ticking(dss.Ring):
+    """A ring whose every evaluation takes a second on a clock of its own."""
+
+    now = 0.0
+
+    def __call__(self, points):
+        Ticking.now += 1
+        return super().__call__(points)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 30.0, 100.0])
+def test_a_shortening_ends_in_time_with_the_shortest_string_so_far(monkeypatch, seconds):
+    monkeypatch.setattr("dss.geodesic.shortening.time.monotonic", lambda: Ticking.now)
+    path, limits = around_the_ring(), dss.Limits(rounds=None, seconds=seconds)
+    problem = dss.Problem.of(Ticking(), path.beads[0], path.beads[-1], threshold=0.04)
+    began = Ticking.now
+    found = shorten_within(problem, path, limits=limits)
+    given = dss.certify(dss.Ring(), path, threshold=0.04)
+    # What the certificates of the path given and of the result take is not the shortening's to limit.
+    assert Ticking.now - began <= seconds + 1 + 2 * given.evaluations
+    assert found.stopped == "the limit on seconds was reached first"
+    assert found.certificate.passed and found.path.normalized_length <= path.normalized_length
+
+
+@pytest.mark.parametrize("limits", [dss.Limits(rounds=2), dss.Limits(rounds=None, gradient_steps=5), dss.Limits(evaluations=300)])
+def test_every_limit_ends_a_shortening(limits):
+    path = around_the_ring()
+    found = shorten(dss.Ring(), path, threshold=0.04, limits=limits)
+    assert found.stopped is not None and found.certificate.passed
+    assert found.path.normalized_length <= path.normalized_length
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_an_error_rate_never_makes_a_shortening_fail(seed):
+    """Linearised constraints contradict one another where the judge jumps: multipliers grow, and must not overflow."""
+    torch.manual_seed(seed)
+    x = torch.rand(200, 2) * 2 - 1
+    data = (x, (x[:, 0] * x[:, 1] > 0).long())
+    net = nn.Sequential(nn.Linear(2, 8), nn.Tanh(), nn.Linear(8, 2))
+    train, judge = (dss.NetworkObjective(net, loss, data) for loss in (nn.functional.cross_entropy, dss.error_rate))
+    ends = torch.stack([torch.randn(train.space.size, generator=torch.Generator().manual_seed(seed + i)) for i in (10, 20)])
+    fast = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.03), max_steps=2000)
+    ends = dss.descend(train, judge, ends, 0.01, options=fast, generator=torch.Generator()).points
+    found = dss.connect(train, *ends, threshold=0.02, judge=judge, finder=dss.GreedyString(descent=fast, limits=dss.Limits()))
+    assert found.connected
+    short = shorten(train, found.path, threshold=0.02, judge=judge, limits=dss.Limits(rounds=None, seconds=2.0))
+    assert short.certificate.passed and short.path.normalized_length <= found.path.normalized_length
 
 
 def test_the_same_seed_gives_the_same_bits():
@@ -219,26 +272,26 @@ def test_the_held_string_is_the_least_stretched_one():
     # One bead between (-1, 0) and (1, 0) has the energy 1 + |x|^2: it comes to rest on the inner circle.
     path = over(dss.Ring, (0.3, 0.9))
     problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
-    solver = Solver(margin=0.0, tolerance=0.0, settle=1e-12)
-    pulled = pull(problem, path, Places.grid(2, 1), solver=solver, key=("test",))
-    assert pulled.path.beads[1].norm().item() == pytest.approx(0.5, abs=1e-6)
-    assert abs(pulled.violation) < 1e-6 and pulled.stationarity < 1e-4
+    solver = SequentialQP(margin=0.0, tolerance=0.0, settle=1e-12)
+    solved = minimise(problem, path, ConstraintPoints.spread(2, 1), solver=solver, key=("test",))
+    assert solved.path.beads[1].norm().item() == pytest.approx(0.5, abs=1e-6)
+    assert abs(solved.violation) < 1e-6 and solved.stationarity < 1e-4
 
 
 def test_a_place_is_near_only_on_its_own_segment():
-    places = Places.grid(3, 2)
-    assert places.near(torch.tensor([0.51, 0.3, 0.49], dtype=FLOAT)).tolist() == [True, False, True]
-    assert places.near(torch.tensor([0.01, 0.01, 0.2], dtype=FLOAT)).tolist() == [False, True, False]
+    held = ConstraintPoints.spread(3, 2)
+    assert held.near(torch.tensor([0.51, 0.3, 0.49], dtype=FLOAT)).tolist() == [True, False, True]
+    assert held.near(torch.tensor([0.01, 0.01, 0.2], dtype=FLOAT)).tolist() == [False, True, False]
 
 
-def test_places_survive_json():
-    places = Places.grid(3, 3).add(torch.tensor([1]), torch.tensor([0.123], dtype=FLOAT))
-    again = Places.from_json(places.as_json())
-    assert torch.equal(places.segments, again.segments) and torch.equal(places.t, again.t)
-    assert places.count(3).tolist() == [2, 4, 3]
+def test_held_survive_json():
+    held = ConstraintPoints.spread(3, 3).add(torch.tensor([1]), torch.tensor([0.123], dtype=FLOAT))
+    again = ConstraintPoints.from_json(held.as_json())
+    assert torch.equal(held.segments, again.segments) and torch.equal(held.t, again.t)
+    assert held.count(3).tolist() == [2, 4, 3]
 
 
-@pytest.mark.parametrize("options", [{"cells": 0}, {"rounds": 0}, {"n_starts": 0}, {"doublings": -1}])
+@pytest.mark.parametrize("options", [{"constraint_points": 0}, {"rounds": 0}, {"n_starts": 0}, {"doublings": -1}])
 def test_options_that_make_no_sense_are_refused(options):
     with pytest.raises(dss.InputError):
         Shortening(**options)
@@ -247,7 +300,7 @@ def test_options_that_make_no_sense_are_refused(options):
 @pytest.mark.parametrize("options", [{"iterations": 0}, {"settle": 0.0}, {"margin": 0.001, "tolerance": 0.002}])
 def test_solvers_that_make_no_sense_are_refused(options):
     with pytest.raises(dss.InputError):
-        Solver(**options)
+        SequentialQP(**options)
 
 
 def test_connect_shortens_before_it_certifies():
@@ -270,7 +323,7 @@ def test_a_string_that_had_passed_is_pulled_on_without_new_beads():
     path = around_the_ring(9)
     problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
     # Every segment had passed with room to spare: being worse now is no slip over a ridge.
-    passed = Taut(path, Places.grid(8, 2), torch.zeros(8, dtype=FLOAT))
-    after = tighten(problem, passed, solver=Solver(), cells=2, points=20, insert=True, key=("test",))
+    passed = TightString(path, ConstraintPoints.spread(8, 2), torch.zeros(8, dtype=FLOAT))
+    after = exchange_step(problem, passed, solver=SequentialQP(), constraint_points=2, grid=20, insert=True, key=("test",))
     assert after.maxima.max() > 0 and len(after.path) == len(path)
     assert after.path.normalized_length < path.normalized_length

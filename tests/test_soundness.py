@@ -75,7 +75,12 @@ def test_every_rule_is_among_the_operations_of_the_campaign(monkeypatch):
     for loss, target in soundness.losses_of(Draw(0), 3).values():
         loss(StandIn(lift(torch.randn(2, 3, dtype=F64)), F64), target)
     casts = {"half", "bfloat16", "long", "int"}  # refused, of numbers that move
-    assert {name for name in known_operations() if not name.startswith("__")} - used <= casts | {"feature_dropout", "logsigmoid", "linalg_norm", "threshold"}
+    assert {name for name in known_operations() if not name.startswith("__")} - used <= casts | {
+        "feature_dropout",
+        "logsigmoid",
+        "linalg_norm",
+        "threshold",
+    }
 
 
 CALLS = {

@@ -91,3 +91,74 @@ def test_coordinates_select_named_tensors():
 def test_a_model_without_parameters_is_refused():
     with pytest.raises(dss.InputError, match="parameters"):
         dss.ParameterSpace.of(nn.ReLU())
+
+
+def frozen_model():
+    model = Tied()
+    model.embed.weight.requires_grad_(False)
+    return model
+
+
+def test_frozen_parameters_are_no_coordinates_unless_told_to_move():
+    space = dss.ParameterSpace.of(frozen_model())
+    assert space.names == ("norm.weight", "norm.bias", "head.bias") and set(space.frozen) == {"embed.weight"}
+    assert dss.ParameterSpace.of(frozen_model(), trainable=False) == dss.ParameterSpace.of(Tied())
+    assert dss.ParameterSpace.of(Tied()).frozen == {}
+
+
+@pytest.mark.parametrize(
+    ("only", "names"),
+    [
+        ("norm.*", ["norm.weight", "norm.bias"]),
+        ("*.bias", ["norm.bias", "head.bias"]),
+        ("bias", ["norm.bias", "head.bias"]),  # no whole name: what follows a dot
+        ("head.weight", ["embed.weight"]),  # a tied parameter, by its other name
+        (lambda name: "norm" in name, ["norm.weight", "norm.bias"]),
+    ],
+)
+def test_a_selection_moves_what_it_fits(only, names):
+    space = dss.ParameterSpace.of(Tied(), only=only)
+    assert list(space.names) == names
+    assert {*space.names, *space.frozen} == {"embed.weight", "norm.weight", "norm.bias", "head.bias"}
+
+
+@pytest.mark.parametrize(
+    ("build", "only", "message"),
+    [
+        (Tied, "hed.*", "near are head"),
+        (Tied, "Norm.*", "near are norm.weight, norm.bias"),
+        (Tied, "norm.wieght", "near are .*norm.weight"),
+        (Tied, "xyz", "there are embed.weight"),
+        (Tied, lambda name: False, "fits no parameter"),
+        (Tied, 3, "a pattern or a function"),
+        (frozen_model, "embed.*", "frozen parameters alone"),
+        (lambda: Tied().requires_grad_(False), None, "all 4 parameters of the model are frozen"),
+    ],
+)
+def test_a_selection_of_nothing_says_what_there_is(build, only, message):
+    with pytest.raises(dss.InputError, match=message):
+        dss.ParameterSpace.of(build(), only=only)
+
+
+def test_states_may_leave_frozen_parameters_out_but_not_change_them():
+    model = frozen_model()
+    space, state = dss.ParameterSpace.of(model), model.state_dict()
+    alone = {name: value for name, value in state.items() if name not in ("embed.weight", "head.weight")}
+    assert torch.equal(space.flatten(state), space.flatten(alone))
+    assert torch.equal(space.flatten(state | {"embed.weight": state["embed.weight"].double(), "head.weight": state["embed.weight"].double()}),
+                       space.flatten(state))  # fmt: skip
+    other = state | {"embed.weight": state["embed.weight"] + 1, "head.weight": state["embed.weight"] + 1}
+    with pytest.raises(dss.InputError, match=r"differ from the model's: embed.weight.*trainable=False"):
+        space.flatten(other)
+    assert torch.equal(space.flatten(other, adopt=True), space.flatten(state))
+    with pytest.raises(dss.InputError, match=r"of another shape: embed\.weight"):
+        space.flatten(alone | {"embed.weight": torch.zeros(2, 2)})
+
+
+def test_parameters_that_move_have_one_dtype_whatever_the_frozen_ones_have():
+    model = Tied()
+    model.embed.weight = nn.Parameter(model.embed.weight.to(torch.bfloat16))
+    with pytest.raises(dss.InputError, match="of one dtype"):
+        dss.ParameterSpace.of(model)
+    model.embed.weight.requires_grad_(False)
+    assert dss.ParameterSpace.of(model).dtype == torch.float32

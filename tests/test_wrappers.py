@@ -42,7 +42,7 @@ class Told(Objective):
 
 
 class Bar:
-    def update(self, count):
+    def add(self, points):
         pass
 
 

@@ -38,16 +38,6 @@ class Path:
         """Beads without the two ends."""
         return len(self.beads) - 2
 
-    @property
-    def starts(self) -> Tensor:
-        """The first bead of every segment, `(n - 1, p)`."""
-        return self.beads[:-1]
-
-    @property
-    def ends(self) -> Tensor:
-        """The second bead of every segment, `(n - 1, p)`."""
-        return self.beads[1:]
-
     def segment_lengths(self, coordinates: Tensor | None = None) -> Tensor:
         """Euclidean lengths `(n - 1,)` in float64, over all coordinates or those of a mask `(p,)`."""
         beads = self.beads if coordinates is None else self.beads[:, coordinates]

@@ -33,7 +33,7 @@ class Bracket:
         segment, t: where it was seen.
         cells: how many cells were bounded on the whole data so far.
         verdict: where the proof stands.
-        stairs: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
+        bounds: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
     """
 
     upper: float
@@ -42,7 +42,7 @@ class Bracket:
     t: float
     cells: int
     verdict: Verdict
-    stairs: Tensor = field(repr=False)
+    bounds: Tensor = field(repr=False)
 
     @property
     def proven(self) -> bool:

@@ -1,16 +1,19 @@
 """The one judge of paths: every finder's proposal passes here or it is not connected."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError, InputError
+from dss.base.limits import Limits
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
+from dss.base.renamed import renamed
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.proof import prove as prove_path
-from dss.certificates.sampling import finite, sample_segments
+from dss.certificates.proof import watched
+from dss.certificates.sampling import as_losses, sample_segments
 from dss.objectives.objective import Objective
 
 
@@ -25,10 +28,10 @@ class Certificate:
         upper: the proven bound, or None.
         max_loss: the largest loss seen.
         segment, t: where it was seen, t in [0, 1] along the segment.
-        resolution: the largest gap in t between neighbouring looks at a segment; None if the path was not sampled.
-        looks: points of the path at which the loss was evaluated, for a proof the cells that were bounded.
+        resolution: the largest gap in t between neighbouring evaluations of a segment; None if the path was not sampled.
+        evaluations: points of the path at which the loss was evaluated, for a proof the cells that were bounded.
         reason: the outcome in words.
-        stairs: `(c, 4)` cells of the proof: segment, lower t, upper t, bound; None without a proof.
+        bounds: `(c, 4)` cells of the proof: segment, lower t, upper t, bound; None without a proof.
     """
 
     threshold: float
@@ -39,21 +42,21 @@ class Certificate:
     segment: int
     t: float
     resolution: float | None
-    looks: int
+    evaluations: int
     reason: str
-    stairs: Tensor | None = field(default=None, repr=False, compare=False)
+    bounds: Tensor | None = field(default=None, repr=False, compare=False)
 
 
+@renamed(points="grid")
 def certify(
     judge: Objective,
     path: Path,
     *,
     threshold: float,
-    points: int = 20,
+    grid: int = 20,
     prove: bool = False,
-    max_cells: int = 100_000,
-    max_seconds: float | None = None,
-    watch: Callable[[Bracket], object] | None = None,
+    limits: Limits = Limits(),
+    progress: ProgressMeter | None = None,
 ) -> Certificate:
     """Judge a path: by a proof where one is asked for and can be had, else by samples, and say which.
 
@@ -61,28 +64,32 @@ def certify(
         judge: the loss that must stay at or below `threshold`.
         path: the path.
         threshold: L0.
-        points: cells of the first grid of every segment, for samples.
+        grid: intervals of the first grid on every segment, for samples.
         prove: try a rigorous bound first. A judge that cannot be enclosed, or a limit, leaves the samples; the reason
             says so.
-        max_cells, max_seconds: limits of the proof.
-        watch: shown every bracket of the proof, for progress.
+        limits: cells and seconds of the proof; samples are taken whatever they cost.
+        progress: shown every bracket of the proof.
 
     Raises:
-        InputError: fewer than two points.
+        InputError: a grid of fewer than two intervals.
     """
-    if points < 2:
-        raise InputError(f"at least 2 points per segment are needed to see inside one, got {points}")
+    if grid < 2:
+        raise InputError(f"a grid of at least 2 intervals is needed to see inside a segment, got {grid}")
     if not prove:
-        return _sampled(judge, path, threshold, points)
+        return _sampled(judge, path, threshold, grid)
     try:
-        for bracket in prove_path(judge, path.beads, threshold=threshold, max_cells=max_cells, max_seconds=max_seconds):
-            if watch is not None:
-                watch(bracket)
+        bracket = _proof(judge, path, threshold, limits, progress or ProgressMeter())
     except EnclosureError as error:
-        return _with_reason(_sampled(judge, path, threshold, points), f"no proof: {error}")
+        return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {error}")
     if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):
         return _from_bracket(bracket, threshold)
-    return _with_reason(_sampled(judge, path, threshold, points), f"no proof: {bracket.verdict.value}")
+    return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {bracket.verdict.value}")
+
+
+def _proof(judge: Objective, path: Path, threshold: float, limits: Limits, progress: ProgressMeter) -> Bracket:
+    """Where the proof ends."""
+    brackets = prove_path(judge, path.beads, threshold=threshold, max_cells=limits.cells, max_seconds=limits.seconds)
+    return watched(brackets, progress)
 
 
 def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
@@ -94,7 +101,7 @@ def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
     reason = (
         f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
     )
-    return Certificate(threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.stairs)
+    return Certificate(threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.bounds)
 
 
 def _with_reason(certificate: Certificate, more: str) -> Certificate:
@@ -105,16 +112,16 @@ def _refusal(loss: float, threshold: float, segment: int, t: float) -> str:
     return f"the loss is {loss:.6g} > {threshold:g} on segment {segment} at t = {t:.4f}"
 
 
-def _sampled(judge: Objective, path: Path, threshold: float, points: int) -> Certificate:
+def _sampled(judge: Objective, path: Path, threshold: float, grid: int) -> Certificate:
     """Both ends, every bead, every segment, refined where the loss peaks."""
-    beads = finite(judge(path.beads))
-    peaks = sample_segments(judge, path, torch.arange(len(path) - 1), points=points)
+    beads = as_losses(judge(path.beads))
+    peaks = sample_segments(judge, path, grid=grid)
     losses = torch.cat([beads, peaks.losses])
     segments = torch.cat([torch.arange(len(path)).clamp_max(len(path) - 2), torch.arange(len(path) - 1)])
     t = torch.cat([torch.zeros(len(path) - 1), torch.ones(1), peaks.t])
     worst = int(losses.argmax())
     max_loss, place = losses[worst].item(), (int(segments[worst]), t[worst].item())
-    passed, looks = max_loss <= threshold, peaks.looks + len(path)
-    sampled = f"sampled: no loss above {threshold:g} at {looks} points of the path"
+    passed, evaluations = max_loss <= threshold, peaks.evaluations + len(path)
+    sampled = f"sampled: no loss above {threshold:g} at {evaluations} points of the path"
     reason = sampled if passed else _refusal(max_loss, threshold, *place)
-    return Certificate(threshold, passed, False, None, max_loss, *place, 1 / points, looks, reason)
+    return Certificate(threshold, passed, False, None, max_loss, *place, 1 / grid, evaluations, reason)

@@ -3,17 +3,20 @@
 import heapq
 import itertools
 import math
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.limits import Limits
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
-from dss.certificates.tripwire import check_stairs
+from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
 
 RESOLUTION = 2.0**-40
@@ -41,7 +44,7 @@ def prove(
     *,
     threshold: float | None = None,
     tolerance: float | None = None,
-    max_cells: int = 100_000,
+    max_cells: int | None = 100_000,
     max_seconds: float | None = None,
     batch_cells: int = 32,
 ) -> Iterator[Bracket]:
@@ -65,6 +68,7 @@ def prove(
         EnclosureError: the objective cannot be enclosed.
         SoundnessError: the network itself contradicts the bounds; then no finished bracket is given.
     """
+    max_cells = sys.maxsize if max_cells is None else max_cells
     _check(beads, threshold, tolerance, max_cells, batch_cells)
     proof = _Proof(objective, beads, threshold, tolerance)
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
@@ -72,7 +76,7 @@ def prove(
     while True:
         bracket = proof.bracket(max_cells, deadline)
         if bracket.verdict.finished:
-            check_stairs(objective, beads, bracket.stairs, proof.looks)
+            check_bounds(objective, beads, bracket.bounds, proof.evaluations)
         yield bracket
         if bracket.verdict.finished:
             return
@@ -84,9 +88,8 @@ def bracket(
     path: Path,
     *,
     tolerance: float = 1e-2,
-    max_cells: int = 100_000,
-    max_seconds: float | None = None,
-    watch: Callable[[Bracket], object] | None = None,
+    limits: Limits = Limits(),
+    progress: ProgressMeter | None = None,
 ) -> Bracket:
     """Close in on the largest loss of a path from both sides, to a share of it.
 
@@ -94,17 +97,23 @@ def bracket(
         objective: bounds cells by `enclose` and computes losses.
         path: the path.
         tolerance: wanted: `upper - seen <= tolerance * |seen|`.
-        max_cells, max_seconds: limits; what is known when one is reached is returned, and its verdict says so.
-        watch: shown every bracket on the way, for progress.
+        limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
+        progress: shown every bracket on the way.
 
     Raises:
         InputError: options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
     """
-    for found in prove(objective, path.beads, tolerance=tolerance, max_cells=max_cells, max_seconds=max_seconds):
-        last = found
-        if watch is not None:
-            watch(found)
+    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
+    return watched(brackets, progress or ProgressMeter())
+
+
+def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
+    """The last bracket of a proof, all of which are shown."""
+    with progress.stage("proof", "cells") as meter:
+        for found in brackets:
+            last = found
+            meter.report(found.cells, f"largest loss between {found.seen:.5g} and {found.upper:.5g}")
     return last
 
 
@@ -159,7 +168,7 @@ class _Proof:
         self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
         self.bounding, self.trying = _Pace(), _Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
-        self.looks: list[tuple[int, float, float]] = []
+        self.evaluations: list[tuple[int, float, float]] = []
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
@@ -252,7 +261,7 @@ class _Proof:
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
         losses = self._losses(self.objective, places)
-        self.looks += [(*place, loss) for place, loss in zip(places, losses)]
+        self.evaluations += [(*place, loss) for place, loss in zip(places, losses)]
         best = max(range(len(losses)), key=losses.__getitem__)
         if losses[best] > self.seen:
             self.seen, self.place = losses[best], places[best]
@@ -271,9 +280,9 @@ class _Proof:
         """The present state."""
         cells = self.heap + self.waiting + self.untried
         upper = max(cell.bound for cell in cells)
-        stairs = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
+        bounds = torch.tensor(sorted((cell.segment, cell.lower, cell.upper, cell.bound) for cell in cells), dtype=torch.float64)
         verdict = self._verdict(upper, max_cells, deadline)
-        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, stairs)
+        return Bracket(upper, self.seen, *self.place, self.bounding.cells, verdict, bounds)
 
     def _verdict(self, upper: float, max_cells: int, deadline: float) -> Verdict:
         if self._refuted:

@@ -1,4 +1,4 @@
-"""Looks at segments of a path: a grid, refined where the loss peaks."""
+"""Losses along a path: evaluated in bounded memory, and peaks of segments by a grid refined where the loss is highest."""
 
 from dataclasses import dataclass
 from math import inf
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dss.base.path import Path
+from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 
 # A peak has stopped moving when the loss beside it is lower by less than this share of the segment's range of losses.
@@ -17,64 +18,74 @@ POINT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Peaks:
-    """The largest loss seen strictly inside each of m segments: `losses`, `t` (m,) float64; `looks` in all."""
+    """The largest loss seen strictly inside each of m segments: `losses`, `t` (m,) float64; `evaluations` in all."""
 
     losses: Tensor
     t: Tensor
-    looks: int
+    evaluations: int
 
 
+@renamed(points="grid")
 def sample_segments(
-    judge: Objective, path: Path, segments: Tensor, *, points: int, threshold: float = inf, refine: bool = True
+    judge: Objective,
+    path: Path,
+    segments: Tensor | None = None,
+    *,
+    grid: int,
+    threshold: float = inf,
+    refine: bool = True,
 ) -> Peaks:
-    """Look inside segments at t = 1/points, ..., (points-1)/points, then ever closer around each peak.
+    """Evaluate segments at t = 1/grid, ..., (grid-1)/grid, then ever closer around each peak.
 
     Args:
         judge: the loss.
         path: the path.
-        segments: `(m,)` which segments.
-        points: cells of the first grid.
+        segments: `(m,)` which segments; all by default.
+        grid: intervals of the first grid.
         threshold: a segment already seen above it is not refined: it has failed.
         refine: whether to look closer until the peak stops moving.
     """
-    t = torch.arange(1, points, dtype=torch.float64) / points
-    losses = _losses(judge, path, segments, t.expand(len(segments), -1))
+    segments = torch.arange(len(path) - 1) if segments is None else segments
+    t = torch.arange(1, grid, dtype=torch.float64) / grid
+    losses = evaluate(judge, path, segments[:, None].expand(-1, len(t)), t.expand(len(segments), -1))
     best, index = losses.max(1)
     peaks = Peaks(best, t[index], losses.numel())
     spread = (best - losses.min(1).values).clamp_min(torch.finfo(torch.float64).tiny)
-    return _refined(judge, path, segments, peaks, 1 / points, spread, threshold) if refine else peaks
+    return _refined(judge, path, segments, peaks, 1 / grid, spread, threshold) if refine else peaks
 
 
 def _refined(
     judge: Objective, path: Path, segments: Tensor, peaks: Peaks, width: float, spread: Tensor, threshold: float
 ) -> Peaks:
-    """Two looks on either side of each peak, halving the distance, while the peak moves."""
-    losses, t, looks = peaks.losses.clone(), peaks.t.clone(), peaks.looks
+    """Two evaluations on either side of each peak, halving the distance, while the peak moves."""
+    losses, t, evaluations = peaks.losses.clone(), peaks.t.clone(), peaks.evaluations
     moving = torch.nonzero(losses <= threshold)[:, 0]
     while len(moving) and width > 1e-6:
         width /= 2
         near = (t[moving, None] + torch.tensor([-width, width])).clamp(0, 1)
-        found = _losses(judge, path, segments[moving], near)
-        looks += near.numel()
+        found = evaluate(judge, path, segments[moving, None].expand(-1, 2), near)
+        evaluations += near.numel()
         best, side = found.max(1)
         flat = losses[moving] - found.min(1).values <= SETTLED * spread[moving]
         higher = best > losses[moving]
         losses[moving[higher]], t[moving[higher]] = best[higher], near[higher, side[higher]]
         moving = moving[~(flat & ~higher) & (losses[moving] <= threshold)]
-    return Peaks(losses, t, looks)
+    return Peaks(losses, t, evaluations)
 
 
-def _losses(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
-    """Losses `(m, s)` at places `t` (m, s) of segments `(m,)`, as many at once as bounded memory allows."""
+def evaluate(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+    """Losses at places `t` of `segments`, of one shape all three, as many at once as bounded memory allows.
+
+    On the CPU in float64; a NaN counts as infinitely bad.
+    """
     rows = max(1, POINT_BYTES // path.beads[0].nbytes)
-    which, places = segments[:, None].expand(t.shape).reshape(-1), t.reshape(-1)
-    parts = zip(which.split(rows), places.split(rows), strict=True)
-    return torch.cat([finite(judge(path.points(*part))) for part in parts]).view(t.shape)
+    parts = zip(segments.reshape(-1).split(rows), t.reshape(-1).split(rows), strict=True)
+    return torch.cat([as_losses(judge(path.points(*part))) for part in parts]).view(t.shape)
 
 
-def finite(losses: Tensor) -> Tensor:
-    """On the CPU in float64; a NaN counts as infinitely bad."""
-    return losses.detach().double().cpu().nan_to_num(nan=inf, posinf=inf)
+def as_losses(values: Tensor) -> Tensor:
+    """What a judge returned, on the CPU in float64; a NaN counts as infinitely bad."""
+    return values.detach().double().cpu().nan_to_num(nan=inf, posinf=inf)
 
 
 def after_insertion(maxima: Tensor, segments: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ Losses = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Looks:
+class Evaluated:
     """Computed losses at places of a path: `segment`, `t`, `loss`, `bound`, all `(m,)` float64."""
 
     segment: Tensor
@@ -45,22 +45,22 @@ class Looks:
     bound: Tensor
 
 
-def check_stairs(objective: Objective, beads: Tensor, stairs: Tensor, looks: list[tuple[int, float, float]]) -> None:
+def check_bounds(objective: Objective, beads: Tensor, bounds: Tensor, evaluations: list[tuple[int, float, float]]) -> None:
     """Compare a finished proof with computed losses.
 
     Args:
         objective: whose bounds they are.
         beads: `(n, p)`.
-        stairs: `(c, 4)` float64: segment, lower t, upper t, bound of the cells that cover the path.
-        looks: segment, t and loss of what the proof computed.
+        bounds: `(c, 4)` float64: segment, lower t, upper t, bound of the cells that cover the path.
+        evaluations: segment, t and loss of what the proof computed.
 
     Raises:
         SoundnessError: a loss lies above the bound of its cell by more than rounding.
     """
-    known = stairs[stairs[:, 3].isfinite()]
+    known = bounds[bounds[:, 3].isfinite()]
     if not len(known):
         return
-    places = _bounded(torch.tensor(looks, dtype=torch.float64), stairs)
+    places = _bounded(torch.tensor(evaluations, dtype=torch.float64), bounds)
     if not places.loss.isfinite().all():  # beyond the range of floats, of which the bound says nothing: that refutes
         return
     _check(objective, beads, places)
@@ -76,11 +76,11 @@ def check_stairs(objective: Objective, beads: Tensor, stairs: Tensor, looks: lis
             _check_samples(objective, beads, known, generator, worst)
 
 
-def _bounded(places: Tensor, stairs: Tensor) -> Looks:
+def _bounded(places: Tensor, bounds: Tensor) -> Evaluated:
     """Every place with the least bound of the cells that it lies in."""
     segment, t, loss = places.T
-    inside = (segment[:, None] == stairs[:, 0]) & (t[:, None] >= stairs[:, 1]) & (t[:, None] <= stairs[:, 2])
-    return Looks(segment, t, loss, torch.where(inside, stairs[:, 3], torch.inf).amin(1))
+    inside = (segment[:, None] == bounds[:, 0]) & (t[:, None] >= bounds[:, 1]) & (t[:, None] <= bounds[:, 2])
+    return Evaluated(segment, t, loss, torch.where(inside, bounds[:, 3], torch.inf).amin(1))
 
 
 def _chosen(cells: Tensor, generator: torch.Generator) -> Tensor:
@@ -94,7 +94,7 @@ def _chosen(cells: Tensor, generator: torch.Generator) -> Tensor:
 def _check_places(objective: Objective, beads: Tensor, places: Tensor) -> None:
     """Ask the network at places of which the bounds are known."""
     segment, t, bound = places.T
-    _check(objective, beads, Looks(segment, t, _losses(objective.plain, _points(beads, segment, t)), bound), plain=True)
+    _check(objective, beads, Evaluated(segment, t, _losses(objective.plain, _points(beads, segment, t)), bound), plain=True)
 
 
 def _check_samples(objective: Objective, beads: Tensor, cells: Tensor, generator: torch.Generator, index: Tensor) -> None:
@@ -114,13 +114,12 @@ def _check_samples(objective: Objective, beads: Tensor, cells: Tensor, generator
 def _worst_sample(objective: Objective, beads: Tensor, cells: Tensor, candidates: Tensor) -> Tensor | None:
     """The candidate with the largest loss in the middle of the worst cell, `(1,)`."""
     cell = cells[cells[:, 3].argmax()]
-    point, losses = _points(beads, cell[:1], cell[1:3].mean()[None]), []
-    for i in candidates.split(1):
-        part = objective.on_samples(i)
-        if part is None:
-            return None
-        losses.append(_losses(part.plain, point))
-    return candidates[torch.cat(losses).nan_to_num(nan=-torch.inf).argmax()][None]
+    point, best, most = _points(beads, cell[:1], cell[1:3].mean()[None]), None, -torch.inf
+    for one in candidates.split(1):
+        part = objective.on_samples(one)  # a sample that does not count has no loss
+        if part is not None and (loss := _losses(part.plain, point).item()) > most:
+            best, most = one, loss
+    return best
 
 
 def _random(count: int, wanted: int, generator: torch.Generator) -> Tensor:
@@ -139,16 +138,16 @@ def _losses(function: Losses, points: Tensor) -> Tensor:
         return function(points).double().cpu()
 
 
-def _check(objective: Objective, beads: Tensor, looks: Looks, *, plain: bool = False) -> None:
+def _check(objective: Objective, beads: Tensor, found: Evaluated, *, plain: bool = False) -> None:
     """Refuse losses above their bounds: the three furthest above are looked at."""
-    excess = looks.loss - looks.bound
-    excess = torch.where(looks.bound.isfinite(), excess.nan_to_num(nan=torch.inf), -torch.inf)
+    excess = found.loss - found.bound
+    excess = torch.where(found.bound.isfinite(), excess.nan_to_num(nan=torch.inf), -torch.inf)
     for i in excess.argsort(descending=True)[:3].tolist():
         if excess[i] > 0:
-            point = _points(beads, looks.segment[i : i + 1], looks.t[i : i + 1])
+            point = _points(beads, found.segment[i : i + 1], found.t[i : i + 1])
             room = allowance(objective.plain if plain else objective, point)
             if not excess[i] <= room:
-                raise _alarm(looks, i, room, objective)
+                raise _alarm(found, i, room, objective)
 
 
 def allowance(losses: Losses, point: Tensor) -> float:
@@ -160,10 +159,10 @@ def allowance(losses: Losses, point: Tensor) -> float:
     return ROOM * ((found - found[0]).abs().max() + unit * (1 + found[0].abs())).item()
 
 
-def _alarm(looks: Looks, i: int, room: float, objective: Objective) -> SoundnessError:
+def _alarm(found: Evaluated, i: int, room: float, objective: Objective) -> SoundnessError:
     return SoundnessError(
-        f"a loss of {looks.loss[i].item():.9g} was computed where at most {looks.bound[i].item():.9g} had been proved "
-        f"({objective.description}; segment {int(looks.segment[i])}, t = {looks.t[i].item():.9g}; rounding explains {room:.3g}). "
+        f"a loss of {found.loss[i].item():.9g} was computed where at most {found.bound[i].item():.9g} had been proved "
+        f"({objective.description}; segment {int(found.segment[i])}, t = {found.t[i].item():.9g}; rounding explains {room:.3g}). "
         "No verdict is given. Either the network is not a fixed function of its parameters and data, or this is an error of "
         "this program: please report it with the model, the loss and this message"
     )

@@ -1,17 +1,14 @@
-"""The command line: parse, call the public API, print, exit code.
-
-Exit codes: 0 done (`connect`: connected), 1 not connected, 2 bad input, 130 interrupted.
-"""
+"""The command line: parse, call the public API, print, exit code (see `dss.cli.exits`)."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 
+from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
-from dss.base.errors import InputError
-from dss.cli import certify, compare, connect, demo, export, figure, plane, shorten, show, train
+from dss.cli import align, barrier, certify, compare, connect, demo, export, figure, plane, shorten, show, tasks, train
+from dss.cli.exits import exit_code
 
-COMMANDS = (demo, train, connect, certify, shorten, show, compare, plane, figure, export)
+COMMANDS = (demo, train, align, connect, certify, shorten, barrier, show, compare, plane, figure, export, tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,16 +16,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="dss", description="Low-loss paths between trained neural networks: find them, prove them, look at them."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    parser.add_argument("--version", action="version", version=f"dss {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add(commands)
+    for one in commands.choices.values():
+        one.add_argument("--traceback", action="store_true", help="show where an error came from")
     options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
     keep_freed_memory()
-    try:
-        return options.run(options)
-    except InputError as error:
-        print(f"dss: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ndss: interrupted; what was recorded is kept, and connect --resume goes on from there", file=sys.stderr)
-        return 130
+    return exit_code(options.command, lambda: options.run(options), show_traceback=options.traceback)

@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path as FilePath
 
-from dss.base.errors import InputError, RunError
+from dss.base.errors import InputError
+from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
 from dss.certificates.proof import bracket as close_in
 from dss.cli.judges import objectives_of
-from dss.cli.progress import proof_bar
+from dss.cli.progress import add_quiet, meter
 from dss.objectives.network import NetworkObjective
 from dss.runs import load_path, load_run, record_certificate
 from dss.tasks import load_task
@@ -35,9 +36,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--max-cells", type=int, default=100_000, help="limit of the proof (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, help="limit of the proof")
     parser.add_argument(
-        "--points", type=int, default=20, help="cells of the sampled grid, where there is no proof (default: %(default)s)"
-    )
+        "--grid", "--points", type=int, default=20,
+        help="intervals of the sampled grid, where there is no proof (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,11 +52,9 @@ def run(options: argparse.Namespace) -> int:
     chosen = threshold if options.threshold is None else options.threshold
     if chosen is None:
         raise InputError("a path file has no threshold of its own; give --threshold or --tolerance")
-    with proof_bar() as watch:
-        certificate = certify(
-            judge, path, threshold=chosen, points=options.points, prove=True,
-            max_cells=options.max_cells, max_seconds=options.max_seconds, watch=watch,
-        )  # fmt: skip
+    certificate = certify(
+        judge, path, threshold=chosen, grid=options.grid, prove=True, limits=_limits(options), progress=meter(options)
+    )
     if chosen == threshold:
         record_certificate(options.run_or_path, certificate)
     print(_json(certificate) if options.json else f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
@@ -70,17 +71,13 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float
     if options.task is not None:
         raise InputError("a run folder knows its own task; leave --task out")
     found = load_run(options.run_or_path)
-    if found.summary is None:
-        raise RunError(f"{options.run_or_path} holds a run that has not ended; finish it with dss connect --resume")
+    _ = found.outcome  # of a run that has ended
     return found.path, objectives_of(found)[1], found.question["threshold"]
 
 
 def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:
     """Close in on the largest loss from both sides."""
-    with proof_bar() as watch:
-        bracket = close_in(
-            judge, path, tolerance=options.tolerance, max_cells=options.max_cells, max_seconds=options.max_seconds, watch=watch
-        )
+    bracket = close_in(judge, path, tolerance=options.tolerance, limits=_limits(options), progress=meter(options))
     words = (
         f"{bracket.verdict.value}: at least {bracket.seen:.9g} (segment {bracket.segment}, t = {bracket.t:.6f}), "
         f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"
@@ -89,8 +86,12 @@ def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -
     return 0 if bracket.verdict is bracket.verdict.BRACKETED else 1
 
 
+def _limits(options: argparse.Namespace) -> Limits:
+    return Limits(cells=options.max_cells, seconds=options.max_seconds)
+
+
 def _json(outcome: Certificate | Bracket) -> str:
-    figures = {name: value for name, value in vars(outcome).items() if name != "stairs"}
+    figures = {name: value for name, value in vars(outcome).items() if name != "bounds"}
     if isinstance(outcome, Bracket):
         figures["verdict"] = outcome.verdict.value
     return json.dumps(figures, indent=2)

@@ -3,10 +3,11 @@
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
+from dss.base.progress import ProgressMeter
 from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
+from dss.cli.progress import add_quiet, meter
+from dss.cli.thresholds import HELP
 from dss.finders import FINDERS
 from dss.page.report import write_comparison
 from dss.page.report.compare import COLUMNS, row
@@ -19,10 +20,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", metavar="A", help="weights of one end")
     parser.add_argument("end", metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument("--threshold", required=True, help="L0: the loss that must not be exceeded anywhere on a path")
+    parser.add_argument("--threshold", required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="a folder: one run folder per finder, and compare.html")
     parser.add_argument("--finders", nargs="+", choices=FINDERS, default=list(FINDERS), help="which (default: all)")
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -30,6 +32,7 @@ def run(options: argparse.Namespace) -> int:
     """One run a finder, resumed where it stands already; then the page. Exit code 0 if any of them connected."""
     # One word, because argparse takes a negative number in a word of its own for an option.
     shared = [options.start, options.end, "--task", options.task, f"--threshold={options.threshold}", f"--seed={options.seed}"]
+    shared += ["--quiet"] if options.quiet else []
     parser = argparse.ArgumentParser(prog="dss")
     connect.add(parser.add_subparsers())
     runs = {}
@@ -39,16 +42,16 @@ def run(options: argparse.Namespace) -> int:
         arguments = parser.parse_args(["connect", *shared, "--finder", finder, "--out", str(folder), "--resume"])
         arguments.run(arguments)
         runs[finder] = load_run(folder)
-    page = _write(runs, options.out / "compare.html")
-    print(_table([row(name, found.summary) for name, found in runs.items()]))
+    page = _write(runs, options.out / "compare.html", meter(options))
+    print(_table([row(name, found.outcome) for name, found in runs.items()]))
     print(page.resolve().as_uri())
-    return 0 if any(found.summary["connected"] for found in runs.values()) else 1
+    return 0 if any(found.outcome["connected"] for found in runs.values()) else 1
 
 
-def _write(runs: dict, out: Path) -> Path:
+def _write(runs: dict, out: Path, progress: ProgressMeter) -> Path:
     judge = metrics_of(next(iter(runs.values())))[JUDGE]
-    with tqdm(desc="losses", unit=" points", delay=2) as bar:
-        return write_comparison(runs, watched({JUDGE: judge}, bar)[JUDGE], out)
+    with progress.stage("losses", "points") as stage:
+        return write_comparison(runs, watched({JUDGE: judge}, stage)[JUDGE], out)
 
 
 def _table(rows: list[list[str]]) -> str:

@@ -2,31 +2,37 @@
 
 import argparse
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dss._connect import PROVE, conclude
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
-from dss.cli.printing import print_outcome
-from dss.cli.progress import proof_bar, shortening_bar
+from dss.cli.judges import digests_of
+from dss.cli.printing import modulo_symmetry, print_outcome
+from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
+from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.symmetry import align
+from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
 
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
-LIMITS = ("max_rounds", "max_beads", "max_steps", "max_seconds")
+# Limits by their flag.
+LIMITS = {
+    "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
+}  # fmt: skip
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -39,13 +45,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument(
-        "--threshold", type=float, required=True, help="L0: the loss that must not be exceeded anywhere on the path"
-    )
+    parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
-    parser.add_argument("--points", type=int, default=20, help="cells of the first grid on every segment (default: %(default)s)")
+    parser.add_argument(
+        "--grid", "--points", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
+    )
     parser.add_argument(
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
@@ -55,12 +61,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
+    )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
     _add_search(parser.add_argument_group("search"))
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
     existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
     parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -74,7 +84,8 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-rounds", type=int, help="rounds of the search (default: 40)")
     group.add_argument("--max-beads", type=int, help="intermediate beads (default: 200)")
     group.add_argument("--max-steps", type=int, help="gradient steps of all beads together")
-    group.add_argument("--max-seconds", type=float, help="gives up reproducibility")
+    group.add_argument("--max-evaluations", type=int, help="judged losses of single points")
+    group.add_argument("--max-seconds", type=float, help="of search, shortening and proof together; gives up reproducibility")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -83,19 +94,34 @@ def run(options: argparse.Namespace) -> int:
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
+    if options.align is not None:
+        ends = _aligned(ends, objective, options)
     judged = None if judge is objective else judge
-    problem = Problem.of(objective, ends.start, ends.end, threshold=options.threshold, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective)
+    level = options.threshold(judge, ends.start, ends.end)
+    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
+    question = _question(options, ends, objective, judge) | {"threshold": level}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective)
-        write_page(load_run(options.out))
+        _search(problem, finder, recorder, last, options, objective, question["data"])
+        write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
+
+
+def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespace) -> Ends:
+    """The ends with the second one's units in the order of the first one's.
+
+    Raises:
+        InputError: that makes them one and the same.
+    """
+    end = align(objective, ends.start, ends.end, by=options.align, seed=options.seed).point
+    if torch.equal(end, ends.start):
+        raise InputError(f"{options.end} is {options.start} with its units in another order: they are one network")
+    return replace(ends, end=end)
 
 
 def make_finder(options: argparse.Namespace) -> Finder:
@@ -112,29 +138,28 @@ def make_finder(options: argparse.Namespace) -> Finder:
     if foreign:
         flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
         raise InputError(f"the finder {options.finder} has no {flags}; leave it out, or choose another finder")
-    limits = {name.removeprefix("max_"): value for name in LIMITS if (value := getattr(options, name)) is not None}
-    if "points" in known:
-        given["points"] = options.points
+    limits = {field: value for name, field in LIMITS.items() if (value := getattr(options, name)) is not None}
+    if "grid" in known:
+        given["grid"] = options.grid
     if descent:
         given["descent"] = _descent(**descent)
     return kind(**given, limits=Limits(**limits))
 
 
 def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
-    optimizer = {} if lr is None else {"optimizer": partial(torch.optim.Adam, lr=lr)}
-    return Descent(**optimizer, **({} if bead_steps is None else {"max_steps": bead_steps}))
+    descent = Descent() if lr is None else Descent(optimizer=partial(torch.optim.Adam, lr=lr))
+    return descent if bead_steps is None else replace(descent, max_steps=bead_steps)
 
 
-def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective) -> dict:
+def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
     kept = (
         "task",
-        "threshold",
         "finder",
         "seed",
-        "points",
         "buffers",
         "prove",
+        "align",
         "shorten",
         "device",
         *FINDER_OPTIONS,
@@ -143,8 +168,10 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
+        "data": digests_of(objective, judge),
         "parameters": list(objective.space.names),
     }
 
@@ -156,23 +183,21 @@ def _search(
     last: Snapshot | None,
     options: argparse.Namespace,
     objective: NetworkObjective,
+    data: dict[str, str],
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
-    began, known = time.monotonic(), None
-    if last is not None:
-        began, known = began - last.seconds, last.step
+    began, progress = time.monotonic(), meter(options)
+    if last is None:
+        step, steps = finder.begin(problem), finder.steps(problem)
+    else:
+        began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
         problem.tally.restore(last.tally)
-    with tqdm(desc=options.finder, unit=" rounds", delay=2) as bar:
-        for step in finder.steps(problem, resume=known):
+    with progress.stage(finder.name, "rounds") as shown:
+        for step in steps:
             recorder.record(step, problem.tally, time.monotonic() - began)
-            bar.set_postfix_str(
-                f"{step.path.intermediate_beads} beads, largest loss {step.max_loss:.4g}, threshold {problem.threshold:g}",
-                refresh=False,
-            )
-            bar.update()
-    with shortening_bar() as watch_shortening, proof_bar() as watch:
-        connection = conclude(
-            problem, finder, step, shorten=options.shorten, points=options.points, prove=options.prove, began=began,
-            watch=watch, watch_shortening=watch_shortening,
-        )  # fmt: skip
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers)
+            shown.report(step.round, step.words(problem.threshold))
+    connection = conclude(
+        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
+    )
+    modulo = modulo_symmetry({"align": options.align})
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)

@@ -8,16 +8,16 @@ from torch import Tensor
 
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, InputError
-from dss.base.space import ParameterSpace
+from dss.base.space import ParameterSpace, agree
+from dss.objectives.network.statistics import KINDS, tracked_norms
 from dss.runs.checkpoints import Checkpoint, load_checkpoint
 from dss.tasks import Task
-
-_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
-    """Both ends `(p,)` in one dtype on one device, the task with the first one's buffers in its model, and these."""
+    """Both ends `(p,)` in one dtype on one device, the task with the first one's buffers and frozen parameters in its model,
+    and those of these that a run must keep to rebuild it."""
 
     start: Tensor
     end: Tensor
@@ -31,39 +31,49 @@ class Ends:
 
 
 def load_ends(start: Path, end: Path, task: Task, device: str) -> Ends:
-    """Read both files; buffers other than BatchNorm's statistics must agree, for both ends share one model.
+    """Read both files; frozen parameters, and buffers other than BatchNorm's statistics, must agree, for both ends share one
+    model.
 
     Raises:
-        CheckpointError: a file cannot be used, or the buffers disagree.
+        CheckpointError: a file cannot be used, or they disagree.
         InputError: the device is not there.
     """
     space = ParameterSpace.of(task.model)
-    a, b = load_checkpoint(start, space), load_checkpoint(end, space)
-    _check_buffers(start, a, end, b)
+    a, b = (load_checkpoint(file, space, adopt=True) for file in (start, end))
+    _check_constants(task, start, a, end, b)
     dtype, place = torch.promote_types(a.point.dtype, b.point.dtype), _device(device)
-    return Ends(a.point.to(place, dtype), b.point.to(place, dtype), with_buffers(task, a.buffers), a.buffers)
+    own = {name for name, value in space.frozen.items() if name in a.buffers and agree(a.buffers[name], value)}
+    kept = {name: value for name, value in a.buffers.items() if name not in own}
+    return Ends(a.point.to(place, dtype), b.point.to(place, dtype), with_buffers(task, kept), kept)
 
 
 def with_buffers(task: Task, buffers: dict[str, Tensor]) -> Task:
-    """The task with these values in its model's buffers."""
+    """The task with these values in its model's buffers and frozen parameters."""
     model = task.fresh_model()
     with torch.no_grad():
-        for name, buffer in model.named_buffers():
+        for name, value in (*model.named_buffers(), *model.named_parameters()):
             if name in buffers:
-                buffer.copy_(buffers[name])
+                value.copy_(buffers[name])
     return replace(task, model=model)
 
 
-def _check_buffers(start: Path, a: Checkpoint, end: Path, b: Checkpoint) -> None:
-    differing = [
-        name
-        for name in a.buffers.keys() & b.buffers.keys()
-        if name.rpartition(".")[2] not in _STATISTICS and not torch.equal(a.buffers[name], b.buffers[name])
-    ]
+def _check_constants(task: Task, start: Path, a: Checkpoint, end: Path, b: Checkpoint) -> None:
+    """What both ends share must be the same in both, but for statistics that are recomputed for every point."""
+    statistics = {f"{layer}.{kind}" for layer in tracked_norms(task.model) for kind in KINDS}
+    frozen = dict(task.model.named_parameters())
+
+    def differ(name: str) -> bool:
+        one, other = (x.buffers.get(name, frozen.get(name)) for x in (a, b))
+        return one is not None and other is not None and not agree(one, other)
+
+    differing = sorted(name for name in a.buffers.keys() | b.buffers.keys() if name not in statistics and differ(name))
     if differing:
+        fixed = [name for name in differing if name in frozen]
+        kind = "frozen parameters" if len(fixed) == len(differing) else "frozen parameters and buffers" if fixed else "buffers"
+        cure = "; let the task's model train these parameters (requires_grad=True) to move them" if fixed else ""
         raise CheckpointError(
-            f"{start} and {end} have different values of the buffers {', '.join(sorted(differing))}: "
-            "a path needs one model for both ends"
+            f"{start} and {end} have different values of the {kind} {', '.join(differing)}: "
+            f"a path needs one model for both ends{cure}"
         )
 
 

@@ -4,27 +4,46 @@ from dss.base.path import Path
 from dss.cli.ends import with_buffers
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import Run
+from dss.runs import Run, check_data
 from dss.tasks import Task, load_task
 
 
 def task_of(run: Run) -> Task:
-    """The task of a run, with the buffers that the run judged with.
+    """The task of a run, with its data read, and the buffers that the run judged with.
 
     Raises:
         TaskError: the task cannot be built any more.
     """
-    return with_buffers(load_task(run.question["task"]), run.buffers)
+    return with_buffers(load_task(run.question["task"], draws=run.question["seed"]).read(), run.buffers)
 
 
 def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:
-    """The training objective and the judge that a run used."""
-    return task_of(run).objectives(buffers=run.question["buffers"])
+    """The training objective and the judge that a run used.
+
+    Raises:
+        TaskError: the task cannot be built any more.
+        RunError: it gives other data than the run had.
+    """
+    return rebuilt(run, task_of(run))
 
 
-def problem_of(run: Run, path: Path) -> tuple[Problem, NetworkObjective]:
-    """The question that a run answered, and its training objective."""
+def rebuilt(run: Run, task: Task) -> tuple[NetworkObjective, NetworkObjective]:
+    """The same from the run's task."""
+    objectives = task.objectives(buffers=run.question["buffers"])
+    check_data(run.folder, run.question, digests_of(*objectives))
+    return objectives
+
+
+def digests_of(objective: NetworkObjective, judge: NetworkObjective) -> dict[str, str]:
+    """Of the data, as a run keeps them."""
+    train = objective.data_digest
+    return {"train": train, "judge": judge.data_digest if judge.data is not objective.data else train}
+
+
+def problem_of(run: Run, path: Path) -> tuple[Problem, NetworkObjective, dict[str, str]]:
+    """The question that a run answered, its training objective, and the digests of its data."""
     objective, judge = objectives_of(run)
     judged, question = None if judge is objective else judge, run.question
     ends = path.beads[0], path.beads[-1]
-    return Problem.of(objective, *ends, threshold=question["threshold"], judge=judged, seed=question["seed"]), objective
+    problem = Problem.of(objective, *ends, threshold=question["threshold"], judge=judged, seed=question["seed"])
+    return problem, objective, digests_of(objective, judge)

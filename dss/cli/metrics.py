@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
-from tqdm import tqdm
 
-from dss.cli.judges import task_of
+from dss.base.errors import InputError
+from dss.base.progress import ProgressMeter
+from dss.cli.judges import rebuilt, task_of
 from dss.objectives.judges import Perplexity, error_rate
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.data import as_samples
+from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Wrapped
 from dss.runs import Run
 from dss.tasks import Task
 
 JUDGE, TRAINING, ERRORS, PERPLEXITY = "judged loss", "training loss", "error rate", "perplexity"
-# Parameters times samples of one look, above which a metric that is not the judge must be asked for.
+# What cross-entropy ignores unless it is told otherwise.
+PADDING = -100
+# Parameters times samples of one evaluation, above which a metric that is not the judge must be asked for.
 CHEAP = 1e9
 
 
@@ -29,47 +34,73 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
 
     Raises:
         TaskError: the task cannot be built any more.
+        RunError: it gives other data than the run had.
     """
     task, buffers = task_of(run), run.question["buffers"]
-    training, judge = task.objectives(buffers=buffers)
-    found = {JUDGE: judge}
+    training, judge = rebuilt(run, task)
+    found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
     if task.perplexity:
         found[PERPLEXITY] = Perplexity(judge)
     for name, loss in _extra_losses(task).items():
-        metric = replace(task, judge_loss=loss).judge_of(task.model, buffers).calibrated_by(training)
+        try:
+            metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
+        except InputError:
+            if name in task.metrics:
+                raise
+            continue  # nobody asked for it, and soft labels have no error rate
         metric.description = f"{task.name}, {name} on the judge's data"
-        found[name] = metric
+        found[name] = metric.calibrated_by(training)
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
 
 
 def _extra_losses(task: Task) -> dict[str, Loss]:
     """The task's own metrics, and for a plain classifier the share of samples that are wrong."""
     classifier = task.loss is cross_entropy and task.judge_loss is None
-    return ({ERRORS: error_rate} if classifier else {}) | dict(task.metrics)
+    return ({ERRORS: _errors(task)} if classifier else {}) | dict(task.metrics)
+
+
+def _errors(task: Task) -> Loss:
+    """The error rate, without the places that cross-entropy leaves out."""
+    target = as_samples(task.train if task.judge is None else task.judge).target
+    padded = isinstance(target, Tensor) and bool((target == PADDING).any())
+    return partial(error_rate, ignore_index=PADDING) if padded else error_rate
 
 
 def is_cheap(run: Run, metric: Objective) -> bool:
-    """Whether one look at a metric is so cheap that hundreds need not be asked for."""
+    """Whether one evaluation of a metric is so cheap that hundreds need not be asked for."""
     return metric.samples * run.path.beads.shape[1] <= CHEAP
 
 
 class Watched(Wrapped):
-    """`objective` with a bar that counts the points it evaluates."""
+    """`objective`, whose evaluations of points are counted on a meter."""
 
-    def __init__(self, objective: Objective, bar: tqdm):
+    def __init__(self, objective: Objective, count: "Count"):
         super().__init__(objective)
-        self.bar = bar
+        self.count = count
 
     def __call__(self, points: Tensor) -> Tensor:
         losses = []
         for row in points.split(8):
             losses.append(self.objective(row))
-            self.bar.update(len(row))
+            self.count.add(len(row))
         return torch.cat(losses)
 
 
-def watched(metrics: Mapping[str, Objective], bar: tqdm) -> dict[str, Objective]:
-    """All metrics with one bar."""
-    return {name: Watched(metric, bar) for name, metric in metrics.items()}
+class Count:
+    """Points evaluated so far by all metrics of a page together."""
+
+    def __init__(self, meter: ProgressMeter):
+        self.meter, self.points = meter, 0
+
+    def add(self, points: int) -> None:
+        """So many more."""
+        self.points += points
+        self.meter.report(self.points)
+
+
+def watched(metrics: Mapping[str, Objective], meter: ProgressMeter) -> dict[str, Objective]:
+    """All metrics with one meter, whose stage has begun."""
+    count = Count(meter)
+    return {name: Watched(metric, count) for name, metric in metrics.items()}

@@ -7,14 +7,27 @@ from dss.runs import Run
 
 def print_outcome(run: Run, *, as_json: bool) -> int:
     """Print a run's summary; the exit code: 0 connected, 1 not connected."""
-    summary = run.summary
+    summary = run.outcome
     print(json.dumps(summary, indent=2) if as_json else _sentences(run))
     return 0 if summary["connected"] else 1
 
 
+def _data(run: Run) -> str:
+    """The first digits of the data's digests."""
+    train, judge = (run.data[kind][:12] for kind in ("train", "judge"))
+    return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
+
+
+def modulo_symmetry(question: dict) -> dict[str, object]:
+    """What the summary of a run says beyond the path, if its second end was reordered."""
+    return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
+
+
 def _sentences(run: Run) -> str:
-    s = run.summary
+    s = run.outcome
     verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
+    if s.get("modulo_symmetry"):
+        verdict += f", to a reordered copy of {run.question['ends'][1]}"
     lines = [
         f"{verdict}: {s['reason']}",
         f"  judged by            {s['judge']}",
@@ -22,6 +35,7 @@ def _sentences(run: Run) -> str:
         f"{s['loss_start']:.6g} and {s['loss_end']:.6g} at the ends",
         f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {s['normalized_length']:.4f}",
         f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
+        f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
     ]
     report = run.folder / "report.html"

@@ -5,17 +5,16 @@ import time
 from dataclasses import replace
 from pathlib import Path as FilePath
 
-import torch
-
 from dss._connect import PROVE, conclude
 from dss.base.errors import RunError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.cli.judges import problem_of
-from dss.cli.printing import print_outcome
-from dss.cli.progress import proof_bar, shortening_bar
+from dss.cli.printing import modulo_symmetry, print_outcome
+from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
 from dss.finders import FINDERS
-from dss.finders.finder import Status, Step
+from dss.finders.finder import Step
 from dss.geodesic.shortening import Shortening
 from dss.runs import RunRecorder, check_free, load_run
 
@@ -40,6 +39,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--prove", choices=PROVE, default="auto", help="as for dss connect (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
     parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    parser.add_argument("--max-seconds", type=float, help="of shortening and proof together; the shortest string so far is kept")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -50,28 +51,29 @@ def run(options: argparse.Namespace) -> int:
     found = load_run(options.folder)
     if found.summary is None or not found.summary["connected"]:
         raise RunError(f"{options.folder} holds no connected path; only a path below its threshold can be shortened")
-    problem, objective = problem_of(found, found.path)
+    problem, objective, data = problem_of(found, found.path)
     *_, last = found.history
     began = time.monotonic()
     starts = [load_run(other).path for other in options.others]
-    with shortening_bar() as watch_shortening, proof_bar() as watch:
-        connection = conclude(
-            problem, FINDERS[found.question["finder"]](), _found(last.step, found.path),
-            shorten=Shortening(n_starts=options.starts), points=found.question["points"],
-            prove=options.prove, began=began, watch=watch, starts=starts, watch_shortening=watch_shortening,
-        )  # fmt: skip
-    question = {key: value for key, value in found.question.items() if key != "format"}
+    finder = FINDERS[found.question["finder"]](limits=Limits(seconds=options.max_seconds))
+    connection = conclude(
+        problem, finder, _found(last.step, found.path), shorten=Shortening(n_starts=options.starts),
+        grid=found.question["points"], prove=options.prove, began=began, starts=starts, progress=meter(options),
+    )  # fmt: skip
+    question = {key: value for key, value in found.question.items() if key != "format"} | {"data": data}
     recorder = RunRecorder.start(
         folder, question | {"shortened_from": str(options.folder)}, buffers=found.buffers, overwrite=options.overwrite
     )
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
-    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers)
-    write_page(load_run(folder))
+    recorder.finish(
+        connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data,
+        **modulo_symmetry(found.question),
+    )  # fmt: skip
+    write_page(load_run(folder), progress=meter(options))
     return print_outcome(load_run(folder), as_json=options.json)
 
 
 def _found(step: Step, path: Path) -> Step:
     """The search's last step with this path, whose segments were not judged one by one."""
-    maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64)
-    return replace(step, path=path, maxima=maxima, status=Status.FOUND)
+    return replace(step, path=path, maxima=Step.unjudged(path).maxima, status=Status.FOUND)

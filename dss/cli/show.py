@@ -5,20 +5,20 @@ import sys
 import webbrowser
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dss.base.errors import InputError, TaskError
+from dss.base.progress import ProgressMeter
 from dss.cli.metrics import JUDGE, is_cheap, metrics_of, watched
+from dss.cli.progress import add_quiet, meter
 from dss.objectives.objective import Objective
-from dss.page.profile import LOOKS
+from dss.page.profile import EVALUATIONS
 from dss.page.report import write_report
 from dss.page.report.views import Views, view
 from dss.runs import Run, load_run
 
-# Cells per side of a terrain that nobody asked for.
+# Intervals per side of a plane that nobody asked for.
 COARSE = 16
-# Looks along a path whose judge is expensive.
-FEW_LOOKS = 24
+# Evaluations along a path whose judge is expensive.
+FEW_EVALUATIONS = 24
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -27,25 +27,32 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder, finished or not")
     parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder, replaced)")
     parser.add_argument(
+        "--evaluations",
         "--looks",
         type=int,
-        help=f"about how many points of the path are evaluated (default: {LOOKS}, or {FEW_LOOKS} where one is expensive)",
+        help=f"about how many points of the path are evaluated (default: {EVALUATIONS}, or {FEW_EVALUATIONS} where one is expensive)",
     )
     parser.add_argument(
-        "--terrain", type=int, metavar="CELLS",
-        help=f"per side of the plane around the path: 8, 16, 32, ..., 0 for none (default: {COARSE} where it is cheap)",
+        "--plane", "--terrain", type=int, metavar="RESOLUTION",
+        help=f"intervals per side of the plane around the path: 8, 16, 32, ..., 0 for none (default: {COARSE} where it is cheap)",
     )  # fmt: skip
     parser.add_argument("--all-metrics", action="store_true", help="also metrics that are expensive on this run")
     parser.add_argument("--no-open", action="store_true", help="write the page, do not open it")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write the page, say where it is, open it."""
-    if options.looks is not None and options.looks < 4:
-        raise InputError(f"--looks must be at least 4, got {options.looks}")
+    if options.evaluations is not None and options.evaluations < 4:
+        raise InputError(f"--evaluations must be at least 4, got {options.evaluations}")
     page = write_page(
-        load_run(options.folder), looks=options.looks, terrain=options.terrain, every=options.all_metrics, out=options.out
+        load_run(options.folder),
+        evaluations=options.evaluations,
+        resolution=options.plane,
+        every=options.all_metrics,
+        out=options.out,
+        progress=meter(options),
     )
     print(page.resolve().as_uri())
     if not options.no_open:
@@ -54,36 +61,39 @@ def run(options: argparse.Namespace) -> int:
 
 
 def write_page(
-    found: Run, *, looks: int | None = None, terrain: int | None = None, every: bool = False, out: Path | None = None
+    found: Run,
+    *,
+    evaluations: int | None = None,
+    resolution: int | None = None,
+    every: bool = False,
+    out: Path | None = None,
+    progress: ProgressMeter | None = None,
 ) -> Path:
     """The page of a run; if its task cannot be built any more, of what the folder holds.
 
     Args:
-        looks, terrain, out: see `dss.page.report.write_report`; None is fewer looks and no terrain where one is expensive.
+        evaluations, resolution, out: see `dss.write_report`; None is fewer evaluations and no plane where one is expensive.
         every: metrics that are expensive, too.
+        progress: shown the losses that are evaluated.
     """
-    with _bar() as bar:
-        metrics = _metrics(found, every, bar)
+    with (progress or ProgressMeter()).stage("losses", "points") as stage:
+        metrics = _metrics(found, every, stage)
         cheap = metrics is not None and is_cheap(found, metrics[JUDGE])
-        looks = looks or (LOOKS if cheap else FEW_LOOKS)
-        cells = (COARSE if cheap else 0) if terrain is None else terrain
-        return write_report(found, metrics, out=out, looks=looks, terrain=cells)
+        evaluations = evaluations or (EVALUATIONS if cheap else FEW_EVALUATIONS)
+        wanted = (COARSE if cheap else 0) if resolution is None else resolution
+        return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
 
 
-def view_of(found: Run, *, terrain: int) -> Views:
+def view_of(found: Run, *, resolution: int, progress: ProgressMeter) -> Views:
     """What one figure of a run needs, judged as the page judges it."""
-    with _bar() as bar:
-        return view(found, _metrics(found, False, bar), terrain=terrain)
+    with progress.stage("losses", "points") as stage:
+        return view(found, _metrics(found, False, stage), resolution=resolution)
 
 
-def _metrics(found: Run, every: bool, bar: tqdm) -> dict[str, Objective] | None:
-    """The metrics of a run with a bar, or None and a word on the terminal."""
+def _metrics(found: Run, every: bool, stage: ProgressMeter) -> dict[str, Objective] | None:
+    """The metrics of a run with a meter, or None and a word on the terminal."""
     try:
-        return watched(metrics_of(found, every=every), bar)
+        return watched(metrics_of(found, every=every), stage)
     except TaskError as error:
         print(f"dss: the task cannot be rebuilt, so no loss can be evaluated: {error}", file=sys.stderr)
         return None
-
-
-def _bar() -> tqdm:
-    return tqdm(desc="losses", unit=" points", delay=2)

@@ -3,9 +3,8 @@
 import argparse
 from pathlib import Path
 
-from tqdm import tqdm
-
 from dss.base.files import check_writable
+from dss.cli.progress import add_quiet, meter
 from dss.runs.checkpoints import save_state
 from dss.tasks import load_task, train
 
@@ -20,23 +19,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--lr", type=float, help="Adam's rate (default: the task's)")
     parser.add_argument("--target", type=float, help="stop as soon as the judged loss is at most this")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, save, print the judged loss."""
     check_writable(options.out, overwrite=options.overwrite)
-    task = load_task(options.task, seed=options.seed)
+    task = load_task(options.task, seed=options.seed).read()
     epochs = options.epochs or task.epochs
-    bar = tqdm(
-        train(task, seed=options.seed, epochs=epochs, learning_rate=options.lr),
-        total=epochs, desc=f"training {task.name}, seed {options.seed}", unit="epoch", delay=2,
-    )  # fmt: skip
-    for epoch in bar:
-        bar.set_postfix(loss=f"{epoch.loss:.4g}", refresh=False)
-        if options.target is not None and task.judged_loss(epoch.model) <= options.target:
-            break
-    bar.close()
+    with meter(options).stage(f"training {task.name}, seed {options.seed}", f"of {epochs} epochs") as stage:
+        for epoch in train(task, seed=options.seed, epochs=epochs, learning_rate=options.lr):
+            stage.report(epoch.number, f"loss {epoch.loss:.4g}")
+            if options.target is not None and task.judged_loss(epoch.model) <= options.target:
+                break
     loss = task.judged_loss(epoch.model)
     save_state(options.out, epoch.model.state_dict())
     print(f"{options.out}: {task.name}, seed {options.seed}, {epoch.number} epochs, judged loss {loss:.6g}")

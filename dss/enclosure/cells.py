@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dss.base.errors import EnclosureError
-from dss.enclosure.rounding import TINY, UNIT, gamma, raised
+from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
 from dss.enclosure.standin import StandIn, constant, value_of
@@ -36,6 +36,8 @@ def enclose(
     wide: bool = True,
     rough: bool = True,
     chunk: int | None = None,
+    weight: float | None = None,
+    whole: bool = False,
 ) -> Tensor:
     """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
 
@@ -44,7 +46,7 @@ def enclose(
 
     Args:
         model: a template, run in eval on one sample at a time and never changed.
-        loss: `loss(output, target)`, a scalar: of one sample, or a mean over samples.
+        loss: `loss(output, target)`, a scalar: of one sample, or of all samples if `whole`.
         start, end: by parameter name, `(k, *shape)`.
         lower, upper: `(k,)` float64, 0 <= lower <= upper <= 1.
         inputs: the data, or the tuple of the model's positional arguments; axis 0 counts the samples.
@@ -54,6 +56,8 @@ def enclose(
         wide: whether kinks over many entries are followed.
         rough: whether the smaller parts of convolutions are computed in float32. For both see `suited`.
         chunk: how many samples go through the model together; all by default.
+        weight: what the sum over samples of their losses is divided by; their number by default.
+        whole: whether the loss is called once, with all samples.
 
     Returns:
         `(k, c)` float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
@@ -71,16 +75,23 @@ def enclose(
     def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor) -> Tensor:
         weights = {name: moving(start[name], end[name], lower, upper) for name in start}
 
-        def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
+        def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
             with only_refusals(), run(signs, wide=wide, rough=rough):
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
-                tensors |= {name: constant(value, dtype) for name, value in stored.items()}
-                output = functional_call(model, tensors, tuple(constant(part[None], dtype) for part in sample))
-                return torch.stack(_values(loss(output, target[None].clone())))
+                tensors |= {name: constant(value) for name, value in stored.items()}
+                output = functional_call(model, tensors, tuple(constant(part, dtype) for part in samples))
+                return torch.stack(_values(loss(output, target.clone())))
 
+        def of_sample(*sample: Tensor) -> Tensor:
+            return of_samples(*(part[None] for part in sample))
+
+        if whole:
+            return of_samples(target, *inputs)
         parts = zip(*(x.split(chunk or len(target)) for x in (target, *inputs)))
         values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
+        if weight is not None:
+            return ratio_of_sums(values, weight)
         return weighted_mean(values, torch.ones(len(values), device=values.device))
 
     with _evaluation(model), torch.no_grad():
@@ -91,7 +102,7 @@ def enclose(
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
-           target: Tensor) -> dict[str, bool]:  # fmt: skip
+           target: Tensor, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
     """The options `wide` and `rough` of `enclose` that pay for a network, by its depth.
 
     To follow kinks over many entries costs more than it spares cells in a few layers; what float32 loses is multiplied by
@@ -99,14 +110,15 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
+        whole: whether the loss is one of all samples; else it is asked for the first.
 
     Raises:
         EnclosureError: an operation has no rule.
     """
-    dtype = _dtype(tensors)
-    given = {name: StandIn(lift(x), dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
+    dtype, some = _dtype(tensors), slice(None) if whole else slice(0, 1)
+    given = {name: StandIn(lift(x), x.dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
     with _evaluation(model), torch.no_grad(), only_refusals(), run(0) as state:
-        loss(functional_call(model, given, tuple(constant(part[:1], dtype) for part in inputs)), target[:1].clone())
+        loss(functional_call(model, given, tuple(constant(part[some], dtype) for part in inputs)), target[some].clone())
     return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE}
 
 
@@ -135,6 +147,15 @@ def weighted_mean(bounds: Tensor, weights: Tensor) -> Tensor:
     shares = (weights.to(torch.float64) / weights.sum().to(torch.float64)).reshape(-1, *[1] * (bounds.dim() - 1))
     terms = bounds * shares
     return raised(terms.sum(0), terms.abs().sum(0), gamma(len(bounds)))
+
+
+def ratio_of_sums(bounds: Tensor, weight: float) -> Tensor:
+    """Sums over axis 0 of bounds `(b, ...)` over a constant > 0, rounded up: bounds again.
+
+    The constant is itself a sum of weights, which may be off by as many roundings, of float32 where the loss made it of such.
+    """
+    total, size = bounds.sum(0) / weight, bounds.abs().sum(0) / weight
+    return raised(total, size, gamma(2 * len(bounds)) + 2 * gamma(0, UNIT32))
 
 
 def bytes_per_cell(model_bytes: int, *, parameters: int) -> int:

@@ -1,18 +1,22 @@
 """An elastic band with automatic insertion (AutoNEB; Draxler et al. 2018, after Kolsbjerg et al. 2016)."""
 
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
-from dss.certificates.sampling import after_insertion, sample_segments
+from dss.base.renamed import renamed
+from dss.certificates.sampling import Peaks, after_insertion, sample_segments
 from dss.finders.descent import Descent
-from dss.finders.finder import Finder, Limits, Status, Step
+from dss.finders.finder import Finder, Step
 from dss.problem import Problem
 
 
+@renamed(points="grid")
 @dataclass(frozen=True)
 class ElasticBand(Finder):
     """Beads slide downhill across the string, and are spread evenly along it after every step.
@@ -26,15 +30,16 @@ class ElasticBand(Finder):
         beads: intermediate beads of the first band.
         cycle: steps between two insertions.
         climb: whether the highest bead climbs.
-        points: cells of the grid on which a segment is tested.
+        grid: intervals of the grid on which a segment is tested.
         descent: the optimizer and the clipping of gradients; its limit on steps is not used.
         limits: what ends the search.
     """
 
+    name: ClassVar[str] = "band"
     beads: int = 3
     cycle: int = 50
     climb: bool = False
-    points: int = 20
+    grid: int = 20
     descent: Descent = field(default_factory=Descent)
     limits: Limits = Limits()
 
@@ -44,18 +49,17 @@ class ElasticBand(Finder):
 
     def advance(self, problem: Problem, step: Step) -> Step:
         """One cycle: relax the band, judge it, insert where it is worst."""
-        path = step.path if len(step.path) > 2 else _judged_straight(problem, step, self)
+        path = step.path if len(step.path) > 2 else _first_band(problem, step, self)
         if path is None:
-            return replace(step, maxima=_peaks(problem, step.path, self.points).losses, status=Status.FOUND)
+            return replace(step, maxima=_peaks(problem, step.path, self.grid).losses, status=Status.FOUND)
         path = relax(problem, path, self, ("band", step.round))
-        peaks = _peaks(problem, path, self.points)
-        steps = step.steps + self.cycle * path.intermediate_beads
+        peaks = _peaks(problem, path, self.grid)
+        gradient_steps = step.gradient_steps + self.cycle * path.intermediate_beads
         if (peaks.losses <= problem.threshold).all():
-            return replace(step, path=path, maxima=peaks.losses, status=Status.FOUND, steps=steps)
-        room = self.limits.beads is None or path.intermediate_beads < self.limits.beads
-        worst = peaks.losses.argmax()[None][: int(room)]
+            return replace(step, path=path, maxima=peaks.losses, status=Status.FOUND, gradient_steps=gradient_steps)
+        worst = peaks.losses.argmax()[None][: self.limits.room(path.intermediate_beads)]
         longer = path.insert(worst, path.points(worst, peaks.t[worst]))
-        return replace(step, path=longer, maxima=after_insertion(peaks.losses, worst), steps=steps)
+        return replace(step, path=longer, maxima=after_insertion(peaks.losses, worst), gradient_steps=gradient_steps)
 
 
 def relax(problem: Problem, path: Path, band: ElasticBand, key: tuple) -> Path:
@@ -125,13 +129,12 @@ def _clipped(gradient: Tensor, largest: float | None) -> Tensor:
     return gradient * (largest / gradient.norm(dim=1, keepdim=True).clamp_min(largest))
 
 
-def _judged_straight(problem: Problem, step: Step, band: ElasticBand) -> Path | None:
+def _first_band(problem: Problem, step: Step, band: ElasticBand) -> Path | None:
     """The first band, on the straight line; None if the line itself passes."""
-    if _peaks(problem, step.path, band.points).losses.item() <= problem.threshold:
+    if _peaks(problem, step.path, band.grid).losses.item() <= problem.threshold:
         return None
     return step.path.resample(2 + min(band.beads, band.limits.beads or band.beads))
 
 
-def _peaks(problem: Problem, path: Path, points: int):
-    every = torch.arange(len(path) - 1)
-    return sample_segments(problem.judge, path, every, points=points, threshold=problem.threshold)
+def _peaks(problem: Problem, path: Path, grid: int) -> Peaks:
+    return sample_segments(problem.judge, path, grid=grid, threshold=problem.threshold)

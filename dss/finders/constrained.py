@@ -1,22 +1,25 @@
 """Constrained dynamic string sampling (Freeman & Bruna 2017, appendix A): beads that move across the string only."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError, InputError
+from dss.base.limits import Limits, Status
 from dss.base.path import Path
+from dss.base.renamed import renamed
 from dss.certificates.sampling import after_insertion, sample_segments
 from dss.finders.descent import Descended, Descent, Projection, descend
-from dss.finders.finder import Finder, Limits, Status, Step
-from dss.finders.greedy import GreedyString
+from dss.finders.finder import Finder, Step
+from dss.finders.target import Target
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Wrapped
 from dss.problem import Problem
 
 
+@renamed(points="grid")
 @dataclass(frozen=True)
 class ConstrainedString(Finder):
     """Every bead stays on, or near, the hyperplane halfway between its neighbours and across the line that joins them.
@@ -32,20 +35,20 @@ class ConstrainedString(Finder):
         zeta, kappa: weights of the penalty form.
         levels: rounds in which the level falls to the threshold, by equal steps; 0 is the paper's recursion, in which
             only new beads train, straight to their target.
-        alpha: a bead's target is alpha times the level, for positive thresholds.
-        margin: a bead's target is the level less this; by default 5 % of the threshold's size. Give at most one.
-        points: cells of the grid on which a segment is tested.
+        alpha, margin: a bead's target below the level, see `dss.finders.target`; by default 5 % of the level's size.
+        grid: intervals of the grid on which a segment is tested.
         descent: how beads are trained.
         limits: what ends the search.
     """
 
+    name: ClassVar[str] = "constrained"
     form: Literal["projection", "penalty"] = "projection"
     zeta: float = 0.01
     kappa: float = 0.1
     levels: int = 0
     alpha: float | None = None
     margin: float | None = None
-    points: int = 20
+    grid: int = 20
     descent: Descent = field(default_factory=Descent)
     limits: Limits = Limits()
 
@@ -54,35 +57,39 @@ class ConstrainedString(Finder):
             raise InputError(f"form is 'projection' or 'penalty', got {self.form!r}")
         if min(self.zeta, self.kappa, self.levels) < 0:
             raise InputError(f"zeta, kappa and levels are not negative, got {self.zeta}, {self.kappa} and {self.levels}")
-        self._greedy()
+        _ = self.target
 
     def advance(self, problem: Problem, step: Step) -> Step:
         """Judge, insert where the level is exceeded, train."""
         unknown = torch.nonzero(step.maxima.isnan())[:, 0]
         maxima = step.maxima.clone()
         if len(unknown):
-            peaks = sample_segments(problem.judge, step.path, unknown, points=self.points, threshold=problem.threshold)
+            peaks = sample_segments(problem.judge, step.path, unknown, grid=self.grid, threshold=problem.threshold)
             maxima[unknown] = peaks.losses
         if (maxima <= problem.threshold).all():
             return replace(step, maxima=maxima, status=Status.FOUND)
         level, memory = self._level(problem, step, maxima)
-        failed = torch.nonzero(maxima > level)[:, 0][: self._room(step.path)]
+        failed = torch.nonzero(maxima > level)[:, 0][: self.limits.room(step.path.intermediate_beads)]
         path = step.path.insert(failed, step.path.points(failed, torch.full((len(failed),), 0.5)))
         added = failed + 1 + torch.arange(len(failed))
         rows = torch.arange(1, len(path) - 1) if self.levels else added
-        trained = self._trained(problem, path, rows, self._greedy().target(level), step.round)
+        trained = self._trained(problem, path, rows, self.target.below(level), step.round)
         path = path.replace(rows, trained.points)
         maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64) if self.levels else after_insertion(maxima, failed)
         status = Status.SEARCHING if trained.reached.all() else Status.STALLED
-        return replace(step, path=path, maxima=maxima, status=status, steps=step.steps + trained.steps, memory=memory)
+        return replace(
+            step,
+            path=path,
+            maxima=maxima,
+            status=status,
+            gradient_steps=step.gradient_steps + trained.gradient_steps,
+            memory=memory,
+        )
 
-    def _greedy(self) -> GreedyString:
-        """Shares the rule for targets, and the checks of alpha and margin."""
-        return GreedyString(alpha=self.alpha, margin=self.margin)
-
-    def _room(self, path: Path) -> int:
-        """How many beads the limit leaves room for."""
-        return len(path) if self.limits.beads is None else self.limits.beads - path.intermediate_beads
+    @property
+    def target(self) -> Target:
+        """To which loss beads are trained."""
+        return Target(self.alpha, self.margin)
 
     def _level(self, problem: Problem, step: Step, maxima: Tensor) -> tuple[float, dict]:
         """The level of this round; the straight line's peak is remembered from the first."""
@@ -105,7 +112,7 @@ class ConstrainedString(Finder):
                 torch.cat([part.points for part in parts]),
                 torch.cat([part.losses for part in parts]),
                 torch.cat([part.reached for part in parts]),
-                sum(part.steps for part in parts),
+                sum(part.gradient_steps for part in parts),
             )
         middle, normal = hyperplanes(before, after)
 

@@ -38,8 +38,8 @@ class Descent:
         optimizer: factory of any torch optimizer that needs no closure, such as
             `lambda parameters: torch.optim.SGD(parameters, lr=0.1)`.
         max_steps: after these a point has not reached its target.
-        check_every: gradient steps between two exact looks at the judge, where a step itself does not tell; None
-            keeps the cost of looking below about half of the training's.
+        check_every: gradient steps between two judgements, where a step itself does not tell the loss; None
+            keeps the cost of judging below about half of the training's.
         clip_norm: largest norm of one point's gradient, or None.
     """
 
@@ -53,7 +53,7 @@ class Descent:
             raise InputError(f"steps must be counted upwards, got max_steps={self.max_steps}, check_every={self.check_every}")
 
     def interval(self, objective: Objective, judge: Objective) -> int:
-        """Steps between looks at the judge: a loss costs about a third of a gradient on as many samples."""
+        """Steps between judgements: a loss costs about a third of a gradient on as many samples."""
         return self.check_every or max(1, ceil(2 * judge.samples / (3 * objective.batch_samples)))
 
 
@@ -65,13 +65,13 @@ class Descended:
         points: `(k, p)`.
         losses: `(k,)` float64, as judged.
         reached: `(k,)`, whether the judged loss is at most the target.
-        steps: gradient steps of all points together.
+        gradient_steps: of all points together.
     """
 
     points: Tensor
     losses: Tensor
     reached: Tensor
-    steps: int
+    gradient_steps: int
 
 
 def descend(
@@ -98,16 +98,16 @@ def descend(
         generator: draws the minibatches.
         project: `(points (m, p), rows (m,)) -> (m, p)`, applied after every step: keeps rows on a constraint.
     """
-    free_look = judge is objective and objective.exact_estimate
-    interval = 1 if free_look else options.interval(objective, judge)
+    free_loss = judge is objective and objective.exact_estimate
+    interval = 1 if free_loss else options.interval(objective, judge)
     batch = _Batch(points, options)
     for step in range(options.max_steps + 1):
         last = step == options.max_steps
         if last or step % interval == 0:
-            batch.look(batch.gradient(objective, generator) if free_look else judge(batch.points), target)
+            batch.note(batch.gradient(objective, generator) if free_loss else judge(batch.points), target)
         if last or not len(batch.rows):
             break
-        if not free_look:
+        if not free_loss:
             batch.gradient(objective, generator)
         batch.step(project)
     return Descended(batch.reached_points(), batch.losses, batch.losses <= target, batch.steps)
@@ -145,7 +145,7 @@ class _Batch:
             losses[-1].sum().backward()
         return torch.cat(losses).detach()
 
-    def look(self, losses: Tensor, target: float) -> None:
+    def note(self, losses: Tensor, target: float) -> None:
         """Note the judged losses `(m,)`, and let rows at or below the target leave."""
         losses = losses.detach().double().cpu()
         self.losses[self.rows] = losses
@@ -180,8 +180,10 @@ class _Batch:
 
     def _clip(self, largest: float) -> None:
         for parameter in self.parameters:
-            norms = parameter.grad.norm(dim=-1, keepdim=True)
-            parameter.grad *= (largest / norms.clamp_min(largest)).to(norms)
+            gradient = parameter.grad
+            if gradient is not None:
+                norms = gradient.norm(dim=-1, keepdim=True)
+                gradient *= (largest / norms.clamp_min(largest)).to(norms)
 
     def _keep(self, keep: Tensor) -> None:
         """Drop the other rows, with their gradients and their part of the optimizer's state."""

@@ -1,62 +1,23 @@
-"""What every finder shares: the immutable step, the outcome, and the one loop that drives them all."""
+"""What every finder shares: the immutable step, and the one loop that drives them all."""
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from math import isnan
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
+from dss.base.limits import Limits, Spent, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
+from dss.base.renamed import renamed
 from dss.problem import Problem
 
 
-class Status(Enum):
-    """How a search stands; `sentence` says it in words."""
-
-    SEARCHING = "searching"
-    FOUND = "found"
-    STALLED = "stalled"
-    ROUNDS = "out of rounds"
-    BEADS = "out of beads"
-    STEPS = "out of steps"
-    SECONDS = "out of time"
-
-    @property
-    def sentence(self) -> str:
-        return _SENTENCES[self]
-
-
-_SENTENCES = {
-    Status.SEARCHING: "the search has not ended",
-    Status.FOUND: "every segment passed the finder's own test",
-    Status.STALLED: "a bead could not be trained to its target within its steps",
-    Status.ROUNDS: "the limit on rounds was reached first",
-    Status.BEADS: "the limit on intermediate beads was reached first",
-    Status.STEPS: "the limit on gradient steps was reached first",
-    Status.SECONDS: "the limit on seconds was reached first",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What ends a search that does not succeed; None is no limit. A limit in seconds gives up reproducibility.
-
-    Attributes:
-        rounds: calls of `Finder.advance`.
-        beads: intermediate beads.
-        steps: gradient steps of all beads together.
-        seconds: of this process's search, looked at between rounds.
-    """
-
-    rounds: int | None = 40
-    beads: int | None = 200
-    steps: int | None = None
-    seconds: float | None = None
-
-
+@renamed(steps="gradient_steps")
 @dataclass(frozen=True, eq=False)
 class Step:
     """One state of a search; with the problem it determines the next, so a search resumes from any step.
@@ -66,7 +27,7 @@ class Step:
         maxima: `(n - 1,)` float64, each segment's largest judged loss as last sampled; NaN where not judged yet.
         status: SEARCHING, or why the search ended.
         round: calls of `advance` so far.
-        steps: gradient steps of all beads together so far.
+        gradient_steps: of all beads together so far.
         memory: what else a finder must remember, as JSON values.
     """
 
@@ -74,8 +35,13 @@ class Step:
     maxima: Tensor
     status: Status = Status.SEARCHING
     round: int = 0
-    steps: int = 0
+    gradient_steps: int = 0
     memory: dict = field(default_factory=dict)
+
+    @classmethod
+    def unjudged(cls, path: Path, **more: Any) -> "Step":
+        """A state with this path, no segment of which was judged yet."""
+        return cls(path, torch.full((len(path) - 1,), torch.nan, dtype=torch.float64), **more)
 
     @property
     def max_loss(self) -> float:
@@ -83,23 +49,32 @@ class Step:
         seen = self.maxima[~self.maxima.isnan()]
         return seen.max().item() if len(seen) else float("nan")
 
+    def words(self, threshold: float) -> str:
+        """How the search stands, for progress."""
+        judged = "not judged yet" if isnan(self.max_loss) else f"largest loss {self.max_loss:.4g}"
+        return f"{self.path.intermediate_beads} beads, {judged}, threshold {threshold:g}"
+
 
 class Finder(ABC):
     """An algorithm that proposes paths. Subclasses are frozen dataclasses that hold hyperparameters only.
 
     No finder calls itself successful: FOUND means that its own test passed, and `certify` judges what it returns.
+
+    Attributes:
+        name: the finder's name on the command line and in summaries.
+        limits: what ends a search that does not succeed.
     """
 
+    name: ClassVar[str] = "finder"
     limits: Limits
 
-    @property
-    def name(self) -> str:
-        """The finder's name on the command line and in summaries."""
-        return type(self).__name__
+    def within(self, limits: Limits | None) -> "Finder":
+        """The same finder with other limits; with its own for None."""
+        return self if limits is None else replace(cast(Any, self), limits=limits)
 
     def begin(self, problem: Problem) -> Step:
         """The first step: by default the straight line, not judged yet."""
-        return Step(problem.straight, torch.full((1,), torch.nan, dtype=torch.float64))
+        return Step.unjudged(problem.straight)
 
     @abstractmethod
     def advance(self, problem: Problem, step: Step) -> Step:
@@ -118,19 +93,37 @@ class Finder(ABC):
         if resume is None:
             yield step
         while step.status is Status.SEARCHING:
-            exceeded = self._exceeded(step, time.monotonic() - started)
-            if exceeded is not None:
-                step = replace(step, status=exceeded)
-            else:
-                step = replace(self.advance(problem, step), round=step.round + 1)
+            step = self._next(problem, step, started)
             yield step
 
-    def _exceeded(self, step: Step, seconds: float) -> Status | None:
+    def run(self, problem: Problem, *, resume: Step | None = None, progress: ProgressMeter | None = None) -> Step:
+        """The last step of the search.
+
+        Args:
+            resume: continue after this step instead of from the beginning.
+            progress: shown every step.
+        """
+        with (progress or ProgressMeter()).stage(self.name, "rounds") as meter:
+            step = resume or self.begin(problem)
+            for following in self.steps(problem, step):
+                step = following
+                meter.report(step.round, step.words(problem.threshold))
+        return step
+
+    def _next(self, problem: Problem, step: Step, started: float) -> Step:
+        """The step after this one; the same one with another status where a limit is reached first."""
         limits = self.limits
         checks = {
             Status.ROUNDS: (step.round, limits.rounds),
             Status.BEADS: (step.path.intermediate_beads, limits.beads),
-            Status.STEPS: (step.steps, limits.steps),
-            Status.SECONDS: (seconds, limits.seconds),
+            Status.STEPS: (step.gradient_steps, limits.gradient_steps),
         }
-        return next((status for status, (spent, limit) in checks.items() if limit is not None and spent >= limit), None)
+        for status, (spent, limit) in checks.items():
+            if limit is not None and spent >= limit:
+                return replace(step, status=status)
+        try:
+            with problem.limited(limits, began=started):
+                return replace(self.advance(problem, step), round=step.round + 1)
+        except Spent as spent:
+            # In the middle of a round: what it had trained is dropped, so that a step stays a function of the last one.
+            return replace(step, status=spent.status)

@@ -18,7 +18,7 @@ class Level:
     Attributes:
         problem: its judge says what a point's loss is.
         aim: the highest judged loss wanted.
-        scale: the threshold's size, or 1.
+        scale: see `Problem.scale`.
     """
 
     problem: Problem
@@ -28,8 +28,7 @@ class Level:
     @classmethod
     def of(cls, problem: Problem, margin: float) -> "Level":
         """The level a share `margin` of the threshold's size below it."""
-        scale = abs(problem.threshold) or 1.0
-        return cls(problem, problem.threshold - margin * scale, scale)
+        return cls(problem, problem.threshold - margin * problem.scale, problem.scale)
 
     def violations(self, points: Tensor) -> Tensor:
         """Judged losses above the aim, in units of the threshold `(m,)` float64, on the CPU; negative below."""
@@ -37,7 +36,7 @@ class Level:
             return (self.problem.judge(points.detach()).double().cpu() - self.aim) / self.scale
 
 
-class Violations:
+class ConstraintFunction:
     """Relative violations and their gradients: the judge's own, or the objective's corrected by the judge.
 
     The judge's own gradients are used where it has any and reads at most `samples` samples. Else the objective's
@@ -65,7 +64,7 @@ class Violations:
             self.factor = _ratio_of_spreads(values, self.start)
 
     def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Violations `(m,)` float64 on the CPU and their gradients `(m, p)` at points `(m, p)`, in the order given first."""
+        """Relative violations `(m,)` float64 on the CPU and their gradients `(m, p)` at points `(m, p)`, in the order given first."""
         points = points.detach().requires_grad_()
         losses = self._losses(points)
         (gradients,) = torch.autograd.grad(losses.sum(), points)

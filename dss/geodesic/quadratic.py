@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @dataclass
-class Curvature:
+class LBFGSModel:
     """What L-BFGS knows of a Hessian that is at least `least` times the identity.
 
     The vectors themselves are large and stay where they are: everything happens in coefficients over a basis whose
@@ -29,7 +29,12 @@ class Curvature:
     changes: list[Tensor] = field(default_factory=list)
 
     def add(self, step: Tensor, change: Tensor) -> None:
-        """Learn how the gradient changed along a step; a change that is too small is damped (Powell 1978)."""
+        """Learn how the gradient changed along a step.
+
+        Across a kink, or where the Lagrangian is concave, the change can point against the step, and the model would stop
+        being positive: it is then mixed with the least curvature (damping; Powell 1978, Nocedal & Wright 2006, procedure
+        18.2).
+        """
         length, product = _dot(step, step), _dot(step, change)
         floor = 0.2 * self.least * length
         if product < floor:
@@ -42,7 +47,8 @@ class Curvature:
             self.changes = [*self.changes, change][-self.history :]
 
     def inverse(self, gram: Tensor, vectors: Tensor) -> Tensor:
-        """The inverse Hessian times vectors, `(k, r)` coefficients both.
+        """The inverse Hessian times vectors, `(k, r)` coefficients both: L-BFGS's two loops (Nocedal & Wright 2006,
+        algorithm 7.4), in which every inner product is a row of the Gram matrix.
 
         Args:
             gram: `(k, k)` float64 of the basis, whose last entries are the steps and then the changes.
@@ -63,22 +69,22 @@ class Curvature:
         return out
 
 
-def box_minimum(matrix: Tensor, linear: Tensor, cap: float, start: Tensor) -> Tensor:
-    """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= cap, by coordinate descent.
+def box_qp(matrix: Tensor, linear: Tensor, bound: float, start: Tensor) -> Tensor:
+    """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= bound, by coordinate descent.
 
     Args:
         matrix: `(m, m)` float64, positive semi-definite.
         linear: `(m,)` float64.
-        cap: upper bound of every entry.
+        bound: upper bound of every entry.
         start: `(m,)` float64, where to start.
     """
-    k, x = matrix.numpy(), start.clamp(0, cap).numpy().copy()
+    k, x = matrix.numpy(), start.clamp(0, bound).numpy().copy()
     diagonal = numpy.maximum(k.diagonal(), numpy.finfo(float).tiny)
     slope = k @ x - linear.numpy()
     for _ in range(500):
         largest = 0.0
         for i in range(len(x)):
-            new = min(max(x[i] - slope[i] / diagonal[i], 0.0), cap)
+            new = min(max(x[i] - slope[i] / diagonal[i], 0.0), bound)
             moved = new - x[i]
             if moved:
                 slope += moved * k[i]

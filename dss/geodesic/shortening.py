@@ -1,58 +1,66 @@
 """From a path to a geodesic of its level set: what is left of the length belongs to the landscape, not to the search."""
 
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from math import pi
+from math import inf, pi
 
 import torch
 
 from dss.base.errors import InputError
+from dss.base.limits import Limits, Spent, Status
 from dss.base.path import Path
+from dss.base.progress import ProgressMeter
+from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify
+from dss.certificates.sampling import evaluate
 from dss.geodesic.pruning import prune
-from dss.geodesic.sqp import Solver
-from dss.geodesic.tightening import Taut, tighten
+from dss.geodesic.sqp import SequentialQP
+from dss.geodesic.tightening import TightString, exchange_step
 from dss.objectives.objective import Objective
-from dss.objectives.wrappers import Recalled
 from dss.problem import Problem
 
 # How far other starts are bent away from the path, and the straight line from itself, in distances of the ends.
 BOW, NUDGE = 0.25, 1e-3
 # Beads are inserted, and doubled, only while there are at most this many.
 MOST_BEADS = 100
+# Rounds are limited at each number of beads (`Shortening.rounds`); a budget may limit them all together.
+UNLIMITED = Limits(rounds=None, beads=None)
 
 
+@renamed(points="grid", cells="constraint_points")
 @dataclass(frozen=True)
 class Shortening:
     """How a path is shortened.
 
     Attributes:
-        solver: of the pulls.
-        cells: places per segment that are held below the threshold from the start.
-        rounds: pulls at one number of beads.
+        solver: of the quadratic programs.
+        constraint_points: per segment, held below the threshold from the start.
+        rounds: exchange steps at one number of beads.
         beads: intermediate beads to start with; a longer string is thinned out to these first.
         doublings: of the number of beads, at most.
         tolerance: the length has converged when doubling the beads changes it by less than this share.
         n_starts: the path itself, then the straight line, then copies of the path bent in random directions; the
             shortest result is kept.
         prune: remove beads that are not needed.
-        points: cells of the grid on which a segment is judged.
+        grid: intervals of the grid on which a segment is judged.
     """
 
-    solver: Solver = field(default_factory=Solver)
-    cells: int = 2
+    solver: SequentialQP = field(default_factory=SequentialQP)
+    constraint_points: int = 2
     rounds: int = 5
     beads: int = 4
     doublings: int = 4
     tolerance: float = 0.005
     n_starts: int = 1
     prune: bool = True
-    points: int = 20
+    grid: int = 20
 
     def __post_init__(self):
-        if min(self.cells, self.rounds, self.beads, self.n_starts, self.tolerance) <= 0 or self.doublings < 0:
-            raise InputError(f"cells, rounds, beads, n_starts, tolerance are positive, doublings not negative, got {self}")
+        if min(self.constraint_points, self.rounds, self.beads, self.n_starts, self.tolerance) <= 0 or self.doublings < 0:
+            raise InputError(
+                "constraint_points, rounds, beads, n_starts and tolerance are positive, doublings not negative, got " + str(self)
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +74,13 @@ class Shortened:
         lengths: (intermediate beads, normalized length) of every string tried that passed, in order, of the best start.
         change: share by which the last doubling of the beads changed the length; None if no two strings passed.
         converged: whether `change` is below the tolerance.
-        stationarity: share of the energy's gradient that no forces at the level balance, at the end of the last pull
-            before pruning; 0 at a geodesic. None where gradients were those of a subsample, which has a geodesic of
+        stationarity: share of the energy's gradient that no multipliers at the level balance, at the end of the last
+            solve before pruning; 0 at a geodesic. None where gradients were those of a subsample, which has a geodesic of
             its own, and where no string was shorter than the path given.
         boundary_share: share of the path's length at which the loss is within 2 % of the threshold's size of it.
         starts: final normalized length from every start: the path given, the `starts` given, the others; infinity
             where a start led to no path.
+        stopped: why it ended early, in words; None where it did not.
     """
 
     path: Path
@@ -83,6 +92,7 @@ class Shortened:
     stationarity: float | None
     boundary_share: float
     starts: tuple[float, ...]
+    stopped: str | None = None
 
     @property
     def summary(self) -> dict[str, object]:
@@ -96,21 +106,9 @@ class Shortened:
             "converged": self.converged,
             "stationarity": self.stationarity,
             "boundary_share": self.boundary_share,
-            "lengths_by_start": [length if length < float("inf") else None for length in self.starts],
+            "lengths_by_start": [length if length < inf else None for length in self.starts],
+            "stopped": self.stopped,
         }
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One round of a shortening: which start of how many, and the string's intermediate beads and normalized length."""
-
-    start: int
-    starts: int
-    beads: int
-    length: float
-
-
-Watch = Callable[[Progress], object]
 
 
 def shorten(
@@ -122,11 +120,13 @@ def shorten(
     starts: Sequence[Path] = (),
     options: Shortening = Shortening(),
     seed: int = 0,
+    limits: Limits = UNLIMITED,
+    progress: ProgressMeter | None = None,
 ) -> Shortened:
     """Pull a path tight inside its level set.
 
-    All inner beads move together: least energy subject to the threshold (see `dss.geodesic.sqp`). Beads are doubled until the
-    length stops changing. A string counts only if it passes the same certificate as any other path, so the result is
+    All inner beads move together: least energy subject to the threshold (see `dss.geodesic.sqp`). Beads are doubled until
+    the length stops changing. A string counts only if it passes the same certificate as any other path, so the result is
     never longer than `path` and never above the threshold.
 
     Args:
@@ -135,14 +135,16 @@ def shorten(
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
         starts: other strings between the same ends to start from, of other finders or seeds; they need not pass.
-        options: limits and tolerances.
+        options: how.
         seed: of subsamples and bent starts.
+        limits: when one is reached, the shortest string so far is the result.
+        progress: shown every round.
 
     Raises:
         InputError: the path does not pass at this threshold, its ends cannot be used, or a start has others.
     """
     problem = Problem.of(objective, path.beads[0], path.beads[-1], threshold=threshold, judge=judge, seed=seed)
-    return shorten_within(problem, path, options, starts=starts)
+    return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
 
 
 def shorten_within(
@@ -151,26 +153,39 @@ def shorten_within(
     options: Shortening = Shortening(),
     *,
     starts: Sequence[Path] = (),
-    watch: Watch | None = None,
+    limits: Limits = UNLIMITED,
+    progress: ProgressMeter | None = None,
 ) -> Shortened:
     """`shorten` for a problem validated already; evaluations count in its tally.
-
-    Args:
-        watch: shown every round, for progress.
 
     Raises:
         InputError: the path does not pass, or a start has other ends.
     """
+    began = time.monotonic()
     given = _certified(problem, path, options)
     if not given.passed:
         raise InputError(f"only a path that passes can be shortened, but {given.reason}; find one first")
     _check_starts(path, starts)
     strings = [path, *starts, *_own_starts(problem, path, options)]
-    runs = []
-    for number, start in enumerate(strings):
-        show = partial(_show, watch, number, len(strings))
-        runs.append(_shortened(problem, start, options, ("shorten", number), show))
-    best = min(runs, key=lambda run: run.length)
+    with (progress or ProgressMeter()).stage("shorten", "rounds") as meter:
+        work = _Work(problem, options, limits, meter, len(strings))
+        runs = [_Run(path)]  # what passed already is kept, whatever happens
+        with problem.limited(limits, began=began):
+            try:
+                for number, start in enumerate(strings):
+                    runs.append(_Run(start if _certified(problem, start, options).passed else None))
+                    _shorten_from(work, runs[-1], start, number)
+            except Spent as spent:
+                work.stopped = spent.status.sentence
+    return _result(work, path, runs)
+
+
+def _result(work: "_Work", path: Path, runs: list["_Run"]) -> Shortened:
+    """The best of all starts; `runs` begins with the path that was given, which is no start."""
+    problem, options = work.problem, work.options
+    best = min(runs[1:] or runs, key=lambda run: run.length)
+    best = best if best.path is not None else runs[0]
+    assert best.path is not None
     return Shortened(
         path=best.path,
         certificate=_certified(problem, best.path, options),
@@ -179,24 +194,64 @@ def shorten_within(
         change=best.change,
         converged=best.change is not None and best.change < options.tolerance,
         stationarity=best.stationarity,
-        boundary_share=boundary_share(Recalled(problem.judge), best.path, problem.threshold, points=options.points),
-        starts=tuple(run.length for run in runs),
+        boundary_share=boundary_share(problem.recalled, best.path, problem.threshold, grid=options.grid),
+        starts=tuple(run.length for run in runs[1:]),
+        stopped=work.stopped,
     )
 
 
-def boundary_share(judge: Objective, path: Path, threshold: float, *, points: int = 20, share: float = 0.02) -> float:
+def boundary_share(judge: Objective, path: Path, threshold: float, *, grid: int = 20, share: float = 0.02) -> float:
     """Share of the path's length at which the loss is within `share` of the threshold's size of the threshold.
 
     By the trapezoidal rule on the grid of the certificate.
     """
-    t = torch.arange(points + 1, dtype=torch.float64) / points
-    near = []
-    for segment in range(len(path) - 1):
-        losses = judge(path.points(torch.full_like(t, segment, dtype=torch.long), t)).detach().double().cpu()
-        inside = (losses >= threshold - share * (abs(threshold) or 1.0)).double()
-        near.append((inside[:-1] + inside[1:]).mean() / 2)
+    t = (torch.arange(grid + 1, dtype=torch.float64) / grid).expand(len(path) - 1, -1)
+    segments = torch.arange(len(path) - 1)[:, None].expand_as(t)
+    near = (evaluate(judge, path, segments, t) >= threshold - share * (abs(threshold) or 1.0)).double()
     lengths = path.segment_lengths().cpu()
-    return (torch.stack(near) @ lengths / lengths.sum()).item()
+    return (((near[:, :-1] + near[:, 1:]) / 2).mean(1) @ lengths / lengths.sum()).item()
+
+
+@dataclass
+class _Work:
+    """What all starts of a shortening share: the question, the limits, and where it stands."""
+
+    problem: Problem
+    options: Shortening
+    limits: Limits
+    meter: ProgressMeter
+    starts: int
+    rounds: int = 0
+    gradient_steps: int = 0
+    stopped: str | None = None
+
+    def note(self, string: TightString, before: int, start: int) -> None:
+        """A round is done, which began at `before` gradient steps."""
+        self.rounds += 1
+        self.gradient_steps += string.gradient_steps - before
+        which = f"start {start + 1} of {self.starts}, " if self.starts > 1 else ""
+        self.meter.report(
+            self.rounds,
+            f"{which}{string.path.intermediate_beads} beads, normalized length {string.path.normalized_length:.4f}",
+        )
+
+    def check(self) -> None:
+        """Ask whether another round may begin.
+
+        Raises:
+            Spent: the limit on rounds or gradient steps is reached.
+        """
+        spent = {
+            Status.ROUNDS: (self.rounds, self.limits.rounds),
+            Status.STEPS: (self.gradient_steps, self.limits.gradient_steps),
+        }
+        for status, (done, limit) in spent.items():
+            if limit is not None and done >= limit:
+                raise Spent(status)
+
+    def most_beads(self) -> int:
+        """Strings with more intermediate beads get no new ones."""
+        return MOST_BEADS if self.limits.beads is None else min(MOST_BEADS, self.limits.beads)
 
 
 @dataclass
@@ -211,17 +266,12 @@ class _Run:
     @property
     def length(self) -> float:
         """Normalized length; infinity before a string passed."""
-        return float("inf") if self.path is None else self.path.normalized_length
-
-
-def _show(watch: Watch | None, start: int, starts: int, path: Path) -> None:
-    if watch is not None:
-        watch(Progress(start, starts, path.intermediate_beads, path.normalized_length))
+        return inf if self.path is None else self.path.normalized_length
 
 
 def _certified(problem: Problem, path: Path, options: Shortening) -> Certificate:
-    """The path's certificate, from the search's own looks where it can."""
-    return certify(Recalled(problem.judge), path, threshold=problem.threshold, points=options.points)
+    """The path's certificate, from the search's own evaluations where it can."""
+    return certify(problem.recalled, path, threshold=problem.threshold, grid=options.grid)
 
 
 def _check_starts(path: Path, starts: Sequence[Path]) -> None:
@@ -246,46 +296,55 @@ def _thinned(path: Path, options: Shortening) -> Path:
     return path if path.intermediate_beads <= options.beads else path.resample(options.beads + 2)
 
 
-def _shortened(problem: Problem, start: Path, options: Shortening, key: tuple, show: Callable[[Path], None]) -> _Run:
-    """Tighten, double, tighten, until the length stops changing."""
-    run = _Run(start if _certified(problem, start, options).passed else None)
+def _shorten_from(work: _Work, run: _Run, start: Path, number: int) -> None:
+    """Tighten, double, tighten, until the length stops changing; the best string is kept in `run` as soon as it is found."""
+    problem, options = work.problem, work.options
     if len(start) > 2:
-        taut = _tight(problem, Taut.of(_thinned(start, options), cells=options.cells), options, key, show)
-        if not _note(problem, run, taut, options) and len(start) > len(_thinned(start, options)):
+        string = _tight(work, TightString.of(_thinned(start, options), options.constraint_points), number)
+        if not _note(problem, run, string, options) and len(start) > len(_thinned(start, options)):
             # Thinned out too far: the path's own beads can at least do what they did.
-            taut = _tight(problem, Taut.of(start, cells=options.cells), options, key, show)
-            _note(problem, run, taut, options)
+            string = _tight(work, TightString.of(start, options.constraint_points), number)
+            _note(problem, run, string, options)
         for _ in range(options.doublings):
-            if len(taut.path) > MOST_BEADS or (run.change is not None and run.change < options.tolerance):
+            if len(string.path) > work.most_beads() or (run.change is not None and run.change < options.tolerance):
                 break
-            segments = torch.arange(len(taut.path) - 1)
-            doubled = taut.insert(segments, torch.full((len(segments),), 0.5, dtype=torch.float64), options.cells)
-            taut = _tight(problem, doubled, options, key, show)
-            _note(problem, run, taut, options)
+            segments = torch.arange(len(string.path) - 1)
+            middles = torch.full((len(segments),), 0.5, dtype=torch.float64)
+            string = _tight(work, string.insert(segments, middles, options.constraint_points), number)
+            _note(problem, run, string, options)
     if options.prune and run.path is not None:
-        run.path = prune(Recalled(problem.judge), run.path, threshold=problem.threshold, points=options.points)
-    return run
+        run.path = prune(problem.recalled, run.path, threshold=problem.threshold, grid=options.grid)
 
 
-def _note(problem: Problem, run: _Run, taut: Taut, options: Shortening) -> bool:
+def _note(problem: Problem, run: _Run, string: TightString, options: Shortening) -> bool:
     """Keep a string that passes, if it is the shortest; whether it passes."""
-    if not _certified(problem, taut.path, options).passed:
+    if not _certified(problem, string.path, options).passed:
         return False
-    length = taut.path.normalized_length
+    length = string.path.normalized_length
     if run.lengths:
         run.change = abs(run.lengths[-1][1] - length) / length
-    run.lengths.append((taut.path.intermediate_beads, length))
+    run.lengths.append((string.path.intermediate_beads, length))
     if length < run.length:
-        run.path, run.stationarity = taut.path, taut.stationarity
+        run.path, run.stationarity = string.path, string.stationarity
     return True
 
 
-def _tight(problem: Problem, taut: Taut, options: Shortening, key: tuple, show: Callable[[Path], None]) -> Taut:
-    """Rounds of `tighten` until every segment passes."""
+def _tight(work: _Work, string: TightString, number: int) -> TightString:
+    """Exchange steps until every segment passes."""
+    options = work.options
     for _ in range(options.rounds):
-        insert = len(taut.path) <= MOST_BEADS
-        taut = tighten(problem, taut, solver=options.solver, cells=options.cells, points=options.points, insert=insert, key=key)
-        show(taut.path)
-        if (taut.maxima <= problem.threshold).all():
+        work.check()
+        before, insert = string.gradient_steps, len(string.path) <= work.most_beads()
+        string = exchange_step(
+            work.problem,
+            string,
+            solver=options.solver,
+            constraint_points=options.constraint_points,
+            grid=options.grid,
+            insert=insert,
+            key=("shorten", number),
+        )
+        work.note(string, before, number)
+        if (string.maxima <= work.problem.threshold).all():
             break
-    return taut
+    return string

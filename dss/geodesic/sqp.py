@@ -1,46 +1,51 @@
-"""Pull a string tight: the least stretched polygon between two ends whose losses stay at or below a level.
+"""The least stretched polygon between two ends whose losses stay at or below a level, by sequential quadratic programming.
 
 Beads minimise the energy `(n-1) sum |x_{i+1} - x_i|^2 / |a - b|^2` (1 for the straight line, the squared normalized
-length for equally spaced beads) subject to `L <= level` at chosen places of the string, by sequential quadratic
-programming (Nocedal & Wright 2006, chapter 18). Losses of different points are independent, so every place's own
-gradient is known and the constraints are linearised one by one; an L-BFGS model carries the curvature of the
-Lagrangian; the dual problem has one unknown per place. It takes about a third of the gradients that an augmented
-Lagrangian with L-BFGS inside takes to the same string.
+length for equally spaced beads) subject to `L <= level` at chosen points of the string (Nocedal & Wright 2006, chapter
+18). Losses of different points are independent, so every constraint's own gradient is known and the constraints are
+linearised one by one; an L-BFGS model carries the curvature of the Lagrangian; the dual problem has one unknown, the
+multiplier, per constraint. It takes about a third of the gradients that an augmented Lagrangian with L-BFGS inside
+takes to the same string.
 """
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.path import Path
-from dss.geodesic.constraint_points import Places
-from dss.geodesic.constraints import Level, Violations
-from dss.geodesic.quadratic import Curvature, box_minimum
+from dss.geodesic.constraint_points import ConstraintPoints
+from dss.geodesic.constraints import ConstraintFunction, Level
+from dss.geodesic.quadratic import LBFGSModel, box_qp
 from dss.problem import Problem
 
-# Places farther below their aim than this share of the threshold's size are not watched during one solve.
+# Points farther below their aim than this share of the threshold's size are no constraints of one solve: most of a string
+# lies far below the level, and every constraint costs a gradient. They are judged again after the solve.
 WATCHED = 0.3
 # No bead moves farther in one step than this share of the distance of the ends: models are local.
 MOVE = 0.05
 # The curvature of the energy in our coordinates, the least that the Lagrangian is taken to have.
 ENERGY_SCALE = 2.0
-# Largest force at first, in energy per relative violation; it doubles while places press against it.
-FIRST_CAP = 2.0
-# A place within this many margins of the level may carry a force when the string is judged stationary.
+# The multipliers' upper bound at first, in energy per relative violation; it doubles while some of them reach it. Without
+# a bound the quadratic program has no solution where linearised constraints contradict one another (Nocedal & Wright 2006,
+# section 18.5). Where the bound has grown to the last one they still do, and the solve ends: a judge without gradients,
+# such as an error rate, may jump where the objective that stands in for it promises a fall.
+FIRST_BOUND, LAST_BOUND = 2.0, 2.0**24
+# A constraint this close to its aim may carry a multiplier when the string is judged stationary.
 ACTIVE = 2e-3
 
 
 @dataclass(frozen=True)
-class Solver:
-    """How a string is pulled tight.
+class SequentialQP:
+    """How a string is shortened at one number of beads.
 
     Attributes:
         iterations: steps of one solve, at most.
         updates: solves, each with a model corrected by the judge; one is enough where the judge has gradients.
         history: pairs of vectors L-BFGS remembers.
-        margin: how far below the threshold the places are aimed, as a share of its size.
+        margin: how far below the threshold the constraint points are aimed, as a share of its size.
         tolerance: largest violation of that aim left, as a share of the threshold's size.
         settle: a solve ends when its next step promises to shorten the string by less than this share.
         samples: data that one gradient reads at most. The judge's own gradients are used where it has any and reads no
@@ -63,52 +68,55 @@ class Solver:
 
 
 @dataclass(frozen=True, eq=False)
-class Pulled:
-    """A string pulled tight.
+class SQPResult:
+    """A string after one solve.
 
     Attributes:
         path: the string.
-        violation: the largest one left at its places, relative to the threshold.
-        stationarity: see `Stationarity`; None where gradients were those of a subsample, which has its own geodesic.
-        calls: gradients of the whole string.
+        violation: the largest one left at its constraint points, relative to the threshold.
+        stationarity: share of the energy's gradient that no multipliers at the level balance, 0 at a geodesic; None where
+            gradients were those of a subsample, which has its own geodesic.
+        gradients: how often that of the whole string was computed.
+        contradicted: whether it ended because linearised constraints contradicted one another.
     """
 
     path: Path
     violation: float
     stationarity: float | None
-    calls: int
+    gradients: int
+    contradicted: bool
 
 
-def pull(problem: Problem, path: Path, places: Places, *, solver: Solver, key: tuple) -> Pulled:
-    """Pull a string tight while its places stay below the problem's threshold.
+def minimise(problem: Problem, path: Path, held: ConstraintPoints, *, solver: SequentialQP, key: tuple) -> SQPResult:
+    """Shorten a string while it stays below the problem's threshold at its constraint points.
 
     Args:
         problem: its objective gives gradients where its judge has none.
         path: where to start; three beads at least.
-        places: where the level is to be kept.
+        held: where the level is to be kept.
         solver: limits.
         key: of the random subsamples.
     """
     level = Level.of(problem, solver.margin)
     string = String(path)
-    over, length, calls = level.violations(string.points(places)), string.length(), 0
+    over, length, gradients = level.violations(string.points(held)), string.length(), 0
     for _ in range(solver.updates):
         watched = torch.nonzero((over > -WATCHED) | (over == over.max()))[:, 0]
-        few = places.take(watched)
-        violations = Violations(level, string.points(few), over[watched], samples=solver.samples, key=key)
-        program = _Program(string, few, violations, solver)
+        few = held.take(watched)
+        constraints = ConstraintFunction(level, string.points(few), over[watched], samples=solver.samples, key=key)
+        program = _Program(string, few, constraints, solver)
         program.solve()
-        calls += program.calls
-        over = level.violations(string.points(places))
+        gradients += program.evaluations
+        over = level.violations(string.points(held))
         length, shrunk = string.length(), abs(length - string.length())
         outside = torch.ones(len(over), dtype=torch.bool)
         outside[watched] = False
         unseen = (over[outside] > solver.tolerance).any()
-        settled = violations.exact or (over.max() <= solver.tolerance and shrunk <= solver.settle * length)
-        if settled and not unseen:
+        settled = constraints.exact or (over.max() <= solver.tolerance and shrunk <= solver.settle * length)
+        if program.contradicted or (settled and not unseen):
             break
-    stationarity = None if violations.subsampled else program.stationarity()
-    return Pulled(string.path(), over.max().item(), stationarity, calls)
+    stationarity = None if constraints.subsampled else program.stationarity()
+    return SQPResult(string.path(), over.max().item(), stationarity, gradients, program.contradicted)
 
 
 class String:
@@ -136,16 +144,16 @@ class String:
         """Normalized length."""
         return self.path().normalized_length
 
-    def points(self, places: Places) -> Tensor:
-        """The places' points `(m, p)`."""
-        return self.path().points(places.segments, places.t)
+    def points(self, held: ConstraintPoints) -> Tensor:
+        """The constraint points `(m, p)`."""
+        return self.path().points(held.segments, held.t)
 
-    def weights(self, places: Places) -> Tensor:
-        """How the places' points `(m, p)` follow the coordinates: `weights (m, n - 2) @ y`, up to a constant."""
+    def weights(self, held: ConstraintPoints) -> Tensor:
+        """How the constraint points `(m, p)` follow the coordinates: `weights (m, n - 2) @ y`, up to a constant."""
         rows = torch.zeros(len(self.to_beads) + 2, len(self.to_beads), dtype=self.y.dtype, device=self.y.device)
         rows[1:-1] = self.to_beads
-        segments = places.segments.to(self.y.device)
-        return torch.lerp(rows[segments], rows[segments + 1], places.t.to(rows)[:, None])
+        segments = held.segments.to(self.y.device)
+        return torch.lerp(rows[segments], rows[segments + 1], held.t.to(rows)[:, None])
 
     def largest_move(self, direction: Tensor) -> float:
         """How far the bead that moves farthest goes with a step in the coordinates, in distances of the ends."""
@@ -155,19 +163,19 @@ class String:
 class _Program:
     """Least `|y|^2` with every violation at most 0, by sequential quadratic programming.
 
-    Vectors of the string's size are `y`, the curvature's pairs and one gradient per place; the constraint's gradient in
+    Vectors of the string's size are `y`, the L-BFGS pairs and one gradient per constraint; the constraint's gradient in
     the coordinates, `weights[i]` times `gradients[i]`, is never formed. The merit function is the exact L1 penalty
     (Han 1977; Powell 1978).
     """
 
-    def __init__(self, string: String, places: Places, violations: Violations, solver: Solver):
-        self.string, self.places, self.violations, self.solver = string, places, violations, solver
-        self.weights = string.weights(places)
-        self.curvature = Curvature(ENERGY_SCALE, ENERGY_SCALE, solver.history)
-        self.forces = torch.zeros(len(places.t), dtype=torch.float64)
-        self.penalties = torch.zeros_like(self.forces)
-        self.cap = FIRST_CAP
-        self.calls = 0
+    def __init__(self, string: String, held: ConstraintPoints, constraints: ConstraintFunction, solver: SequentialQP):
+        self.string, self.held, self.constraints, self.solver = string, held, constraints, solver
+        self.weights = string.weights(held)
+        self.model = LBFGSModel(ENERGY_SCALE, ENERGY_SCALE, solver.history)
+        self.multipliers = torch.zeros(len(held.t), dtype=torch.float64)
+        self.penalties = torch.zeros_like(self.multipliers)
+        self.bound, self.contradicted = FIRST_BOUND, False
+        self.evaluations = 0
         self.values, self.gradients = self._evaluate()
 
     def solve(self) -> None:
@@ -177,27 +185,31 @@ class _Program:
             within = self.values.max() <= self.solver.tolerance
             if within and -predicted <= 2 * self.solver.settle * (1 + self._energy()):
                 break
-            pressed = not within and (self.forces >= self.cap).any()
+            pressed = not within and (self.multipliers >= self.bound).any()
+            self.contradicted = self.bound > LAST_BOUND or not direction.isfinite().all()
+            if self.contradicted:
+                break
             if not self._search(direction, predicted):
-                if not self.curvature.steps:
+                # The model may be to blame: once more without it, down the steepest descent.
+                if not self.model.steps:
                     break
-                self.curvature = Curvature(ENERGY_SCALE, ENERGY_SCALE, self.solver.history)
-            self.cap *= 2 if pressed else 1
+                self.model = LBFGSModel(ENERGY_SCALE, ENERGY_SCALE, self.solver.history)
+            self.bound *= 2 if pressed else 1
 
     def stationarity(self) -> float:
-        """The part of the energy's gradient that no forces at the level can balance; 0 at a geodesic."""
-        held = torch.nonzero(self.values >= -self.solver.margin - ACTIVE)[:, 0]
+        """The part of the energy's gradient that no multipliers at the level can balance; 0 at a geodesic."""
+        active = torch.nonzero(self.values >= -self.solver.margin - ACTIVE)[:, 0]
         gram = self._gram([])
-        inner, pull = gram[1:, 1:][held][:, held], 2 * gram[0, 1:][held]
-        forces = box_minimum(inner, -pull, float("inf"), torch.zeros(len(held), dtype=torch.float64))
+        inner, linear = gram[1:, 1:][active][:, active], 2 * gram[0, 1:][active]
+        multipliers = box_qp(inner, -linear, float("inf"), torch.zeros(len(active), dtype=torch.float64))
         total = 4 * gram[0, 0]
-        left = total + 2 * forces @ pull + forces @ inner @ forces
+        left = total + 2 * multipliers @ linear + multipliers @ inner @ multipliers
         # On the straight line there is nothing to balance but rounding.
         return (left.clamp_min(0) / total).sqrt().item() if total > 1e-9 else 0.0
 
     def _evaluate(self) -> tuple[Tensor, Tensor]:
-        self.calls += 1
-        return self.violations(self.string.points(self.places))
+        self.evaluations += 1
+        return self.constraints(self.string.points(self.held))
 
     def _energy(self) -> float:
         return self.string.y.double().square().sum().item()
@@ -220,18 +232,21 @@ class _Program:
         return gram
 
     def _direction(self) -> tuple[Tensor, float]:
-        """The quadratic program's step and the merit's slope along it; sets forces and penalties."""
-        pairs, m = [*self.curvature.steps, *self.curvature.changes], len(self.weights)
+        """The quadratic program's step and the merit's slope along it; sets multipliers and penalties."""
+        pairs, m = [*self.model.steps, *self.model.changes], len(self.weights)
         gram = self._gram(pairs)
         vectors = torch.zeros(len(gram), m + 1, dtype=torch.float64)
         vectors[range(m + 1), range(m + 1)] = 1.0
         vectors[0, 0] = 2.0
-        solved = self.curvature.inverse(gram, vectors)
+        solved = self.model.inverse(gram, vectors)
         matrix = gram[1 : m + 1] @ solved[:, 1:]
         linear = self.values - gram[1 : m + 1] @ solved[:, 0]
-        self.forces = box_minimum((matrix + matrix.T) / 2, linear, self.cap, self.forces)
-        self.penalties = torch.maximum(1.1 * self.forces, (self.penalties + self.forces) / 2)
-        step = -(solved[:, 0] + solved[:, 1:] @ self.forces)
+        # Rounding must not make the dual problem lopsided: its solver takes it for symmetric.
+        self.multipliers = box_qp((matrix + matrix.T) / 2, linear, self.bound, self.multipliers)
+        # Above the multipliers, so that the direction is one of descent; halved towards them, so that one large multiplier
+        # does not make the merit stiff for good (Powell 1978).
+        self.penalties = torch.maximum(1.1 * self.multipliers, (self.penalties + self.multipliers) / 2)
+        step = -(solved[:, 0] + solved[:, 1:] @ self.multipliers)
         change = gram[1 : m + 1] @ step
         slope = 2 * gram[0] @ step + self.penalties @ ((self.values + change).relu() - self.values.relu())
         return self._combined(step, pairs), slope.item()
@@ -239,30 +254,42 @@ class _Program:
     def _combined(self, coefficients: Tensor, pairs: list[Tensor]) -> Tensor:
         """The vector `(n - 2, p)` with these coefficients."""
         c, m = coefficients.to(self.string.y), len(self.weights)
-        vector = c[0] * self.string.y + self._pressed(c[1 : m + 1])
+        vector = c[0] * self.string.y + self._weighed(c[1 : m + 1])
         for share, pair in zip(c[m + 1 :], pairs, strict=True):
             vector += share * pair
         return vector
 
-    def _pressed(self, forces: Tensor) -> Tensor:
-        """The constraints' gradients `(n - 2, p)`, summed with forces `(m,)`."""
-        return self.weights.T @ (forces.to(self.gradients)[:, None] * self.gradients)
+    def _weighed(self, multipliers: Tensor) -> Tensor:
+        """The constraints' gradients `(n - 2, p)`, summed with multipliers `(m,)`."""
+        return self.weights.T @ (multipliers.to(self.gradients)[:, None] * self.gradients)
 
     def _search(self, direction: Tensor, slope: float) -> bool:
-        """Go along the direction as far as the merit falls, learn the curvature on the way; whether it fell."""
+        """Go along the direction as far as the merit falls, learn the curvature on the way; whether it fell.
+
+        By Armijo's rule; the next share is the minimum of the parabola through what is known, kept between a tenth and a
+        half of the last (Nocedal & Wright 2006, section 3.5).
+        """
         y, values, gradients, merit = self.string.y, self.values, self.gradients, self._merit()
         share = min(1.0, MOVE / max(self.string.largest_move(direction), 1e-30))
-        before = self._pressed(self.forces)
+        before = self._weighed(self.multipliers)
         for _ in range(8):
             self.string.y = y + share * direction
-            self.values, self.gradients = self._evaluate()
-            risen = self._merit() - merit
+            risen = inf
+            if self.string.beads().isfinite().all():
+                self.values, self.gradients = self._evaluate()
+                risen = self._merit() - merit
             if risen <= 1e-4 * share * slope:
                 break
+            if not isfinite(risen):
+                # Out of the range of numbers, or where the loss is not one: no parabola goes through that.
+                share *= 0.1
+                continue
             wanted = -slope * share**2 / (2 * (risen - share * slope))
             share = min(max(wanted, 0.1 * share), 0.5 * share)
         step = self.string.y - y
-        self.curvature.add(step, 2 * step + self._pressed(self.forces) - before)
+        if isfinite(risen):
+            # True of the function wherever the search ended, so it is learned even if the step is not taken.
+            self.model.add(step, 2 * step + self._weighed(self.multipliers) - before)
         if risen < 0:
             return True
         self.string.y, self.values, self.gradients = y, values, gradients

@@ -1,7 +1,7 @@
 """Analytic objectives whose minima, saddles and geodesics are known: where every algorithm is tested first."""
 
 from dataclasses import dataclass, field
-from math import acos, pi, sin, sqrt
+from math import acos, cos, pi, sin, sqrt
 
 import torch
 from torch import Tensor
@@ -28,10 +28,11 @@ class MuellerBrown(Objective):
     def __call__(self, points: Tensor) -> Tensor:
         x, y = points.double().unbind(-1)
         terms = zip(self.amplitude, self.xx, self.xy, self.yy, self.x0, self.y0, strict=True)
-        return sum(
+        wells = [
             amplitude * torch.exp(a * (x - x0) ** 2 + b * (x - x0) * (y - y0) + c * (y - y0) ** 2)
             for amplitude, a, b, c, x0, y0 in terms
-        )
+        ]
+        return wells[0] + wells[1] + wells[2] + wells[3]
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ class Ring(Objective):
     @staticmethod
     def at(angle: float) -> Tensor:
         """The minimum `(2,)` at an angle in radians."""
-        angle = torch.tensor(angle, dtype=torch.float64)
-        return torch.stack([angle.cos(), angle.sin()])
+        return torch.tensor([cos(angle), sin(angle)], dtype=torch.float64)
 
     @staticmethod
     def geodesic_length(threshold: float, *, angle: float = pi) -> float:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dss.base.digest import digest
+from dss.base.limits import Budget
 from dss.objectives.objective import Objective
 
 
@@ -94,17 +95,24 @@ class Tally:
 
 
 class Counted(Wrapped):
-    """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation."""
+    """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation.
 
-    def __init__(self, objective: Objective, tally: Tally):
+    Attributes:
+        tally: of the work.
+        budget: asked before every evaluation; it has no limits unless a search or a shortening sets some.
+        known: losses without gradient, by digest of the point.
+    """
+
+    def __init__(self, objective: Objective, tally: Tally, budget: Budget | None = None):
         super().__init__(objective)
-        self.tally = tally
+        self.tally, self.budget = tally, Budget() if budget is None else budget
         self.known: dict[str, float] = {}
 
     def around(self, objective: Objective) -> "Counted":
-        return Counted(objective, self.tally)  # what is known is known of the other objective
+        return Counted(objective, self.tally, self.budget)  # what is known is known of the other objective
 
     def __call__(self, points: Tensor) -> Tensor:
+        self.budget.spend(len(points))
         losses = self.objective(points)
         if not self._count(points, self.samples):
             self.known.update(zip(map(digest, points), losses.tolist(), strict=True))
@@ -120,6 +128,7 @@ class Counted(Wrapped):
         return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        self.budget.spend(0)
         self._count(points, self.batch_samples)
         return self.objective.estimate(points, generator)
 

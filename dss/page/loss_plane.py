@@ -1,4 +1,4 @@
-"""The loss on a plane through three points, looked at ever more closely (Garipov et al. 2018, figure 1)."""
+"""The loss on a plane through three points, evaluated ever more closely (Garipov et al. 2018, figure 1)."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.path import Path
+from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 from dss.page.profile import grid
 from dss.page.projection import Projection
@@ -16,12 +17,12 @@ from dss.page.projection import Projection
 POINT_BYTES = 64 * 2**20
 # Air around what is shown, as a share of its extent.
 AIR = 0.25
-# Cells per side of the first grid; every refinement doubles them.
-FIRST_CELLS = 8
+# Intervals per side of the first grid; every refinement doubles them.
+COARSEST = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Trail:
+class PathOnPlane:
     """A path seen on a plane: `points` `(m, 2)`, which of them are `beads` `(n,)`, `distances` `(m,)` off the plane."""
 
     points: Tensor
@@ -30,14 +31,14 @@ class Trail:
 
 
 @dataclass(frozen=True, eq=False)
-class Terrain:
+class LossPlane:
     """Losses on a grid of a plane, whose unit is the distance of the first two points.
 
     Attributes:
         x: `(c,)` and y `(r,)`: coordinates along and across the line from the first point to the second.
         losses: `(r, c)` float64.
         marks: `(name, x, y)` of the three points.
-        trail: the path seen on the plane, or None.
+        seen: the path seen on the plane, or None.
         threshold: L0, or None.
         description: the loss, and on which data.
     """
@@ -46,7 +47,7 @@ class Terrain:
     y: Tensor
     losses: Tensor
     marks: tuple[tuple[str, float, float], ...]
-    trail: Trail | None
+    seen: PathOnPlane | None
     threshold: float | None
     description: str
 
@@ -66,6 +67,7 @@ def farthest_bead(path: Path) -> int:
     return 1 + max(range(len(distances)), key=distances.__getitem__)
 
 
+@renamed(cells="resolution")
 def survey(
     judge: Objective,
     corners: Sequence[Tensor],
@@ -73,9 +75,9 @@ def survey(
     names: Sequence[str] = ("A", "B", "C"),
     path: Path | None = None,
     threshold: float | None = None,
-    cells: int = 32,
-) -> Iterator[Terrain]:
-    """Look at the loss on the plane through three points, on 9 x 9 places, then 17 x 17, and so on.
+    resolution: int = 32,
+) -> Iterator[LossPlane]:
+    """Evaluate the loss on the plane through three points, on 9 x 9 places, then 17 x 17, and so on.
 
     Every grid holds the one before it, so nothing is evaluated twice.
 
@@ -85,34 +87,34 @@ def survey(
         names: of the three, for people.
         path: a path to be seen on the plane.
         threshold: L0.
-        cells: per side, in the last grid: 8 times a power of two.
+        resolution: intervals per side of the last grid: 8 times a power of two.
 
     Raises:
-        InputError: points on one line, or another number of cells.
+        InputError: points on one line, or another resolution.
     """
-    if cells < FIRST_CELLS or cells & (cells - 1):
-        raise InputError(f"cells must be 8, 16, 32, ..., got {cells}")
+    if resolution < COARSEST or resolution & (resolution - 1):
+        raise InputError(f"the resolution must be 8, 16, 32, ..., got {resolution}")
     plane = Projection.plane(*corners)
     unit = plane.project(corners[1][None])[0, 0].item()
     marks = plane.project(torch.stack(list(corners))) / unit
-    trail = None if path is None else _trail(plane, path, unit)
-    low, high = _extent(marks if trail is None else torch.cat([marks, trail.points]))
-    losses, count = None, FIRST_CELLS
-    while count <= cells:
+    seen = None if path is None else _seen(plane, path, unit)
+    low, high = _extent(marks if seen is None else torch.cat([marks, seen.points]))
+    losses, count = None, COARSEST
+    while count <= resolution:
         steps = torch.arange(count + 1, dtype=torch.float64) / count
         x, y = (low[i] + (high[i] - low[i]) * steps for i in (0, 1))
         losses = _refined(judge, plane, x * unit, y * unit, losses, corners[0].dtype)
         places = tuple((name, *place) for name, place in zip(names, marks.tolist(), strict=True))
-        yield Terrain(x, y, losses, places, trail, threshold, judge.description)
+        yield LossPlane(x, y, losses, places, seen, threshold, judge.description)
         count *= 2
 
 
-def _trail(plane: Projection, path: Path, unit: float) -> Trail:
+def _seen(plane: Projection, path: Path, unit: float) -> PathOnPlane:
     """Beads, and a few places between them: a segment is straight on the plane, but its distance from it is not."""
     segments, t, beads = grid(torch.full((len(path) - 1,), 8))
     seen = [(plane.project(points), plane.distances(points)) for points in _points(path, segments, t)]
     points, distances = (torch.cat(parts) / unit for parts in zip(*seen, strict=True))
-    return Trail(points, beads, distances)
+    return PathOnPlane(points, beads, distances)
 
 
 def _points(path: Path, segments: Tensor, t: Tensor) -> Iterator[Tensor]:

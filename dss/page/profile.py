@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from dss.base.path import Path
+from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 from dss.page.projection import Projection
 
 # Interpolated points held at once.
 POINT_BYTES = 64 * 2**20
-# Looks along a whole path, spread over its segments; and per segment for strings of a search's history.
-LOOKS, HISTORY_CELLS = 160, 4
+# Evaluations along a whole path, spread over its segments; and intervals per segment for strings of a search's history.
+EVALUATIONS, HISTORY_INTERVALS = 160, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +44,7 @@ class PathProfile:
         straight_arc: `(s,)` places on the straight line between the ends.
         metrics: the judge first.
         threshold: L0, for the judge.
-        stairs: `(c, 3)` proven bounds in order: from this arc, to this arc, the loss is at most that; None without.
+        bounds: `(c, 3)` proven bounds in order: from this arc, to this arc, the loss is at most that; None without.
     """
 
     arc: Tensor
@@ -51,7 +52,7 @@ class PathProfile:
     straight_arc: Tensor
     metrics: tuple[Metric, ...]
     threshold: float
-    stairs: Tensor | None = None
+    bounds: Tensor | None = None
 
     @property
     def complete(self) -> bool:
@@ -64,68 +65,70 @@ class PathProfile:
         return not bool(self.metrics[0].path.isnan().all() and self.metrics[0].straight.isnan().all())
 
 
+@renamed(looks="evaluations", stairs="bounds")
 def measure_path(
     path: Path,
     metrics: Mapping[str, Objective],
     *,
     threshold: float,
-    stairs: Tensor | None = None,
-    looks: int = LOOKS,
+    bounds: Tensor | None = None,
+    evaluations: int = EVALUATIONS,
 ) -> PathProfile:
-    """Look at every metric along a path and along the straight line between its ends.
+    """Evaluate every metric along a path and along the straight line between its ends.
 
     Args:
         metrics: by name; the first is the judge.
         threshold: L0.
-        stairs: `(c, 4)` the cells of a proof (segment, lower t, upper t, bound), if there is one.
-        looks: about how many places along the path, spread evenly over its segments.
+        bounds: `(c, 4)` the cells of a proof (segment, lower t, upper t, bound), if there is one.
+        evaluations: about how many places along the path, spread evenly over its segments.
     """
-    segments, t, beads = grid(cells_for(path, looks))
+    segments, t, beads = grid(intervals_for(path, evaluations))
     line = Path.straight(path.beads[0], path.beads[-1])
-    line_segments, line_t, _ = grid(cells_for(line, looks // 4))
+    line_segments, line_t, _ = grid(intervals_for(line, evaluations // 4))
     measured = tuple(
         Metric(name, judge.description, along(judge, path, segments, t), along(judge, line, line_segments, line_t))
         for name, judge in metrics.items()
     )
-    return PathProfile(_arcs(path, segments, t), beads, line_t, measured, threshold, _by_arc(path, stairs))
+    return PathProfile(_arcs(path, segments, t), beads, line_t, measured, threshold, _by_arc(path, bounds))
 
 
-def cells_for(path: Path, looks: int) -> Tensor:
-    """Cells `(n - 1,)` of each segment by its share of the length, multiples of four, about `looks` in all."""
+def intervals_for(path: Path, evaluations: int) -> Tensor:
+    """Intervals `(n - 1,)` of each segment by its share of the length, multiples of four, about `evaluations` in all."""
     lengths = path.segment_lengths().cpu()
-    return 4 * (looks / 4 * lengths / lengths.sum()).round().clamp_min(1).long()
+    return 4 * (evaluations / 4 * lengths / lengths.sum()).round().clamp_min(1).long()
 
 
-def grid(cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def grid(intervals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Segments `(m,)` and places t `(m,)` at every bead and at equal steps between them, and which are beads `(n,)`."""
-    beads = torch.cat([cells.new_zeros(1), cells.cumsum(0)])
-    segments = torch.arange(len(cells)).repeat_interleave(cells)
-    t = (torch.arange(len(segments)) - beads[segments]).double() / cells[segments]
+    beads = torch.cat([intervals.new_zeros(1), intervals.cumsum(0)])
+    segments = torch.arange(len(intervals)).repeat_interleave(intervals)
+    t = (torch.arange(len(segments)) - beads[segments]).double() / intervals[segments]
     return torch.cat([segments, segments[-1:]]), torch.cat([t, torch.ones(1, dtype=torch.float64)]), beads
 
 
 def along(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
-    """Losses `(m,)` float64 on the CPU at places of a path, as many at once as bounded memory allows."""
+    """Losses `(m,)` float64 on the CPU at places of a path; NaN where a kept one is not known."""
     rows = max(1, POINT_BYTES // path.beads[0].nbytes)
     parts = zip(segments.split(rows), t.split(rows), strict=True)
     return torch.cat([judge(path.points(*part)).detach().double().cpu() for part in parts])
 
 
 def _arcs(path: Path, segments: Tensor, t: Tensor) -> Tensor:
-    return torch.lerp(*(path.arc_lengths().cpu()[segments + side] for side in (0, 1)), t)
+    arcs = path.arc_lengths().cpu()
+    return torch.lerp(arcs[segments], arcs[segments + 1], t)
 
 
-def _by_arc(path: Path, stairs: Tensor | None) -> Tensor | None:
-    """Stairs with their sides as arc lengths, in the order of the path."""
-    if stairs is None:
+def _by_arc(path: Path, bounds: Tensor | None) -> Tensor | None:
+    """Bounds of cells with their sides as arc lengths, in the order of the path."""
+    if bounds is None:
         return None
-    stairs = stairs.double().cpu()
-    sides = [_arcs(path, stairs[:, 0].long(), stairs[:, side]) for side in (1, 2)]
-    return torch.stack([*sides, stairs[:, 3]], 1)[sides[0].argsort(stable=True)]
+    bounds = bounds.double().cpu()
+    sides = [_arcs(path, bounds[:, 0].long(), bounds[:, side]) for side in (1, 2)]
+    return torch.stack([*sides, bounds[:, 3]], 1)[sides[0].argsort(stable=True)]
 
 
 @dataclass(frozen=True, eq=False)
-class Strand:
+class ProjectedPath:
     """One string seen in three dimensions.
 
     Attributes:
@@ -148,23 +151,24 @@ class StringPicture:
     """Strings on common axes, with one scale of losses.
 
     Attributes:
-        strands: in order of time, or one per finder.
+        strings: in order of time, or one per finder.
         explained: `(3,)` share of the beads' variance on each axis.
         threshold: L0.
     """
 
-    strands: tuple[Strand, ...]
+    strings: tuple[ProjectedPath, ...]
     explained: Tensor
     threshold: float
 
 
+@renamed(looks="evaluations")
 def picture_string(
     path: Path,
     judge: Objective,
     *,
     threshold: float,
     history: Iterable[tuple[str, str, Path]] = (),
-    looks: int = LOOKS,
+    evaluations: int = EVALUATIONS,
 ) -> StringPicture:
     """See a string, and how it grew, along its three principal axes (Freeman & Bruna 2017, appendix D).
 
@@ -173,28 +177,34 @@ def picture_string(
         judge: the loss that colours it; wrap it in `dss.page.loss_cache.Remembered`, for strings of a history share segments.
         threshold: L0.
         history: `(name, note, path)` of earlier strings, taken one at a time.
-        looks: about how many places along the path; earlier strings have four cells a segment.
+        evaluations: about how many places along the path; earlier strings have four intervals a segment.
     """
     view = Projection.principal(path.beads)
     earlier = [
-        _strand(name, note, string, judge, view, torch.full((len(string) - 1,), HISTORY_CELLS)) for name, note, string in history
+        _projected(name, note, string, judge, view, torch.full((len(string) - 1,), HISTORY_INTERVALS))
+        for name, note, string in history
     ]
-    last = _strand("the path", describe(path), path, judge, view, cells_for(path, looks))
-    return StringPicture((*earlier, last), view.explained, threshold)
+    last = _projected("the path", describe(path), path, judge, view, intervals_for(path, evaluations))
+    return StringPicture((*earlier, last), view.shares, threshold)
 
 
-def picture_strings(paths: Mapping[str, Path], judge: Objective, *, threshold: float, looks: int = LOOKS) -> StringPicture:
+@renamed(looks="evaluations")
+def picture_strings(
+    paths: Mapping[str, Path], judge: Objective, *, threshold: float, evaluations: int = EVALUATIONS
+) -> StringPicture:
     """See several strings along the three principal axes of all their beads together.
 
     Args:
         paths: by name.
         judge: the loss.
         threshold: L0.
-        looks: about how many places along each.
+        evaluations: about how many places along each.
     """
     view = Projection.principal(torch.cat([path.beads for path in paths.values()]))
-    strands = (_strand(name, describe(path), path, judge, view, cells_for(path, looks)) for name, path in paths.items())
-    return StringPicture(tuple(strands), view.explained, threshold)
+    strings = (
+        _projected(name, describe(path), path, judge, view, intervals_for(path, evaluations)) for name, path in paths.items()
+    )
+    return StringPicture(tuple(strings), view.shares, threshold)
 
 
 def describe(path: Path) -> str:
@@ -204,9 +214,9 @@ def describe(path: Path) -> str:
     return f"{beads}, normalized length {path.normalized_length:.4f}"
 
 
-def _strand(name: str, note: str, path: Path, judge: Objective, view: Projection, cells: Tensor) -> Strand:
+def _projected(name: str, note: str, path: Path, judge: Objective, view: Projection, intervals: Tensor) -> ProjectedPath:
     """A string on the axes of a view; segments are straight there, so only beads need projecting."""
-    segments, t, beads = grid(cells)
+    segments, t, beads = grid(intervals)
     corners = view.project(path.beads)
     points = torch.lerp(corners[segments], corners[segments + 1], t[:, None])
-    return Strand(name, note, points, along(judge, path, segments, t), beads)
+    return ProjectedPath(name, note, points, along(judge, path, segments, t), beads)

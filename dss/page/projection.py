@@ -27,6 +27,12 @@ class Projection:
     axes: Tensor
     explained: Tensor | None = None
 
+    @property
+    def shares(self) -> Tensor:
+        """`explained`, of a view along principal axes."""
+        assert self.explained is not None, "a plane through three points explains no variance"
+        return self.explained
+
     @classmethod
     def principal(cls, points: Tensor, dimensions: int = 3) -> "Projection":
         """Principal axes of points `(n, p)`, n much smaller than p: eigenvectors of their `(n, n)` Gram matrix.
@@ -39,7 +45,8 @@ class Projection:
         if points.ndim != 2 or len(points) < 2:
             raise InputError(f"principal axes need points of shape (n >= 2, p), got {tuple(points.shape)}")
         points = points.detach()
-        origin = sum(row.double() for row in points) / len(points)
+        # Row by row: a float64 copy of all points of a large network would double its memory.
+        origin = sum((row.double() for row in points), torch.zeros((), dtype=torch.float64, device=points.device)) / len(points)
         gram = sum(piece @ piece.T for piece in _centred_columns(points, origin))
         values, vectors = torch.linalg.eigh(gram)
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)

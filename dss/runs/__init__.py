@@ -4,8 +4,8 @@ A folder holds `run.json` (the question), `buffers.safetensors` (the model's, if
 `path.safetensors` and `summary.json`. Beads are stored once each, under a digest of their bytes.
 """
 
-from dss.runs.layout import PATH, PROFILE, QUESTION, REPORT, STAIRS, STEPS, SUMMARY
-from dss.runs.reading import Run, Snapshot, load_path, load_run
+from dss.runs.layout import BOUNDS, PATH, PROFILE, QUESTION, REPORT, STEPS, SUMMARY
+from dss.runs.reading import Run, Snapshot, check_data, load_path, load_run
 from dss.runs.recording import RunRecorder, check_free, record_certificate
 
 __all__ = [
@@ -13,12 +13,13 @@ __all__ = [
     "PROFILE",
     "QUESTION",
     "REPORT",
-    "STAIRS",
+    "BOUNDS",
     "STEPS",
     "SUMMARY",
     "Run",
     "RunRecorder",
     "Snapshot",
+    "check_data",
     "check_free",
     "load_path",
     "load_run",

@@ -36,21 +36,25 @@ def load_state(path: str | Path) -> dict[str, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """One network as stored: its point `(p,)`, and the buffers that came with it."""
+    """One network as stored: its point `(p,)`, and the buffers and frozen parameters that came with it."""
 
     point: Tensor
     buffers: dict[str, Tensor]
 
 
-def load_checkpoint(path: str | Path, space: ParameterSpace) -> Checkpoint:
+def load_checkpoint(path: str | Path, space: ParameterSpace, *, adopt: bool = False) -> Checkpoint:
     """Point and buffers of a checkpoint, under the names that the model of `space` has.
+
+    Args:
+        adopt: allow frozen parameters with other values than the model's, which the caller gives to the model.
 
     Raises:
         CheckpointError: the file cannot be read, or does not fit the model (everything wrong in one message).
     """
     state = _without_prefix(load_state(path), space)
     try:
-        return Checkpoint(space.flatten(state), {name: state[name] for name in space.buffers if name in state})
+        beside = (*space.buffers, *space.frozen)
+        return Checkpoint(space.flatten(state, adopt=adopt), {name: state[name] for name in beside if name in state})
     except InputError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -104,7 +108,7 @@ def _state_dict(path: Path, content: object) -> dict[str, Tensor]:
 
 def _without_prefix(state: dict[str, Tensor], space: ParameterSpace) -> dict[str, Tensor]:
     """Names as the model has them: a prefix that all names share and the model does not is taken off, again and again."""
-    known = {*space.names, *space.aliases, *space.buffers}
+    known = {*space.names, *space.aliases, *space.buffers, *space.frozen}
     for _ in PREFIXES:
         prefix = next((p for p in PREFIXES if all(name.startswith(p) for name in state)), None)
         if prefix is None or known & set(state):

@@ -2,5 +2,5 @@
 
 FORMAT = 1
 QUESTION, BUFFERS, STEPS, SNAPSHOTS = "run.json", "buffers.safetensors", "steps.jsonl", "snapshots"
-PATH, STAIRS, SUMMARY = "path.safetensors", "stairs.safetensors", "summary.json"
+PATH, BOUNDS, SUMMARY = "path.safetensors", "stairs.safetensors", "summary.json"
 REPORT, PROFILE = "report.html", "profile.json"

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 
@@ -51,9 +51,25 @@ class Run:
     path: Path
 
     @property
+    def outcome(self) -> dict:
+        """The summary of a run that has ended.
+
+        Raises:
+            RunError: it has not.
+        """
+        if self.summary is None:
+            raise RunError(f"{self.folder} holds a run that has not ended; finish it with dss connect --resume")
+        return self.summary
+
+    @property
     def buffers(self) -> dict[str, Tensor]:
         """The buffers of the model that the run judged with; empty if it has none."""
         return _tensors(self.folder / BUFFERS) if (self.folder / BUFFERS).exists() else {}
+
+    @property
+    def data(self) -> dict[str, str]:
+        """Digests of the data that it was judged with ("train", "judge"); "unknown" in runs that kept none."""
+        return self.question.get("data") or dict.fromkeys(("train", "judge"), "unknown")
 
     @property
     def history(self) -> Iterator[Snapshot]:
@@ -76,6 +92,27 @@ def load_run(folder: str | FilePath) -> Run:
     if recorded is None:
         raise RunError(f"{folder} holds a run that recorded no step yet; resume it with dss connect --resume")
     return Run(folder, question, summary, recorded.path)
+
+
+def check_data(folder: str | FilePath, question: Mapping, data: Mapping[str, str]) -> None:
+    """Refuse to go on with other data than a run's; a run that kept no digest makes no claim.
+
+    Args:
+        question: the run's.
+        data: digests of the data that its task gives now.
+
+    Raises:
+        RunError: they differ.
+    """
+    before = question.get("data")
+    if before is None or before == data:
+        return
+    differing = [f"the {kind} data has the digest {data.get(kind)}, the run's had {before.get(kind)}"
+                 for kind in sorted(before.keys() | data.keys()) if before.get(kind) != data.get(kind)]  # fmt: skip
+    raise RunError(
+        f"{folder} was made with other data than the task gives now: {'; '.join(differing)}; let the task give the same samples "
+        "in the same order (seed what it draws), or make a new run with another --out"
+    )
 
 
 def load_path(file: str | FilePath, space: ParameterSpace) -> Path:

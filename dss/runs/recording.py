@@ -21,6 +21,7 @@ from dss.certificates.certificate import Certificate
 from dss.finders.finder import Step
 from dss.objectives.wrappers import Tally
 from dss.runs.layout import (
+    BOUNDS,
     BUFFERS,
     FORMAT,
     PATH,
@@ -28,11 +29,10 @@ from dss.runs.layout import (
     QUESTION,
     REPORT,
     SNAPSHOTS,
-    STAIRS,
     STEPS,
     SUMMARY,
 )
-from dss.runs.reading import Snapshot, read_json, snapshots, step_lines
+from dss.runs.reading import Snapshot, check_data, read_json, snapshots, step_lines
 
 
 class Outcome(Protocol):
@@ -78,12 +78,14 @@ class RunRecorder:
         """An interrupted run of the same question, and its last recorded step.
 
         Raises:
-            RunError: there is no run in the folder, or it asked another question.
+            RunError: there is no run in the folder, or it asked another question or had other data.
         """
         folder = FilePath(folder)
         before = read_json(folder / QUESTION)
         after = json.loads(_json({"format": FORMAT, **question}))
-        differing = sorted(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+        check_data(folder, before, after.get("data", {}))
+        keys = (before.keys() | after.keys()) - {"data"}
+        differing = sorted(key for key in keys if before.get(key) != after.get(key))
         if differing:
             raise RunError(
                 f"{folder} holds a run with another {', '.join(differing)}: it cannot be resumed with these; "
@@ -106,7 +108,7 @@ class RunRecorder:
         line = {
             "round": step.round,
             "status": step.status.value,
-            "steps": step.steps,
+            "steps": step.gradient_steps,
             "beads": digests,
             "maxima": [_number(m) for m in step.maxima.tolist()],
             "memory": step.memory,
@@ -142,11 +144,11 @@ def record_certificate(folder: str | FilePath, certificate: Certificate) -> None
 
 def _write_outcome(folder: FilePath, certificate: Certificate, summary: dict) -> None:
     """The cells of a proof, then the summary that speaks of them."""
-    if certificate.stairs is None:
-        (folder / STAIRS).unlink(missing_ok=True)
+    if certificate.bounds is None:
+        (folder / BOUNDS).unlink(missing_ok=True)
     else:
-        stairs = {"stairs": certificate.stairs.contiguous()}
-        write_atomically(folder / STAIRS, lambda file: save_file(stairs, file))
+        bounds = {"stairs": certificate.bounds.contiguous()}
+        write_atomically(folder / BOUNDS, lambda file: save_file(bounds, file))
     figures = {key: _number(value) if isinstance(value, float) else value for key, value in summary.items()}
     write_text(folder / SUMMARY, _json(figures))
 
@@ -171,7 +173,7 @@ def check_free(folder: FilePath, *, overwrite: bool) -> None:
 
 def _clear(folder: FilePath) -> None:
     """Remove an earlier run and nothing else."""
-    for name in (QUESTION, BUFFERS, STEPS, PATH, STAIRS, SUMMARY, REPORT, PROFILE):
+    for name in (QUESTION, BUFFERS, STEPS, PATH, BOUNDS, SUMMARY, REPORT, PROFILE):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
 

@@ -4,6 +4,7 @@ import gzip
 import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ def _fetch_openml() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import fetch_openml
 
     try:
-        data = fetch_openml("Fashion-MNIST", version=1, as_frame=False, parser="liac-arff")
+        data: Any = fetch_openml("Fashion-MNIST", version=1, as_frame=False, parser="liac-arff")
     except Exception as error:  # no network, a changed service, a damaged cache: scikit-learn raises many kinds
         raise TaskError(
             f"Fashion-MNIST is not at hand and could not be fetched ({type(error).__name__}); install Debian's "

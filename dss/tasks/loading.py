@@ -3,34 +3,37 @@
 import importlib
 import importlib.util
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import torch
 
 from dss.base.errors import InputError, TaskError
+from dss.base.randomness import seeded
 from dss.tasks.builtin import BUILTIN
 from dss.tasks.task import Task
 
 
-def load_task(name: str, *, seed: int | None = None) -> Task:
+def load_task(name: str, *, seed: int | None = None, draws: int | None = None) -> Task:
     """The task of that name; a function that yields one is called.
 
     Args:
         name: a built-in name, `path/to/file.py:name` or `package.module:name`.
         seed: initialise the model from this seed.
+        draws: seed of whatever else is drawn at random, unseeded data above all; `seed` or 0 by default.
 
     Raises:
         TaskError: unknown name, a file that raises, or an object that is no task.
     """
-    found = BUILTIN.get(name) or _user_object(name)
-    with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
+    draws = (seed or 0) if draws is None else draws
+    with seeded(draws):
+        found = BUILTIN.get(name) or _user_object(name)
         task = found if isinstance(found, Task) else _call(name, found)
         if seed is not None and isinstance(found, Task):
+            torch.manual_seed(seed)
             _initialise(name, task)
-    return task
+    return replace(task, seed=draws)
 
 
 def _user_object(name: str) -> object:
@@ -51,6 +54,7 @@ def _file_module(path: Path) -> ModuleType:
     if not path.is_file():
         raise TaskError(f"there is no task file {path}")
     spec = importlib.util.spec_from_file_location(f"dss_task_{path.stem}", path)
+    assert spec is not None and spec.loader is not None, "a .py file always has a loader"
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickling look a module up by its name
     try:
@@ -85,8 +89,9 @@ def _call(name: str, function: object) -> Task:
 def _initialise(name: str, task: Task) -> None:
     """Draw the model's parameters anew; every layer that has any must know how."""
     for path, module in task.model.named_modules():
-        if hasattr(module, "reset_parameters"):
-            module.reset_parameters()
+        reset = getattr(module, "reset_parameters", None)
+        if callable(reset):
+            reset()
         elif next(module.parameters(recurse=False), None) is not None:
             raise TaskError(
                 f"{name} is one fixed object and its layer {path or type(module).__name__} has no reset_parameters; "

@@ -1,5 +1,7 @@
 """The networks of the built-in tasks."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -34,9 +36,9 @@ class PolynomialNet(nn.Module):
 
     def __init__(self, *, bias: bool, bounded: bool):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(n, m, bias=bias) for n, m in ((1, 4), (4, 4), (4, 1)))
-        self.bounded = bounded
-        for layer in self.layers:
+        layers = [nn.Linear(n, m, bias=bias) for n, m in ((1, 4), (4, 4), (4, 1))]
+        self.layers, self.bounded = nn.ModuleList(layers), bounded
+        for layer in layers:
             nn.init.uniform_(layer.weight, -1, 1)
             if bias:
                 nn.init.normal_(layer.bias)
@@ -60,7 +62,7 @@ class PaperMNISTNet(nn.Module):
         self.dropout = nn.Dropout(0.5)
         for layer in (self.conv1, self.conv2, self.fc1, self.fc2):
             nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
-            nn.init.constant_(layer.bias, 0.1)
+            nn.init.constant_(cast(Tensor, layer.bias), 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = nn.functional.max_pool2d(torch.relu(self.conv1(x)), 2)

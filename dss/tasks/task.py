@@ -2,13 +2,15 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import nn
 
 from dss.objectives.network import NetworkObjective
-from dss.objectives.network.rows import Loss
+from dss.objectives.network.batches import Target
+from dss.objectives.network.data import Samples, as_samples
+from dss.objectives.network.loss import Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,12 +20,14 @@ class Task:
     Attributes:
         model: any module; it is never changed.
         loss: `loss(output, target) -> ()`, a mean over samples; gradients come from it.
-        train: `(inputs, target)` tensors, a `Dataset` or a `DataLoader`.
+        train: `(inputs, target)` tensors or arrays, a data set, or a loader; see docs/data.md.
         judge: data of the loss that must stay below the threshold; the training data by default.
         judge_loss: the judge's loss if it differs; it needs no gradient.
         metrics: other losses by name, for the page; evaluated on the judge's data.
         perplexity: whether the page should also show the exponential of the judged loss.
         batch_size: minibatch of the training; None is a loader's own, else the full batch.
+        target: which part of a batch the loss compares with, where that is not plain; see `NetworkObjective`.
+        seed: of what the data draws at random; the command line sets it to the run's.
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
     """
@@ -36,6 +40,8 @@ class Task:
     metrics: Mapping[str, Loss] = field(default_factory=dict)
     perplexity: bool = False
     batch_size: int | None = None
+    target: Target = None
+    seed: int = 0
     name: str = "task"
     epochs: int = 20
     learning_rate: float = 1e-3
@@ -48,22 +54,41 @@ class Task:
         Raises:
             InputError: the data or the loss cannot be used.
         """
+        task = self.read()
         train = NetworkObjective(
             self.model,
             self.loss,
-            self.train,
+            task.train,
             batch_size=self.batch_size,
             buffers=buffers,
             description=f"{self.name}, training loss",
         )
         if self.judge is None and self.judge_loss is None:
             return train, train
-        return train, self.judge_of(self.model, buffers).calibrated_by(train)
+        judge = task.judge_of(self.model, buffers).calibrated_by(train)
+        assert isinstance(judge, NetworkObjective)
+        return train, judge
+
+    @property
+    def samples(self) -> Samples:
+        """The training data, read."""
+        return as_samples(self.train, target=self.target, seed=self.seed)
+
+    def read(self) -> "Task":
+        """The task with its data read: once, whatever is asked of it then.
+
+        Raises:
+            InputError: the data cannot be used.
+        """
+        judge = None if self.judge is None else as_samples(self.judge, target=self.target, seed=self.seed)
+        return replace(self, train=self.samples, judge=judge)
 
     def judge_of(self, model: nn.Module, buffers: Literal["recalibrate", "frozen"]) -> NetworkObjective:
         """The judge of another model of this architecture, with that model's buffers."""
         loss, data = self.judge_loss or self.loss, self.train if self.judge is None else self.judge
-        return NetworkObjective(model, loss, data, buffers=buffers, description=f"{self.name}, judged loss")
+        return NetworkObjective(
+            model, loss, data, target=self.target, seed=self.seed, buffers=buffers, description=f"{self.name}, judged loss"
+        )
 
     def judged_loss(self, model: nn.Module) -> float:
         """The judged loss of a trained model, at its own parameters and buffers."""

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from dss.base.errors import TaskError
-from dss.objectives.network.data import as_samples
+from dss.objectives.network.data import Samples
+from dss.objectives.network.loss import as_number
 from dss.tasks.task import Task
 
 
@@ -28,11 +29,11 @@ def train(task: Task, *, seed: int, epochs: int | None = None, learning_rate: fl
     Raises:
         TaskError: the loss stopped being finite.
     """
-    model, samples = task.fresh_model().train(), as_samples(task.train)
+    model, samples = task.fresh_model().train(), task.samples
     parameter = next(model.parameters())
     samples = samples.cast(parameter.dtype, parameter.device)
     optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate or task.learning_rate)
-    size = min(task.batch_size or getattr(task.train, "batch_size", None) or len(samples), len(samples))
+    size = min(task.batch_size or samples.batch_size or len(samples), len(samples))
     generator = torch.Generator().manual_seed(seed)
     for number in range(1, (epochs or task.epochs) + 1):
         with torch.random.fork_rng(devices=[]):
@@ -43,15 +44,15 @@ def train(task: Task, *, seed: int, epochs: int | None = None, learning_rate: fl
         yield Epoch(number, loss, model)
 
 
-def _epoch(task: Task, model: nn.Module, optimizer, samples, size: int) -> float:
+def _epoch(task: Task, model: nn.Module, optimizer, samples: Samples, size: int) -> float:
     """One pass in a random order, the last short batch left out unless it is the only one; the mean loss."""
-    order = torch.randperm(len(samples)).to(samples.target.device)
+    order = torch.randperm(len(samples)).to(next(model.parameters()).device)
     total, batches = 0.0, list(order.split(size))
     batches = batches[: len(samples) // size] or batches
     for index in batches:
         batch = samples.take(index)
         optimizer.zero_grad()
-        loss = task.loss(model(*batch.inputs), batch.target)
+        loss = as_number(task.loss, batch.given_to(model), batch.target)
         loss.backward()
         optimizer.step()
         total += loss.item()

@@ -179,7 +179,8 @@ def _least(gram: list[Vector], triangles: list[Triangle], tolerance: Fraction, t
         middle = _between(triangle[i], triangle[j])
         upper = min(upper, Fraction(_form(gram, middle, middle), _dot(middle, middle)))
         for end in (i, j):
-            push(tuple(middle if k == end else ray for k, ray in enumerate(triangle)))
+            a, b, c = (middle if k == end else ray for k, ray in enumerate(triangle))
+            push((a, b, c))
     return max(min(queue[0][0], upper), Fraction(0))
 
 

@@ -1,7 +1,8 @@
 """A model, its loss and its data as a function of flat points."""
 
 import copy
-from collections.abc import Callable
+import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -9,11 +10,18 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dss.base.errors import EnclosureError, InputError
-from dss.base.space import ParameterSpace
+from dss.base.space import ParameterSpace, Selection
 from dss.enclosure import bytes_per_cell, enclose, suited
-from dss.objectives.network import probe, statistics
-from dss.objectives.network.data import Samples, as_samples
-from dss.objectives.network.rows import Loss, RowLosses, Tensors
+from dss.objectives.network import capacity, statistics
+from dss.objectives.network.batches import Target
+from dss.objectives.network.data import as_samples, check_same_layout
+from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
+from dss.objectives.network.loss import Loss, as_number, check_weight, name_of
+from dss.objectives.network.probe import Probe
+from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
+from dss.objectives.network.torch_losses import recognised
+from dss.objectives.network.trials import cloned
 from dss.objectives.objective import Objective
 
 # Activations of one chunk stay below this, whatever the data's size.
@@ -27,18 +35,27 @@ BATCH_BYTES = 48 * 2**20
 
 
 class NetworkObjective(Objective):
-    """The mean loss of a model on data as an objective `(k, p) -> (k,)`; the caller's model is never changed.
+    """The loss of a model on data as an objective `(k, p) -> (k,)`; the caller's model, data and hooks are never touched.
 
-    The exact loss reads all samples, in chunks of bounded memory, and sums in float64. Data and buffers follow the
-    dtype and device of the points.
+    The loss is a ratio of sums over samples, sum s_i / sum w_i, with weights that depend on targets alone (see
+    `dss.objectives.network.loss`). Its exact value is that of `loss(model(inputs), target)` on all the data at once, computed
+    in chunks of bounded memory and added up in float64. Data, buffers and frozen parameters follow the dtype and device of
+    the points.
 
     Args:
-        model: any module; evaluated in `eval()`.
-        loss: `loss(output, target) -> ()`, a mean over the samples of axis 0.
-        data: `(inputs, target)` tensors (inputs may be a tuple, the model's positional arguments), a `Dataset` or a
-            `DataLoader`.
+        model: any module; evaluated in `eval()`. Its parameters with `requires_grad=False` are constants.
+        loss: `loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair
+            (sum of losses, sum of weights). torch's own losses, as modules, functions or `functools.partial`, may be
+            reduced and weighted as they allow.
+        data: `(inputs, target)` tensors or arrays, a data set, or a loader, which is iterated as it is; see
+            `dss.objectives.network.data.as_samples` and docs/data.md. A dict's entries are the model's keyword arguments.
+        whole: the loss is one of all samples at once (contrastive, a maximum, Dice): a scalar that is always computed in
+            one piece, never of a part of the data. `batch_size` cannot be given then, and a loader's own is not used.
+        target: which part of a batch is the loss's, if that is not the last of a tuple or one of the usual keys of a dict.
+        seed: of what the data draws at random (its order, augmentation), once.
         batch_size: samples of one minibatch of `estimate`, drawn with replacement and shared by the rows;
             None (the default): a loader's own, else the whole data.
+        only, trainable: which parameters move; see `ParameterSpace.of`.
         buffers: what BatchNorm's running statistics are. "recalibrate": recomputed for every point from the
             calibration data; "frozen": the model's own.
         calibration: data of the recalibration; the objective's own by default.
@@ -46,7 +63,8 @@ class NetworkObjective(Objective):
         description: what the loss is and on which data, for people.
 
     Raises:
-        InputError: empty or ill-shaped data, a loss that is random or not a mean over samples, an unknown option.
+        InputError: empty or ill-shaped data, an unknown option, nothing that moves, or a model or loss that is no fixed
+            function of parameters and data with samples that add up; the message names the cause and the way out.
     """
 
     def __init__(
@@ -55,7 +73,12 @@ class NetworkObjective(Objective):
         loss: Loss,
         data: object,
         *,
+        whole: bool = False,
+        target: Target = None,
+        seed: int = 0,
         batch_size: int | None = None,
+        only: Selection | None = None,
+        trainable: bool = True,
         buffers: Literal["recalibrate", "frozen"] = "recalibrate",
         calibration: object | None = None,
         rows: Literal["auto", "vmap", "loop"] = "auto",
@@ -63,22 +86,27 @@ class NetworkObjective(Objective):
     ):
         _check_choice("buffers", buffers, ("recalibrate", "frozen"))
         _check_choice("rows", rows, ("auto", "vmap", "loop"))
-        if batch_size is not None and batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        self.space = ParameterSpace.of(model)
-        self._rows, self._choice = RowLosses(model, loss), rows
-        self._samples = as_samples(data)
-        self._norms = statistics.tracked_norms(self._rows.template) if buffers == "recalibrate" else {}
+        _check_batch(batch_size, whole)
+        self._samples = as_samples(data, target=target, seed=seed)
+        model = self._samples.fitted(model)
+        self.space = ParameterSpace.of(model, only=only, trainable=trainable)
+        self._rows, self._choice = RowLosses(model, self.space), rows
+        self._tracked = statistics.tracked_norms(self._rows.template)
+        self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
-        self._calibration = self._samples if calibration is None else as_samples(calibration)
+        self._evaluation = Evaluation(self._rows, self.space, self._norms)
+        self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
+        check_same_layout(self._samples, self._calibration)
         self._own_calibration = calibration is None
         self.samples = len(self._samples)
-        batch_size = batch_size or getattr(data, "batch_size", None)
+        batch_size = None if whole else batch_size or self._samples.batch_size
         self.batch_samples = min(batch_size or self.samples, self.samples)
-        self.description = description or f"{getattr(loss, '__name__', type(loss).__name__)} on {self.samples} samples"
+        self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
         self._suited: dict[str, bool] | None = None  # not asked yet
-        self._probe(model)
+        self._own_loss: Loss | None = recognised(loss) or loss
+        self._ask(model, loss, whole)
+        self._weight, self._tried = check_weight(self._rows.loss.weigh(self._samples)), self._rows.loss.whole
 
     @property
     def exact_estimate(self) -> bool:
@@ -90,9 +118,24 @@ class NetworkObjective(Objective):
         return bool(self._norms)
 
     @property
+    def data(self) -> Samples:
+        """The samples as they were read."""
+        return self._samples
+
+    @property
+    def recalibrated_norms(self) -> frozenset[str]:
+        """Names of the layers whose running statistics are recomputed for every point."""
+        return frozenset(self._norms)
+
+    @property
+    def data_digest(self) -> str:
+        """32 hexadecimal digits for the samples as they were read, in their order."""
+        return self._samples.digest()
+
+    @property
     def buffers(self) -> str:
         """How BatchNorm's running statistics are treated: "recalibrate", "frozen", or "none" where there are none."""
-        if not statistics.tracked_norms(self._rows.template):
+        if not self._tracked:
             return "none"
         return "recalibrate" if self._norms else "frozen"
 
@@ -101,101 +144,115 @@ class NetworkObjective(Objective):
         training = training.unwrapped
         if not (isinstance(training, NetworkObjective) and self._norms and self._own_calibration):
             return self
+        check_same_layout(self._samples, training._calibration)
         calibrated = copy.copy(self)
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
 
     def state(self, point: Tensor) -> Tensors:
-        """A full state dict at a point `(p,)`: parameters under all their names, and the buffers it is judged with."""
-        parameters = self.space.unflatten(point)
-        tied = {alias: parameters[name] for alias, name in self.space.aliases.items()}
-        return parameters | tied | self._point_buffers(point[None], training=False)
+        """A full state dict at a point `(p,)`: parameters, frozen ones too, under all their names, and the buffers that it
+        is judged with."""
+        constants = self._point_constants(point[None], training=False)
+        named = constants | self._rows.frozen | self.space.unflatten(point)
+        named |= {alias: named[name] for alias, name in self.space.aliases.items()}
+        return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
-        return _RowLoss.apply(points, self._exact, self._exact_gradient)
+        return RowLoss.apply(points, self._exact, self._exact_gradient)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
+        """Losses `(k,)` whose mean over draws is the exact loss: the sum over the minibatch, scaled to all samples, over the
+        weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        samples = self._data(points)
+        samples = self._cast(self._samples, points)
         if self.batch_samples < self.samples:
             index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
             samples = samples.take(index.to(points.device))
-        return _RowLoss.apply(
+        return RowLoss.apply(
             points,
             lambda p: self._losses(p, samples, training=True),
             lambda p: self._gradient(p, samples, training=True),
         )
 
-    def part(self, samples: int) -> "NetworkObjective":
-        """The same loss on samples at equal distances in the data."""
+    def part(self, samples: int) -> "NetworkObjective | None":
+        """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
         return self.on_samples(torch.arange(samples) * self.samples // samples)
 
-    def on_samples(self, index: Tensor) -> "NetworkObjective":
+    def on_samples(self, index: Tensor) -> "NetworkObjective | None":
+        """The same loss on numbered samples alone; None if they have no loss of their own."""
+        if self._rows.loss.whole:
+            return None
         part = copy.copy(self)
-        part._samples = self._samples.take(index.to(self._samples.target.device))
-        part.samples, part._casts = len(index), {}
+        part._samples = self._samples.take(index)
+        part.samples, part._casts, part._own_loss = len(index), {}, None
         part.batch_samples = min(self.batch_samples, len(index))
-        return part
+        part._weight = self._rows.loss.weigh(part._samples)
+        return part if part._weight > 0 else None
 
     @property
     def samples_at_once(self) -> int:
-        return min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._bytes))
 
     def plain(self, points: Tensor) -> Tensor:
-        data, buffers = self._data(points), self._rows.buffers_like(points)
-        return torch.cat([self._plain(row, buffers, data)[None] for row in points]).double()
+        data, constants = self._cast(self._samples, points), self._rows.constants_like(points)
+        return torch.stack([self._plain(row, constants, data) for row in points]).double()
 
-    def _plain(self, point: Tensor, buffers: Tensors, data: Samples) -> Tensor:
-        """The loss `()` at one point; the network gets copies, into which it may write."""
-        tensors = {name: value[0].clone() for name, value in self.space.unflatten(point[None]).items()}
-        tensors |= {name: value.clone() for name, value in buffers.items()}
+    def _plain(self, point: Tensor, constants: Tensors, data: Samples) -> Tensor:
+        """The loss `()` at one point, by the user's own function or, on a part of the data, as sums over its samples; the
+        network gets copies, into which it may write."""
+        tensors = cloned(constants) | {name: value[0].clone() for name, value in self.space.unflatten(point[None]).items()}
         with torch.no_grad():
             output = functional_call(self._rows.template, tensors, tuple(x.clone() for x in data.inputs))
-            return self._rows.loss(output, data.target.clone())
+            if self._own_loss is not None:
+                return as_number(self._own_loss, output, data.own_target)
+            loss = self._rows.loss
+            return loss.value(output, data.own_target) * loss.factor(self.samples) / self._weight
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
             raise EnclosureError(
                 "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
             )
+        if self._samples.obstacle is not None:
+            raise EnclosureError(self._samples.obstacle)
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        fitting = CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size)
-        cells = (x.split(max(1, fitting)) for x in (starts, ends, lower, upper))
+        fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
+        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
         return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
 
     def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Bounds on cells that fit memory, over the data in chunks."""
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
-        rows, buffers = self._rows, self._rows.buffers_like(starts)
+        rows, constants = self._rows, self._rows.constants_like(starts)
         each = len(starts) * bytes_per_cell(self._bytes, parameters=0)
         # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
         size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
-        data = self._data(starts)
+        data, loss = self._cast(self._samples, starts), rows.loss
+        if rows.writes:
+            data, constants = data.take(torch.arange(self.samples)), cloned(constants)
         if self._suited is None:
-            point = {name: value[0] for name, value in start.items()}
-            self._suited = suited(rows.template, rows.loss, point | buffers, data.inputs, data.target)
+            tensors = {name: value[0] for name, value in start.items()} | constants
+            self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
         return enclose(
-            rows.template, rows.loss, start, end, lower, upper, data.inputs, data.target,
-            buffers=buffers, chunk=size, **self._suited,
+            rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
+            weight=None if loss.averaged else self._weight, whole=loss.whole, **self._suited,
         )  # fmt: skip
 
-    def _probe(self, model: nn.Module) -> None:
-        """Ask once what the model allows, at its own parameters."""
-        parameters = {name: value.detach() for name, value in model.named_parameters()}
-        few = self._samples.take(slice(0, 8)).cast(self.space.dtype, self.space.device)
-        probe.check_judgeable(self._rows, parameters, few)
-        self._bytes = probe.bytes_per_sample(self._rows, parameters, few)
-        if self._choice == "loop" or self._norms:
-            self._rows.can_batch = False
+    def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
+        """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
+        dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
+        parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
+        Probe(rows, model, loss, self._samples, parameters, whole).ask()
+        few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
+        self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
+        some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
+        if self._choice == "loop" or self._norms or not rows.can_batch:
+            rows.can_batch = False
         else:
-            stacked = {name: value.expand(2, *value.shape).clone() for name, value in parameters.items()}
-            self._rows.probe_batching(stacked, few)
-        if self._choice == "vmap" and not self._rows.can_batch:
+            rows.can_batch = capacity.can_batch(rows, parameters, some)
+        if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
-
-    def _data(self, points: Tensor) -> Samples:
-        return self._cast(self._samples, points)
 
     def _cast(self, samples: Samples, points: Tensor) -> Samples:
         """The samples in the dtype and on the device of the points; made once."""
@@ -211,111 +268,87 @@ class NetworkObjective(Objective):
         return list(points.split(max(fitting, 2) if together else 1))
 
     def _exact(self, points: Tensor) -> Tensor:
-        return self._losses(points, self._data(points), training=False)
+        expected = self._tried_otherwise(points)
+        losses = self._losses(points, self._cast(self._samples, points), training=False)
+        check_same(losses, expected, points.dtype)
+        return losses
 
     def _exact_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        return self._gradient(points, self._data(points), training=False)
+        expected = self._tried_otherwise(points)
+        losses, gradients = self._gradient(points, self._cast(self._samples, points), training=False)
+        check_same(losses, expected, points.dtype)
+        return losses, gradients
+
+    def _tried_otherwise(self, points: Tensor) -> float | None:
+        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after, and where there is
+        nothing to compare."""
+        if self._tried or self.samples < 2:
+            return None
+        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
+        writes, self._rows.writes = self._rows.writes, True  # perhaps; the trial itself will tell
+        constants, self._rows.writes = self._point_constants(group, False), writes
+        parts = even_chunks(self._cast(self._samples, points), max(1, math.ceil(0.6 * chunk)))
+        return self._evaluation.tried(group, constants, parts, self._weight)
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
+        found, weight = [], self._weight_of(samples)
         with torch.no_grad():
-            return torch.cat([self._group_losses(group, samples, training) for group in self._groups(points, samples)])
-
-    def _group_losses(self, group: Tensor, samples: Samples, training: bool) -> Tensor:
-        parameters = self.space.unflatten(group)
-        buffers = self._point_buffers(group, training)
-        total = torch.zeros(len(group), dtype=torch.float64, device=group.device)
-        for part in samples.chunks(self._chunk(group)):
-            total += self._rows_loss(parameters, buffers, part, training).double() * len(part)
-        return total / len(samples)
+            for group in self._groups(points, samples):
+                constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
+                found.append(self._evaluation.losses(group, constants, parts, weight, training))
+        return torch.cat(found)
 
     def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
         """Losses `(k,)` and gradients `(k, p)`."""
-        gradients = torch.empty_like(points)
+        gradients, weight = torch.empty_like(points), self._weight_of(samples)
         losses, row = [], 0
         for group in self._groups(points, samples):
-            loss = self._group_gradient(group, samples, gradients[row : row + len(group)], training)
-            losses.append(loss)
+            constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
+            out = gradients[row : row + len(group)]
+
+            def pull_back(leaves: Tensors, cotangents: Tensors, group: Tensor = group) -> list[Tensor]:
+                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), leaves, cotangents)
+
+            losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
             row += len(group)
         return torch.cat(losses), gradients
 
-    def _group_gradient(self, group: Tensor, samples: Samples, out: Tensor, training: bool) -> Tensor:
-        """Losses of one group; its gradient goes to `out`."""
-        # Leaves are the named tensors, not the flat row: slicing a row costs autograd a full-size copy per tensor.
-        leaves = {name: value.detach().requires_grad_() for name, value in self.space.unflatten(group).items()}
-        buffers = self._point_buffers(group, training)
-        moving = [b.requires_grad_() for name, b in buffers.items() if self._is_statistic(name) and not training]
-        total = torch.zeros(len(group), dtype=torch.float64, device=group.device)
-        sums: list[Tensor] | None = None
-        with torch.enable_grad():
-            for part in samples.chunks(self._chunk(group)):
-                losses = self._rows_loss(leaves, buffers, part, training)
-                _check_differentiable(losses)
-                total += losses.detach().double() * len(part)
-                share = losses.sum() * (len(part) / len(samples))
-                found = torch.autograd.grad(share, [*leaves.values(), *moving], materialize_grads=True)
-                sums = list(found) if sums is None else [s.add_(f) for s, f in zip(sums, found, strict=True)]
-            if moving:
-                cotangents = dict(zip(filter(self._is_statistic, buffers), sums[len(leaves) :], strict=True))
-                self._add_pull_back(group, leaves, cotangents, sums)
-        for target, value in zip(self.space.unflatten(out).values(), sums, strict=False):
-            target.copy_(value)
-        return total / len(samples)
+    def _weight_of(self, samples: Samples) -> float:
+        """What sums over the samples are divided by: a minibatch stands for all of them."""
+        return self._weight * len(samples) / self.samples
 
-    def _add_pull_back(self, group: Tensor, leaves: Tensors, cotangents: Tensors, sums: list[Tensor]) -> None:
-        """Add the part of the gradient that goes through the recalibrated statistics of a single row."""
-        rows = {name: leaf[0] for name, leaf in leaves.items()}
-        data = self._cast(self._calibration, group)
-        found = statistics.pull_back(self._rows, self._norms, rows, data, self._chunk(group), cotangents)
-        for sum_, value in zip(sums, found, strict=False):
-            sum_[0] += value
+    def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
+        """The samples in chunks that fit memory; all at once where the loss is of the whole."""
+        if self._rows.loss.whole:
+            return iter([samples.take(slice(None))])
+        if training and self._norms:  # layers normalise by what they see, which must be two samples at least
+            return iter(even_chunks(samples, self._chunk(group), least=2))
+        return samples.chunks(self._chunk(group))
 
-    def _rows_loss(self, parameters: Tensors, buffers: Tensors, part: Samples, training: bool) -> Tensor:
-        if training and self._norms:
-            return statistics.batch_losses(self._rows, self._norms, parameters, part)
-        if self._rows.can_batch and len(next(iter(parameters.values()))) > 1:
-            return self._rows.batch(parameters, buffers, part)
-        return self._rows.loop(parameters, buffers, part)
+    def _calibrating(self, group: Tensor) -> Slices:
+        """The calibration data in chunks."""
+        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
 
-    def _point_buffers(self, group: Tensor, training: bool) -> Tensors:
-        """Buffers to judge one group with: recalibrated ones belong to a single row."""
-        buffers = self._rows.buffers_like(group)
+    def _point_constants(self, group: Tensor, training: bool) -> Tensors:
+        """Constants to judge one group with: recalibrated statistics belong to a single row."""
+        constants = self._rows.constants_like(group)
         if self._norms and not training:
             row = {name: value[0] for name, value in self.space.unflatten(group).items()}
-            data = self._cast(self._calibration, group)
-            buffers |= statistics.recalibrated(self._rows, self._norms, row, data, self._chunk(group))
-        return buffers
-
-    def _is_statistic(self, name: str) -> bool:
-        layer, _, kind = name.rpartition(".")
-        return layer in self._norms and kind in ("running_mean", "running_var")
+            constants |= statistics.recalibrated(self._rows, self._norms, row, self._calibrating(group))
+        return constants
 
     def _chunk(self, group: Tensor) -> int:
         return max(1, CHUNK_BYTES // (self._bytes * len(group)))
 
 
-class _RowLoss(torch.autograd.Function):
-    """Losses of independent rows whose gradient is computed with them, chunk by chunk, in one chunk's memory."""
-
-    @staticmethod
-    def forward(ctx, points: Tensor, losses: Callable, gradient: Callable) -> Tensor:
-        if not ctx.needs_input_grad[0]:
-            return losses(points.detach())
-        values, gradients = gradient(points.detach())
-        ctx.save_for_backward(gradients)
-        return values
-
-    @staticmethod
-    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None, None]:
-        (gradients,) = ctx.saved_tensors
-        if not (cotangent == 1).all():  # the sum of the losses, the usual case, needs no pass over the gradients
-            gradients = gradients * cotangent.to(gradients.dtype)[:, None]
-        return gradients, None, None
-
-
-def _check_differentiable(losses: Tensor) -> None:
-    if not losses.requires_grad:
-        raise InputError("the loss has no gradient; train with a differentiable objective and give this one as the judge")
+def _check_batch(batch_size: int | None, whole: bool) -> None:
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size is not None and whole:
+        raise InputError(
+            f"a loss of the whole data has no minibatches, got batch_size={batch_size} with whole=True; leave it out"
+        )
 
 
 def _check_choice(name: str, got: str, choices: tuple[str, ...]) -> None:

@@ -1,72 +1,152 @@
-"""Questions asked of a model and its loss once, before anything relies on the answers."""
+"""Questions asked of a model and its loss once, before anything relies on the answers.
 
-from math import isclose
+A path's loss is proved, searched and printed in pieces of the data, in any order of points, many times. That is the number
+the user would compute only if the model and the loss are a fixed function of parameters and data, made of samples that do
+not know of each other. What is not is refused here with its cause, on samples spread over the data, at the model's own
+parameters and at generic ones (`trials`); how a loss adds up is tried on every target (`additive`).
+"""
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import nn
 
 from dss.base.errors import InputError
+from dss.objectives.network.additive import Additivity, AllTargets, tolerance
+from dss.objectives.network.beside import check_hooks, check_memory, check_reads
 from dss.objectives.network.data import Samples
+from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.torch_losses import recognised
+from dss.objectives.network.trials import Outputs, Trial, alike, cloned, close, moved, same, spread, told
+
+STEPS = (1.0, 0.1)
+"""How far generic points lie from the model's own, in parameters' own sizes."""
 
 
-def check_judgeable(rows: RowLosses, parameters: Tensors, samples: Samples) -> None:
-    """Refuse what is not a fixed function of the parameters, averaged over samples; one row of parameters.
+class Probe(Trial):
+    """One model and loss under question.
 
-    Raises:
-        InputError: the loss is not a scalar, is random, or is not a mean over the samples.
+    Args:
+        rows: the copy of the model; it learns what the loss adds up to, and whether anything writes in place.
+        model: the caller's, which is not run.
+        loss: as the caller gave it.
+        samples: all the data, as given.
+        own: the model's parameters that move, in the dtype of points.
+        whole: whether the loss is one of all samples at once.
     """
-    few = samples.take(slice(0, 8))
-    with torch.no_grad():
-        first, second = (rows.one(parameters, rows.buffers, few) for _ in range(2))
-    if not isinstance(first, Tensor) or first.ndim or not first.is_floating_point():
-        raise InputError(
-            f"the loss must be a floating-point scalar, the mean over samples; got {_describe(first)}; "
-            "use reduction='mean' or average it"
+
+    def __init__(self, rows: RowLosses, model: nn.Module, loss: Loss, samples: Samples, own: Tensors, whole: bool):
+        one = next(iter(own.values()))
+        some = samples if whole else samples.take(spread(samples.targets))
+        super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(one.dtype))
+        self.samples, self.whole, self.dtype = samples, whole, one.dtype
+        self.known = None if whole else recognised(loss)
+        self.called: Loss = self.known or loss
+        self.targets: AllTargets | None = None
+
+    def ask(self) -> None:
+        """Ask everything.
+
+        Raises:
+            InputError: the model or the loss fails, is random, remembers, reads other weights than it is given, mixes samples,
+                or does not add up over them.
+        """
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # such as torch's of broadcasting, which is refused or meant
+            self._first()
+            points = [self.own, *self._generic()]
+            outputs = [self.output(point) for point in points]
+            for point, found in zip(points, outputs, strict=True):
+                self._check_fixed(point, found)
+            check_reads(self)
+            check_memory(self, points, outputs)
+            check_hooks(self, points[-1], outputs[-1])
+            if not self.whole and len(self.few) > 1:
+                self._check_samples(points, outputs)
+
+    def _first(self) -> None:
+        """The first call, from which is learnt how the loss adds up, and whether anything writes in place."""
+        given, constants, data = cloned(self.own), cloned(self.constants), self.fresh()
+        watched = [*given.values(), *constants.values(), *data.leaves]
+        before = [(x._version, x.clone()) for x in watched]
+        with told("the model"):
+            output = self.rows.output(given, constants, data.inputs)
+        with told("the loss"):
+            self.rows.loss = self._read(self.called(output, data.target))
+        with torch.enable_grad(), told("the loss"):
+            leaves = {name: value.clone().requires_grad_() for name, value in self.own.items()}
+            self.rows.can_differentiate = self.judged(self.output(leaves)).requires_grad
+        self.rows.writes = any(
+            x._version != version or not same(x, value) for x, (version, value) in zip(watched, before, strict=True)
         )
-    if not torch.equal(first, second) and not (first.isnan() and second.isnan()):
+
+    def _read(self, found: object) -> SampleLoss:
+        """How the loss adds up over samples."""
+        if self.whole:
+            return read_whole(self.called)
+        if self.known is not None and self.known.reduction != "none":
+            return self.known.as_sums(self.samples)
+        return read_by_result(self.called, found, len(self.few), self._weigh)
+
+    def _weigh(self, samples: Samples) -> float:
+        """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
+        if self.targets is not None:
+            return self.targets.weigh(samples)
+        parts = (part.cast(self.dtype, self.few.device) for part in samples.chunks(256))
+        with torch.no_grad():
+            return sum(weight_of(self.called(self.output(self.own, part), part.target)) for part in parts)
+
+    def _generic(self) -> Iterator[Tensors]:
+        """Points away from the model's own at which it can be evaluated."""
+        generator = torch.Generator().manual_seed(0)
+        for scale in STEPS:
+            point = moved(self.own, generator, scale)
+            try:
+                value = self.judged(self.output(point))
+            except Exception:  # whatever the caller's code raises where it is not defined
+                continue
+            if value.isfinite():
+                yield point
+
+    def _check_fixed(self, point: Tensors, output: Any) -> None:
+        """The same parameters and data must give the same loss twice."""
+        again = self.output(point)
+        first, second = self.judged(output).item(), self.judged(again).item()
+        if alike(output, again) and (first == second or first != first):
+            return
         raise InputError(
-            f"the loss is random: {first.item():.6g} and {second.item():.6g} for the same parameters and data, in eval(); "
+            f"the loss is random: {first:.9g} and {second:.9g} for the same parameters and data, in eval(); "
             "make dropout and noise depend on self.training"
         )
-    _check_mean(rows, parameters, few, first.item())
 
+    def _check_samples(self, points: list[Tensors], outputs: list[Any]) -> None:
+        """Samples must not know of each other, in the model or in the loss."""
+        bank = None
+        for point, output in zip(points, outputs, strict=True):
+            parts = Outputs.of(output, len(self.few))
+            if parts is not None:
+                self._check_model_apart(point, parts)
+                bank = parts if bank is None else bank.joined(parts)
+        adding = Additivity(self.rows.loss, self.called)
+        for point in points:
+            adding.check(self.few, lambda some, point=point: self.output(point, some))
+        if bank is not None and not self.rows.loss.known:
+            self.targets = AllTargets(adding, bank)
+            self.targets.check(self.samples)
 
-def _check_mean(rows: RowLosses, parameters: Tensors, samples: Samples, whole: float) -> None:
-    """The loss of all must be the weighted mean of the losses of the parts, or chunks could not be added up."""
-    if len(samples) < 2:
-        return
-    cut = len(samples) // 2
-    with torch.no_grad():
-        parts = [rows.one(parameters, rows.buffers, samples.take(s)).item() for s in (slice(0, cut), slice(cut, None))]
-    mean = (parts[0] * cut + parts[1] * (len(samples) - cut)) / len(samples)
-    if whole == whole and not isclose(whole, mean, rel_tol=1e-3, abs_tol=1e-5):
-        raise InputError(
-            f"the loss must be a mean over samples (axis 0): {len(samples)} samples together give {whole:.6g}, "
-            f"the mean of two halves is {mean:.6g}; use reduction='mean' without class weights"
-        )
-
-
-def bytes_per_sample(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:
-    """Memory that one more sample takes in a forward pass with gradients: what autograd keeps of it."""
-    count = min(len(samples), 4)
-    one, several = (_saved_bytes(rows, parameters, samples.take(slice(0, n))) for n in (1, 1 + count))
-    return max((several - one) // count, 1)
-
-
-def _saved_bytes(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:
-    """Bytes that autograd saves in one forward pass, each storage counted once."""
-    kept: dict[int, Tensor] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor
-        return tensor
-
-    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        _loss = rows.one(leaves, rows.buffers, samples)
-    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
-
-
-def _describe(value: object) -> str:
-    return f"shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else type(value).__name__
+    def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
+        """What the model makes of a sample must not depend on those it is evaluated with."""
+        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.device)
+        sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
+        for index in order.split([size for size in sizes if size]):
+            with told("the model, given some of the samples alone,"):
+                part = self.output(point, self.few.take(index))
+            if Outputs.of(part, len(index)) is None or not close(part, whole.take(index), self.room):
+                raise InputError(
+                    "what the model makes of a sample depends on the samples it is evaluated with (statistics of a batch? "
+                    "samples along another axis than the first?); the loss of a part of the data would be another one. "
+                    "Use stored statistics in eval(), or give whole=True"
+                )

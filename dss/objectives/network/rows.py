@@ -1,68 +1,87 @@
 """Losses of many parameter rows of one model: under `vmap`, or one row after the other."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from dss.base.space import ParameterSpace
+from dss.objectives.network.copies import quiet_copy
 from dss.objectives.network.data import Samples
+from dss.objectives.network.loss import SampleLoss
 
-Loss = Callable[[Tensor, Tensor], Tensor]
 Tensors = dict[str, Tensor]
 
 
 class RowLosses:
-    """The mean loss of samples for each row of parameters; the caller's model is copied and never touched.
+    """What a loss adds up from samples, for each row of parameters; the caller's model is copied and never touched.
 
     Attributes:
-        template: the copy, in `eval()`; parameters and buffers are passed in at every call.
-        buffers: the model's own buffers.
+        template: the copy, in `eval()`; parameters and constants are passed in at every call.
+        constants: what a state dict holds beside the coordinates: the model's own buffers and frozen parameters.
+        loss: what is added up; known once the loss was asked for something (`probe`).
+        writes: whether a forward pass or the loss writes in place into what it is given (`ReLU(inplace=True)` on the data,
+            `Embedding(max_norm=)` on its weights); it is then given copies.
+        can_differentiate: whether the loss has a gradient; one without may jump.
         can_batch: whether the model has all the batching rules that `vmap` needs.
         channels_last: whether images are best given in channels-last order.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss):
-        self.template = copy.deepcopy(model).eval().requires_grad_(False)
-        self.loss = loss
-        self.buffers: Tensors = dict(self.template.named_buffers())
+    loss: SampleLoss
+    can_differentiate: bool
+
+    def __init__(self, model: nn.Module, space: ParameterSpace):
+        self.template = quiet_copy(model).requires_grad_(False)
+        own = dict(self.template.named_parameters())
+        self.frozen: Tensors = {name: own[name].detach() for name in space.frozen}
+        self.constants: Tensors = dict(self.template.named_buffers()) | self.frozen
+        self.dtype, self.writes = space.dtype, False
         modules = list(self.template.modules())
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in modules)
         self.can_batch = not any(isinstance(m, nn.RNNBase) for m in modules)
 
-    def buffers_like(self, points: Tensor) -> Tensors:
-        """The model's own buffers in the dtype and on the device of `points`."""
+    def constants_like(self, points: Tensor) -> Tensors:
+        """The constants on the device of `points` and, where they have the dtype of what moves, or are buffers of real
+        numbers, in the dtype of `points`: a frozen part in another precision keeps it."""
+
+        def follows(name: str, value: Tensor) -> bool:
+            return value.dtype == self.dtype if name in self.frozen else value.is_floating_point()
+
         return {
-            name: b.to(points.device, points.dtype) if b.is_floating_point() else b.to(points.device)
-            for name, b in self.buffers.items()
+            name: value.to(points.device, points.dtype) if follows(name, value) else value.to(points.device)
+            for name, value in self.constants.items()
         }
 
-    def one(self, parameters: Tensors, buffers: Tensors, samples: Samples) -> Tensor:
-        """The loss `()` of one set of parameters, all of them: a missing one would silently be the template's."""
+    def output(self, parameters: Tensors, constants: Tensors, inputs: tuple[Tensor, ...]) -> Any:
+        """What the model makes of the inputs with these parameters: all of them, for one missing would silently be the
+        template's."""
+        if self.writes:
+            parameters, constants, inputs = _copied(parameters), _copied(constants), tuple(x.clone() for x in inputs)
         with _plain_attention():
-            output = functional_call(self.template, (parameters, buffers), samples.inputs)
-            return self.loss(output, samples.target)
+            return functional_call(self.template, (parameters, constants), inputs)
 
-    def batch(self, parameters: Tensors, buffers: Tensors, samples: Samples) -> Tensor:
-        """Losses `(k,)` of parameters stacked along the first axis, through one `vmap`; buffers are shared."""
-        return vmap(lambda row: self.one(row, buffers, samples))(parameters)
+    def one(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
+        """What the loss adds up, `()`, with one set of parameters."""
+        output = self.output(parameters, constants, samples.inputs)
+        return self.loss.value(output, samples.own_target if self.writes else samples.target)
 
-    def loop(self, parameters: Tensors, buffers: Tensors, samples: Samples) -> Tensor:
+    def batch(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
+        """The same `(k,)` for parameters stacked along the first axis, through one `vmap`; constants are shared."""
+        return vmap(lambda row: self.one(row, constants, samples))(parameters)
+
+    def loop(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same, one row after the other."""
         count = len(next(iter(parameters.values())))
         rows = ({name: value[i] for name, value in parameters.items()} for i in range(count))
-        return torch.stack([self.one(row, buffers, samples) for row in rows])
+        return torch.stack([self.one(row, constants, samples) for row in rows])
 
-    def probe_batching(self, parameters: Tensors, samples: Samples) -> None:
-        """Give up `vmap` for good if the model lacks a batching rule; parameters as for `batch`."""
-        if self.can_batch:
-            try:
-                self.batch(parameters, self.buffers, samples)
-            except (RuntimeError, ValueError):  # no batching rule, or control flow that depends on values
-                self.can_batch = False
+
+def _copied(tensors: Tensors) -> Tensors:
+    return {name: value.clone() for name, value in tensors.items()}
 
 
 @contextmanager

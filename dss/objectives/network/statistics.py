@@ -6,106 +6,137 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
-from dss.objectives.network.data import Samples
+from dss.base.errors import InputError
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
+
+Norms = dict[str, _BatchNorm]
+KINDS = ("running_mean", "running_var", "num_batches_tracked")
+"""Buffers in which a BatchNorm layer keeps its statistics."""
 
 
-def tracked_norms(model: nn.Module) -> dict[str, nn.Module]:
-    """The BatchNorm layers that keep running statistics, by name."""
-    return {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm) and m.running_mean is not None}
+def tracked_norms(model: nn.Module) -> Norms:
+    """The BatchNorm layers that keep running statistics, by name.
+
+    Only those that do what torch's own do: a subclass with a forward of its own, or one that stays in eval however it is
+    told (a frozen BatchNorm), keeps the statistics that it has.
+    """
+    layers = ((name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm) and _is_plain(m))
+    return {name: m for name, m in layers if m.running_mean is not None}
 
 
-def make_differentiable(norms: dict[str, nn.Module]) -> None:
+def _is_plain(module: _BatchNorm) -> bool:
+    if {"forward", "train", "eval"} & vars(module).keys():
+        return False
+    kind = type(module)
+    return kind.forward in (_BatchNorm.forward, SyncBatchNorm.forward) and kind.train is nn.Module.train
+
+
+def is_of(norms: Norms, buffer: str) -> bool:
+    """Whether a buffer is the running mean or variance of one of the layers."""
+    layer, _, kind = buffer.rpartition(".")
+    return layer in norms and kind in KINDS[:2]
+
+
+def make_differentiable(norms: Norms) -> None:
     """Let gradients flow into the running statistics, which torch's own kernel refuses."""
     for norm in norms.values():
-        norm.forward = partial(_normalise, norm, norm.forward)
+        object.__setattr__(norm, "forward", partial(_normalise, norm, norm.forward))
 
 
-def _normalise(norm: nn.Module, forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    if norm.training or not norm.running_mean.requires_grad:
-        return forward(x)
-    scale = (norm.running_var + norm.eps).rsqrt() * (1 if norm.weight is None else norm.weight)
-    shift = (0 if norm.bias is None else norm.bias) - norm.running_mean * scale
-    along = (1, -1) + (1,) * (x.ndim - 2)
-    return x * scale.view(along) + shift.view(along)
+def _normalise(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], input: Tensor) -> Tensor:
+    mean, var = norm.running_mean, norm.running_var
+    if norm.training or mean is None or var is None or not mean.requires_grad:
+        return forward(input)
+    scale = (var + norm.eps).rsqrt()
+    scale = scale if norm.weight is None else scale * norm.weight
+    shift = -mean * scale
+    shift = shift if norm.bias is None else norm.bias + shift
+    along = (1, -1) + (1,) * (input.ndim - 2)
+    return input * scale.view(along) + shift.view(along)
 
 
 @contextmanager
-def batch_mode(norms: dict[str, nn.Module]) -> Iterator[None]:
+def batch_mode(norms: Norms) -> Iterator[None]:
     """Let the layers normalise by the batch they see."""
     for norm in norms.values():
         norm.train()
     try:
         yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise InputError(
+            "BatchNorm cannot take statistics of a single value per channel; give at least two samples (batch_size, "
+            "calibration data), or buffers='frozen'"
+        ) from error
     finally:
         for norm in norms.values():
             norm.eval()
 
 
-def batch_losses(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples) -> Tensor:
+def batch_losses(rows: RowLosses, norms: Norms, parameters: Tensors, samples: Samples) -> Tensor:
     """Losses `(k,)` as in training: every layer normalises by the batch; no running statistic is kept."""
-    scratch = _scratch(rows, parameters)
     with batch_mode(norms):
-        return rows.loop(parameters, scratch, samples)
+        return rows.loop(parameters, _scratch(rows, parameters), samples)
 
 
 def _scratch(rows: RowLosses, parameters: Tensors) -> Tensors:
-    """Copies of the buffers, for layers in batch mode to write to."""
+    """Copies of the constants, for layers in batch mode to write to."""
     like = next(iter(parameters.values()))
-    return {name: buffer.clone() for name, buffer in rows.buffers_like(like).items()}
+    return {name: value.clone() for name, value in rows.constants_like(like).items()}
 
 
-def capture(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples) -> Tensors:
+def capture(rows: RowLosses, norms: Norms, parameters: Tensors, samples: Samples) -> Tensors:
     """Mean and unbiased variance that each layer sees on one chunk, under the names of its buffers.
 
+    A layer that is called several times in one pass takes the mean over its calls, as torch's cumulative average does.
     One row of parameters. The result is on autograd's graph when the parameters are.
     """
-    seen: Tensors = {}
+    seen: dict[str, list[Tensor]] = {}
 
     def hook(name: str):
-        def look(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
-            seen[f"{name}.running_var"], seen[f"{name}.running_mean"] = torch.var_mean(inputs[0], axes)
+        def look(_module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+            x = args[0] if args else named["input"]
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            for kind, value in zip(("running_var", "running_mean"), torch.var_mean(x, axes)):
+                seen.setdefault(f"{name}.{kind}", []).append(value)
 
         return look
 
-    handles = [norm.register_forward_pre_hook(hook(name)) for name, norm in norms.items()]
-    scratch = _scratch(rows, parameters)
+    handles = [norm.register_forward_pre_hook(hook(name), with_kwargs=True) for name, norm in norms.items()]
     try:
         with batch_mode(norms):
-            rows.one(parameters, scratch, samples)
+            rows.output(parameters, _scratch(rows, parameters), samples.inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return seen
+    return {name: values[0] if len(values) == 1 else torch.stack(values).mean(0) for name, values in seen.items()}
 
 
-def recalibrated(rows: RowLosses, norms: dict[str, nn.Module], parameters: Tensors, samples: Samples, chunk: int) -> Tensors:
+def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: Slices) -> Tensors:
     """Running statistics of one row of parameters: the chunks' statistics, averaged by chunk size, without gradient."""
     total: Tensors = {}
+    count = len(parts.samples)
     with torch.no_grad():
-        for part in samples.chunks(chunk):
+        for part in parts:
             for name, value in capture(rows, norms, parameters, part).items():
-                total[name] = total.get(name, 0) + value * (len(part) / len(samples))
+                total[name] = total.get(name, 0) + value * (len(part) / count)
     return total
 
 
-def pull_back(
-    rows: RowLosses,
-    norms: dict[str, nn.Module],
-    parameters: Tensors,
-    samples: Samples,
-    chunk: int,
-    cotangents: Tensors,
-) -> list[Tensor]:
+def pull_back(rows: RowLosses, norms: Norms, parts: Slices, parameters: Tensors, cotangents: Tensors) -> list[Tensor]:
     """Gradient with respect to `parameters` through `recalibrated`, chunk by chunk so that one chunk is in memory."""
-    leaves = list(parameters.values())
+    leaves, count = list(parameters.values()), len(parts.samples)
     total = [torch.zeros_like(leaf) for leaf in leaves]
-    for part in samples.chunks(chunk):
-        seen = capture(rows, norms, parameters, part)
-        scaled = [cotangents[name] * (len(part) / len(samples)) for name in seen]
+    for part in parts:
+        # Statistics of the data itself, before any parameter, have no gradient.
+        seen = {name: value for name, value in capture(rows, norms, parameters, part).items() if value.requires_grad}
+        if not seen:
+            continue
+        scaled = [cotangents[name] * (len(part) / count) for name in seen]
         found = torch.autograd.grad(list(seen.values()), leaves, scaled, allow_unused=True)
         for sum_, gradient in zip(total, found, strict=True):
             if gradient is not None:

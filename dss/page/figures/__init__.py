@@ -6,9 +6,9 @@ Nothing here shows or writes anything.
 from dss.page.figures import style
 from dss.page.figures.comparison import losses_compared, strings_compared
 from dss.page.figures.loss import loss_along_path
-from dss.page.figures.plane import terrain_on_plane
+from dss.page.figures.plane import loss_on_plane
 from dss.page.figures.string import string_in_space
-from dss.page.figures.tables import comparison_table, loss_table, string_table, terrain_table
+from dss.page.figures.tables import comparison_table, loss_table, plane_table, string_table
 from dss.page.loss_plane import survey
 from dss.page.profile import StringPicture, describe, measure_path, picture_string, picture_strings
 
@@ -27,6 +27,6 @@ __all__ = [
     "strings_compared",
     "style",
     "survey",
-    "terrain_on_plane",
-    "terrain_table",
+    "loss_on_plane",
+    "plane_table",
 ]

@@ -1,6 +1,7 @@
 """Several paths between the same ends, over one another."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import plotly.graph_objects as go
 import torch
@@ -21,17 +22,16 @@ def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -
         log: a logarithmic axis.
     """
     first = next(iter(profiles.values()))
-    figure = go.Figure(
-        [
-            *_straight(profiles),
-            _line(
-                f"threshold {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
-                {"color": THRESHOLD, "width": 2.5, "dash": "dot"},
-            ),
-            *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
-        ]
-    )  # fmt: skip
-    ticks = log_ticks([value for trace in figure.data for value in trace.y])
+    traces = [
+        *_straight(profiles),
+        _line(
+            f"threshold {number(first.threshold)}", torch.tensor([-0.015, 1.015]), torch.full((2,), first.threshold),
+            {"color": THRESHOLD, "width": 2.5, "dash": "dot"},
+        ),
+        *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
+    ]  # fmt: skip
+    figure = go.Figure(traces)
+    ticks = log_ticks([value for trace in traces for value in cast(Any, trace).y])
     figure.update_layout(
         layout(
             xaxis=axis("distance along each path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
@@ -46,12 +46,12 @@ def strings_compared(picture: StringPicture) -> go.Figure:
     """Several strings on common principal axes, one colour each, with shadows.
 
     Args:
-        picture: see `dss.page.profile.picture_strings`; its strands are different paths.
+        picture: see `dss.page.profile.picture_strings`; its strings are different paths.
     """
-    box = box_of(torch.cat([strand.points for strand in picture.strands]))
+    box = box_of(torch.cat([string.points for string in picture.strings]))
     traces = []
-    for i, strand in enumerate(picture.strands):
-        points = strand.points[strand.beads].numpy()
+    for i, string in enumerate(picture.strings):
+        points = string.points[string.beads].numpy()
         for wall in range(3):
             shadow = points.copy()
             shadow[:, wall] = wall_of(box, wall)
@@ -62,10 +62,10 @@ def strings_compared(picture: StringPicture) -> go.Figure:
             )
         traces.append(
             _space(
-                points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=strand.name
+                points, mode="lines+markers", line=_style(i) | {"width": 6, "dash": "solid"}, marker={"size": 4}, name=string.name
             )
         )
-    ends = picture.strands[0].points[[0, -1]].numpy()
+    ends = picture.strings[0].points[[0, -1]].numpy()
     traces.append(_space(ends, mode="text", text=["A", "B"], textfont={"size": 16}, showlegend=False, hoverinfo="skip"))
     figure = go.Figure(traces)
     scene = scene_of(box, picture.explained.tolist())

@@ -8,11 +8,11 @@ from dss.page.profile import Metric, PathProfile
 
 
 def loss_along_path(profile: PathProfile, *, metric: int | str = 0, log: bool = False) -> go.Figure:
-    """A metric by arc length: the path with its beads, the straight line behind it, the threshold, the proven stairs.
+    """A metric by arc length: the path with its beads, the straight line behind it, the threshold, the proven bounds.
 
     Args:
         profile: see `dss.page.profile.measure_path`.
-        metric: which of its metrics, by place or name; threshold and stairs belong to the first alone.
+        metric: which of its metrics, by place or name; threshold and bounds belong to the first alone.
         log: a logarithmic axis; values that are not positive are left out then.
     """
     names = [entry.name for entry in profile.metrics]
@@ -73,14 +73,14 @@ def _threshold(profile: PathProfile) -> go.Scatter:
 
 def _stairs(profile: PathProfile) -> list[go.Scatter]:
     """The proven bound, a level per cell."""
-    if profile.stairs is None:
+    if profile.bounds is None:
         return []
-    lower, upper, bound = profile.stairs.T.numpy()
-    stairs = go.Scatter(
+    lower, upper, bound = profile.bounds.T.numpy()
+    bounds = go.Scatter(
         x=np.stack([lower, upper], 1).ravel(), y=np.repeat(bound, 2), mode="lines", name="proven bound",
         line={"color": PROVEN, "width": 1.8}, hovertemplate="proved to be at most %{y:.5g}<extra></extra>",
     )  # fmt: skip
-    return [stairs]
+    return [bounds]
 
 
 def _array(values) -> np.ndarray:

@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from dss.page.figures.style import THRESHOLD, LossColours, axis, layout, number
-from dss.page.loss_plane import Terrain
+from dss.page.loss_plane import LossPlane
 
 CONTOURS = 18
 
 
-def terrain_on_plane(terrain: Terrain) -> go.Figure:
+def loss_on_plane(plane: LossPlane) -> go.Figure:
     """Filled contours of the loss, the boundary of the level set at the threshold, and the path as the plane sees it.
 
     Args:
-        terrain: see `dss.page.loss_plane.survey`.
+        plane: see `dss.page.loss_plane.survey`.
     """
-    lowest = terrain.losses[terrain.losses.isfinite()].min().item()
-    colours = LossColours.of(terrain.losses.flatten(), lowest if terrain.threshold is None else terrain.threshold)
-    traces = [_ground(terrain, colours)]
-    if terrain.threshold is not None and _crosses(terrain):
-        traces.append(_boundary(terrain, colours))
-    figure = go.Figure([*traces, *_trail(terrain), _marks(terrain)])
+    lowest = plane.losses[plane.losses.isfinite()].min().item()
+    colours = LossColours.of(plane.losses.flatten(), lowest if plane.threshold is None else plane.threshold)
+    traces = [_ground(plane, colours)]
+    if _crosses(plane):
+        traces.append(_boundary(plane, colours))
+    figure = go.Figure([*traces, *_path(plane), _marks(plane)])
     bar = colours.axis(y=-0.2, len=1.0)
     equal = {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"}
     figure.update_layout(
@@ -36,44 +36,45 @@ def terrain_on_plane(terrain: Terrain) -> go.Figure:
     return figure
 
 
-def _crosses(terrain: Terrain) -> bool:
+def _crosses(plane: LossPlane) -> bool:
     """Whether the boundary of the level set runs through what is shown."""
-    return bool((terrain.losses <= terrain.threshold).any() and (terrain.losses > terrain.threshold).any())
+    level = plane.threshold
+    return level is not None and bool((plane.losses <= level).any() and (plane.losses > level).any())
 
 
-def _ground(terrain: Terrain, colours: LossColours) -> go.Contour:
+def _ground(plane: LossPlane, colours: LossColours) -> go.Contour:
     low, high = colours.limits()
     return go.Contour(
-        x=_array(terrain.x), y=_array(terrain.y), z=colours.values(terrain.losses), coloraxis="coloraxis",
+        x=_array(plane.x), y=_array(plane.y), z=colours.values(plane.losses), coloraxis="coloraxis",
         contours={"start": low, "end": high, "size": (high - low) / CONTOURS}, line={"width": 0.4, "color": "rgba(255,255,255,0.35)"},
-        text=[[number(loss) for loss in row] for row in terrain.losses.tolist()],
+        text=[[number(loss) for loss in row] for row in plane.losses.tolist()],
         hovertemplate="loss %{text}<extra></extra>", name="loss", showlegend=False,
     )  # fmt: skip
 
 
-def _boundary(terrain: Terrain, colours: LossColours) -> go.Contour:
+def _boundary(plane: LossPlane, colours: LossColours) -> go.Contour:
     """One contour line, at the threshold."""
-    level = float(colours.values(torch.tensor([terrain.threshold], dtype=torch.float64))[0])
+    level = float(colours.values(torch.tensor([plane.threshold], dtype=torch.float64))[0])
     return go.Contour(
-        x=_array(terrain.x), y=_array(terrain.y), z=colours.values(terrain.losses), showscale=False, hoverinfo="skip",
+        x=_array(plane.x), y=_array(plane.y), z=colours.values(plane.losses), showscale=False, hoverinfo="skip",
         contours={"start": level, "end": level, "size": 1, "coloring": "none"}, line={"width": 3, "color": THRESHOLD},
-        name=f"level set, L₀ = {number(terrain.threshold)}", showlegend=True,
+        name=f"level set, L₀ = {number(plane.threshold)}", showlegend=True,
     )  # fmt: skip
 
 
-def _trail(terrain: Terrain) -> list[go.Scatter]:
+def _path(plane: LossPlane) -> list[go.Scatter]:
     """The path with a dark rim, so that it is seen on every colour."""
-    if terrain.trail is None:
+    if plane.seen is None:
         return []
-    trail = terrain.trail
-    x, y = _array(trail.points[:, 0]), _array(trail.points[:, 1])
-    off = [number(distance, 3) for distance in trail.distances.tolist()]
+    seen = plane.seen
+    x, y = _array(seen.points[:, 0]), _array(seen.points[:, 1])
+    off = [number(distance, 3) for distance in seen.distances.tolist()]
     rim = go.Scatter(x=x, y=y, mode="lines", line={"color": "#111111", "width": 5.5}, hoverinfo="skip", showlegend=False)
     line = go.Scatter(
         x=x, y=y, mode="lines", line={"color": "#FFFFFF", "width": 3}, text=off, name="path", showlegend=False,
         hovertemplate="path, %{text} off the plane<extra></extra>",
     )  # fmt: skip
-    beads = trail.beads.numpy()
+    beads = seen.beads.numpy()
     marker = {"color": "#FFFFFF", "size": 8, "line": {"color": "#111111", "width": 1.5}}
     dots = go.Scatter(
         x=x[beads], y=y[beads], mode="markers", marker=marker, text=[off[i] for i in beads], customdata=np.arange(len(beads)),
@@ -82,8 +83,8 @@ def _trail(terrain: Terrain) -> list[go.Scatter]:
     return [rim, line, dots]
 
 
-def _marks(terrain: Terrain) -> go.Scatter:
-    names, x, y = zip(*terrain.marks, strict=True)
+def _marks(plane: LossPlane) -> go.Scatter:
+    names, x, y = zip(*plane.marks, strict=True)
     return go.Scatter(
         x=x, y=y, mode="markers+text", text=[f"<b>{name}</b>" for name in names], textposition="top center",
         textfont={"size": 15, "color": "#FFFFFF", "shadow": "1px 1px 2px #000, -1px -1px 2px #000"},

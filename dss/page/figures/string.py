@@ -6,23 +6,23 @@ import torch
 from torch import Tensor
 
 from dss.page.figures.style import ABOVE, SHADOW, LossColours, layout, number
-from dss.page.profile import Strand, StringPicture
+from dss.page.profile import ProjectedPath, StringPicture
 
 
 def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool = True) -> go.Figure:
-    """A string along its three principal axes, with a slider over its history when there is more than one strand.
+    """A string along its three principal axes, with a slider over its history when there is more than one string.
 
     Args:
-        picture: see `dss.page.profile.picture_strings`; its strands are states of one string, in order.
-        shown: which strand is drawn first.
+        picture: see `dss.page.profile.picture_strings`; its strings are states of one string, in order.
+        shown: which string is drawn first.
         controls: plotly's own slider and play button; a page with its own leaves them out.
     """
-    strands = picture.strands
-    colours = LossColours.of(torch.cat([strand.losses for strand in strands]), picture.threshold)
-    box = box_of(torch.cat([strand.points for strand in strands]))
-    figure = go.Figure(_traces(strands[shown], box, colours))
-    if len(strands) > 1:
-        figure.frames = [go.Frame(data=_traces(strand, box, colours), name=str(i)) for i, strand in enumerate(strands)]
+    strings = picture.strings
+    colours = LossColours.of(torch.cat([string.losses for string in strings]), picture.threshold)
+    box = box_of(torch.cat([string.points for string in strings]))
+    figure = go.Figure(_traces(strings[shown], box, colours))
+    if len(strings) > 1:
+        figure.frames = [go.Frame(data=_traces(string, box, colours), name=str(i)) for i, string in enumerate(strings)]
     figure.update_layout(
         layout(
             scene=scene_of(box, picture.explained.tolist()),
@@ -31,8 +31,8 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
             showlegend=False,
         )
     )
-    if controls and len(strands) > 1:
-        figure.update_layout(_controls(strands, shown % len(strands)))
+    if controls and len(strings) > 1:
+        figure.update_layout(_controls(strings, shown % len(strings)))
     return figure
 
 
@@ -43,12 +43,12 @@ def box_of(points: Tensor) -> np.ndarray:
     return torch.stack([low - air, high + air]).numpy()
 
 
-def _traces(strand: Strand, box: np.ndarray, colours: LossColours) -> list[go.Scatter3d]:
-    points = strand.points.numpy()
+def _traces(string: ProjectedPath, box: np.ndarray, colours: LossColours) -> list[go.Scatter3d]:
+    points = string.points.numpy()
     return [
         *(_shadow(points, wall, wall_of(box, wall)) for wall in range(3)),
-        _line(strand, points, colours),
-        _beads(strand, points, colours),
+        _line(string, points, colours),
+        _beads(string, points, colours),
         _ends(points),
     ]
 
@@ -67,19 +67,19 @@ def _shadow(points: np.ndarray, wall: int, height: float) -> go.Scatter3d:
     return go.Scatter3d(**_xyz(points), mode="lines", line=line, hoverinfo="skip", name="shadow")
 
 
-def _line(strand: Strand, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
-    line = {"color": colours.values(strand.losses), "coloraxis": "coloraxis", "width": 9}
-    texts = [f"loss {number(loss)}" for loss in strand.losses.tolist()]
+def _line(string: ProjectedPath, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
+    line = {"color": colours.values(string.losses), "coloraxis": "coloraxis", "width": 9}
+    texts = [f"loss {number(loss)}" for loss in string.losses.tolist()]
     return go.Scatter3d(**_xyz(points), mode="lines", line=line, text=texts, hoverinfo="text", name="string")
 
 
-def _beads(strand: Strand, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
+def _beads(string: ProjectedPath, points: np.ndarray, colours: LossColours) -> go.Scatter3d:
     """Beads in the colour of their loss; a red rim where it exceeds the threshold."""
-    losses = strand.losses[strand.beads]
+    losses = string.losses[string.beads]
     rims = [ABOVE if loss > colours.threshold else "rgba(128,128,128,0.9)" for loss in losses.tolist()]
     marker = {"color": colours.values(losses), "coloraxis": "coloraxis", "size": 5.5, "line": {"color": rims, "width": 1}}
     texts = [f"bead {i}: loss {number(loss)}" for i, loss in enumerate(losses.tolist())]
-    beads = points[strand.beads.numpy()]
+    beads = points[string.beads.numpy()]
     return go.Scatter3d(**_xyz(beads), mode="markers", marker=marker, text=texts, hoverinfo="text", name="beads")
 
 
@@ -116,10 +116,10 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
 
 
-def _controls(strands: tuple[Strand, ...], active: int) -> dict:
+def _controls(strings: tuple[ProjectedPath, ...], active: int) -> dict:
     """Plotly's slider and play button, for notebooks."""
     instantly = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
-    steps = [{"label": strand.name, "method": "animate", "args": [[str(i)], instantly]} for i, strand in enumerate(strands)]
+    steps = [{"label": string.name, "method": "animate", "args": [[str(i)], instantly]} for i, string in enumerate(strings)]
     playing = {"fromcurrent": True, "frame": {"duration": 400, "redraw": True}, "transition": {"duration": 0}}
     play = {"label": "play", "method": "animate", "args": [None, playing]}
     pause = {"label": "pause", "method": "animate", "args": [[None], instantly]}

@@ -91,7 +91,7 @@ class LossColours:
         return (log10(self.low), log10(self.high)) if self.log else (self.low, self.high)
 
     def ticks(self) -> tuple[list[float], list[str]]:
-        """Places and texts; the threshold is one of them, and others keep clear of it."""
+        """ConstraintPoints and texts; the threshold is one of them, and others keep clear of it."""
         low, high = self.limits()
         to_axis = log10 if self.log else float
         marks = [v for v in round_numbers(self.low, self.high, self.log) if low <= to_axis(v) <= high]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 
-from dss.page.loss_plane import Terrain
+from dss.page.loss_plane import LossPlane
 from dss.page.profile import PathProfile, StringPicture
 
 
@@ -34,18 +34,18 @@ def comparison_table(profiles: Mapping[str, PathProfile]) -> str:
 
 
 def string_table(picture: StringPicture) -> str:
-    """CSV of a picture: every strand's beads along the axes."""
+    """CSV of a picture: every string's beads along the axes."""
     rows = []
-    for strand in picture.strands:
-        points, losses = strand.points[strand.beads].tolist(), strand.losses[strand.beads].tolist()
-        rows += [(strand.name, i, *point, loss) for i, (point, loss) in enumerate(zip(points, losses, strict=True))]
+    for string in picture.strings:
+        points, losses = string.points[string.beads].tolist(), string.losses[string.beads].tolist()
+        rows += [(string.name, i, *point, loss) for i, (point, loss) in enumerate(zip(points, losses, strict=True))]
     return _written(("string", "bead", "axis 1", "axis 2", "axis 3", "loss"), rows)
 
 
-def terrain_table(terrain: Terrain) -> str:
-    """CSV of a terrain: one row per place of the grid."""
-    places = ((x, y, i, j) for j, y in enumerate(terrain.y.tolist()) for i, x in enumerate(terrain.x.tolist()))
-    losses = terrain.losses.tolist()
+def plane_table(plane: LossPlane) -> str:
+    """CSV of a plane: one row per place of the grid."""
+    places = ((x, y, i, j) for j, y in enumerate(plane.y.tolist()) for i, x in enumerate(plane.x.tolist()))
+    losses = plane.losses.tolist()
     return _written(("along", "across", "loss"), ((x, y, losses[j][i]) for x, y, i, j in places))
 
 

@@ -9,7 +9,7 @@ from dss.objectives.objective import Objective
 from dss.page.figures import comparison_table, losses_compared, string_table, strings_compared
 from dss.page.figures.style import number
 from dss.page.loss_cache import LossCache, Remembered
-from dss.page.profile import LOOKS, PathProfile, StringPicture, measure_path, picture_strings
+from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, measure_path, picture_strings
 from dss.page.report.render import Drawing, Page, render
 from dss.page.report.words import above
 from dss.runs import PROFILE, Run
@@ -27,14 +27,14 @@ COLUMNS = (
 )
 
 
-def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *, looks: int = LOOKS) -> FilePath:
+def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *, evaluations: int = EVALUATIONS) -> FilePath:
     """Write a page with a table of finished runs between the same ends, and their paths over one another.
 
     Args:
         runs: by the name that people know the finder by.
         judge: the loss of all of them; what it evaluates is kept beside the page.
         out: the page.
-        looks: about how many points of each path are evaluated.
+        evaluations: about how many points of each path are evaluated.
 
     Raises:
         InputError: no run, or runs with other ends, another threshold or no outcome.
@@ -45,11 +45,11 @@ def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *
     remembered, threshold = Remembered(cache, "judged loss", judge), next(iter(runs.values())).question["threshold"]
     try:
         profiles = {
-            name: measure_path(run.path, {"judged loss": remembered}, threshold=threshold, looks=looks)
+            name: measure_path(run.path, {"judged loss": remembered}, threshold=threshold, evaluations=evaluations)
             for name, run in runs.items()
         }
         paths = {name: run.path for name, run in runs.items()}
-        picture = picture_strings(paths, remembered, threshold=threshold, looks=looks)
+        picture = picture_strings(paths, remembered, threshold=threshold, evaluations=evaluations)
     finally:
         cache.save()
     drawings = _drawings(profiles, picture, judge.description)
@@ -97,12 +97,12 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
 
 def _page(runs: Mapping[str, Run], drawings: Sequence[Drawing], data: str, threshold: float) -> Page:
     start, end = (FilePath(file).name for file in next(iter(runs.values())).question.get("ends", ("A", "B")))
-    versions = next(iter(runs.values())).summary.get("versions", {})
+    versions = next(iter(runs.values())).outcome.get("versions", {})
     return Page(
         title=f"{start} → {end}: {len(runs)} finders",
         about=f"Paths between the same two sets of weights, below the loss {number(threshold)}, judged by one certificate: {data}.",
         drawings=drawings,
-        table=(COLUMNS, [row(name, run.summary) for name, run in runs.items()]),
+        table=(COLUMNS, [row(name, run.outcome) for name, run in runs.items()]),
         footer="Made with " + ", ".join(f"{name} {version}" for name, version in versions.items()),
     )
 

@@ -1,8 +1,8 @@
 """Figures with what a page says under them."""
 
-from dss.page.figures import loss_along_path, loss_table, string_in_space, string_table, terrain_on_plane, terrain_table
+from dss.page.figures import loss_along_path, loss_on_plane, loss_table, plane_table, string_in_space, string_table
 from dss.page.figures.style import number
-from dss.page.loss_plane import Terrain
+from dss.page.loss_plane import LossPlane
 from dss.page.profile import PathProfile, StringPicture
 from dss.page.report.render import Drawing
 
@@ -14,7 +14,7 @@ def loss_drawing(profile: PathProfile, data: str) -> Drawing:
         metric.name: bool((metric.path.nan_to_num(nan=1.0) > 0).all() and (metric.straight.nan_to_num(nan=1.0) > 0).all())
         for metric in profile.metrics
     }
-    proof = " The green stairs are the proven bound: no point of the path lies above them." if profile.stairs is not None else ""
+    proof = " The green bounds are the proven bound: no point of the path lies above them." if profile.bounds is not None else ""
     return Drawing(
         name="loss",
         title="Loss along the path",
@@ -28,36 +28,36 @@ def loss_drawing(profile: PathProfile, data: str) -> Drawing:
 
 def string_drawing(picture: StringPicture, data: str) -> Drawing:
     """The string in space, with its history."""
-    grown = " The slider goes through the rounds of the search." if len(picture.strands) > 1 else ""
+    grown = " The slider goes through the rounds of the search." if len(picture.strings) > 1 else ""
     return Drawing(
         name="string",
         title="The string in space",
         caption=f"The path along the first three principal axes of its beads, with the share of their variance that each axis "
         f"carries; every axis is stretched to fill the box. Colour is the loss ({data}); grey lines are shadows on the walls.{grown}",
         variants={"string": string_in_space(picture, controls=False)},
-        moments=[(strand.name, strand.note) for strand in picture.strands] if len(picture.strands) > 1 else [],
+        moments=[(string.name, string.note) for string in picture.strings] if len(picture.strings) > 1 else [],
         csv=string_table(picture),
         kind="space",
     )
 
 
-def terrain_drawing(terrain: Terrain) -> Drawing:
+def plane_drawing(plane: LossPlane) -> Drawing:
     """The drawing of a plane, for the page of a run and for a page of its own."""
-    names = ", ".join(name for name, *_ in terrain.marks)
-    places = f"{len(terrain.x)} × {len(terrain.y)}"
-    boundary = "" if terrain.threshold is None else " The orange line is the boundary of the level set at the threshold."
+    names = ", ".join(name for name, *_ in plane.marks)
+    places = f"{len(plane.x)} × {len(plane.y)}"
+    boundary = "" if plane.threshold is None else " The orange line is the boundary of the level set at the threshold."
     off = ""
-    if terrain.trail is not None:
-        far = terrain.trail.distances.max().item()
+    if plane.seen is not None:
+        far = plane.seen.distances.max().item()
         off = " The white path lies in the plane." if far < 1e-6 else (
             f" The white path is projected: it leaves the plane by up to {number(far, 3)} times the distance of A and B, "
             "and the ground under it is not its own loss."
         )  # fmt: skip
     return Drawing(
-        name="terrain",
-        title="The terrain around the path" if terrain.trail is not None else "The terrain between three points",
-        caption=f"Loss ({terrain.description}) on the plane through {names}, evaluated at {places} places and interpolated between them.{boundary}{off}",
-        variants={"terrain": terrain_on_plane(terrain)},
-        csv=terrain_table(terrain),
-        kind="terrain",
+        name="plane",
+        title="The loss on a plane around the path" if plane.seen is not None else "The loss on the plane through three points",
+        caption=f"Loss ({plane.description}) on the plane through {names}, evaluated at {places} places and interpolated between them.{boundary}{off}",
+        variants={"plane": loss_on_plane(plane)},
+        csv=plane_table(plane),
+        kind="plane",
     )

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from dss.base.errors import InputError
 from dss.base.files import write_atomically
-from dss.page.figures import loss_along_path, loss_table, string_in_space, string_table, terrain_on_plane, terrain_table
+from dss.page.figures import loss_along_path, loss_on_plane, loss_table, plane_table, string_in_space, string_table
 from dss.page.report.views import Views
 
 IMAGES = (".png", ".svg", ".pdf", ".jpg", ".webp")
@@ -24,10 +24,10 @@ def draw(which: str, views: Views, *, controls: bool = True) -> tuple[go.Figure,
     """
     if which == "string":
         return string_in_space(views.picture, controls=controls), string_table(views.picture)
-    if which == "terrain":
-        if views.terrain is None:
-            raise InputError("there is no terrain to draw: the path is straight, or its task cannot be rebuilt")
-        return terrain_on_plane(views.terrain), terrain_table(views.terrain)
+    if which == "plane":
+        if views.plane is None:
+            raise InputError("there is no plane to draw: the path is straight, or its task cannot be rebuilt")
+        return loss_on_plane(views.plane), plane_table(views.plane)
     if not views.profile.known:
         raise InputError("no loss along the path is known: its task cannot be rebuilt; run dss show where it can be")
     return loss_along_path(views.profile), loss_table(views.profile)

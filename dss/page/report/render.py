@@ -24,7 +24,7 @@ class Drawing:
         starts_log: whether it is shown so at first.
         moments: `(name, note)` of every frame of the first variant.
         csv: its data.
-        kind: "flat", "space" or "terrain": how tall it is.
+        kind: "flat", "space" or "plane": how tall it is.
     """
 
     name: str
@@ -94,14 +94,14 @@ def _drawing_data(drawing: Drawing) -> dict:
     first = next(iter(drawing.variants.values()))
     frames = [
         {"name": name, "note": note, "data": frame["data"]}
-        for (name, note), frame in zip(drawing.moments, json.loads(first.to_json()).get("frames", ()), strict=True)
+        for (name, note), frame in zip(drawing.moments, json.loads(first.to_json() or "{}").get("frames", ()), strict=True)
     ]
     return {"id": drawing.name, "variants": variants, "frames": frames or None, "log": drawing.starts_log, "csv": drawing.csv}
 
 
 def _plain(figure: go.Figure) -> dict:
     """Data and layout as JSON values; frames travel apart."""
-    parts = json.loads(figure.to_json())
+    parts = json.loads(figure.to_json() or "{}")
     return {"data": parts["data"], "layout": parts["layout"]}
 
 

@@ -1,4 +1,4 @@
-"""What there is to draw of a run: losses along its path, its strings in space, the terrain around it."""
+"""What there is to draw of a run: losses along its path, its strings in space, the plane around it."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from dss.base.iteration import last
 from dss.base.path import Path
 from dss.objectives.objective import Objective
 from dss.page.loss_cache import LossCache, Remembered
-from dss.page.loss_plane import Terrain, farthest_bead, survey
-from dss.page.profile import LOOKS, PathProfile, StringPicture, describe, measure_path, picture_string
-from dss.runs import PROFILE, STAIRS, STEPS, Run
+from dss.page.loss_plane import LossPlane, farthest_bead, survey
+from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, describe, measure_path, picture_string
+from dss.runs import BOUNDS, PROFILE, STEPS, Run
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
@@ -27,25 +27,25 @@ class Views:
 
     profile: PathProfile
     picture: StringPicture
-    terrain: Terrain | None
+    plane: LossPlane | None
 
 
 def view(
     run: Run,
     metrics: Mapping[str, Objective] | None = None,
     *,
-    stairs: Tensor | None = None,
-    looks: int = LOOKS,
-    terrain: int = 0,
+    bounds: Tensor | None = None,
+    evaluations: int = EVALUATIONS,
+    resolution: int = 0,
 ) -> Views:
     """Evaluate what `write_report` shows, with the same arguments; losses are looked up in the run folder first."""
     cache = LossCache(run.folder / PROFILE)
     remembered = _remembered(cache, metrics)
     threshold, judge = run.question["threshold"], next(iter(remembered.values()))
     try:
-        profile = measure_path(run.path, remembered, threshold=threshold, stairs=_stairs(run, stairs), looks=looks)
-        picture = picture_string(run.path, judge, threshold=threshold, history=history(run), looks=looks)
-        plane = terrain_of(run.path, judge, threshold, terrain) if metrics and terrain else None
+        profile = measure_path(run.path, remembered, threshold=threshold, bounds=_bounds(run, bounds), evaluations=evaluations)
+        picture = picture_string(run.path, judge, threshold=threshold, history=history(run), evaluations=evaluations)
+        plane = plane_of(run.path, judge, threshold, resolution) if metrics and resolution else None
     finally:
         # An interrupted page keeps what it has evaluated.
         if metrics:
@@ -53,20 +53,20 @@ def view(
     return Views(profile, picture, plane)
 
 
-def _stairs(run: Run, given: Tensor | None) -> Tensor | None:
+def _bounds(run: Run, given: Tensor | None) -> Tensor | None:
     """The cells of a proof: those given, else those that the run folder keeps."""
-    kept = run.folder / STAIRS
+    kept = run.folder / BOUNDS
     return given if given is not None or not kept.exists() else load_file(kept)["stairs"]
 
 
-def terrain_of(path: Path, judge: Objective, threshold: float, cells: int) -> Terrain | None:
+def plane_of(path: Path, judge: Objective, threshold: float, resolution: int) -> LossPlane | None:
     """The plane through the ends and the bead farthest from their line; None for a path that is straight."""
     try:
         middle = farthest_bead(path)
     except InputError:
         return None
     corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
-    return last(survey(judge, corners, names=names, path=path, threshold=threshold, cells=cells))
+    return last(survey(judge, corners, names=names, path=path, threshold=threshold, resolution=resolution))
 
 
 def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> dict[str, Remembered]:

@@ -2,6 +2,7 @@
 
 from decimal import ROUND_CEILING, Decimal
 from math import isfinite
+from typing import Any
 
 from dss.page.figures.style import number
 
@@ -88,6 +89,6 @@ def _plain(value: object, digits: int = 6) -> str | None:
     return None if value is None else number(_real(value), digits)
 
 
-def _real(value: object) -> float:
+def _real(value: Any) -> float:
     """Summaries keep infinity as text, which JSON numbers cannot say."""
     return float(value)

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dss
-from dss.geodesic.constraint_points import Places
-from dss.geodesic.constraints import Level, Violations, has_gradient
-from dss.geodesic.quadratic import Curvature, box_minimum
-from dss.geodesic.sqp import Solver, String, _Program
+from dss.geodesic.constraint_points import ConstraintPoints
+from dss.geodesic.constraints import ConstraintFunction, Level, has_gradient
+from dss.geodesic.quadratic import LBFGSModel, box_qp
+from dss.geodesic.sqp import SequentialQP, String, _Program
 
 FLOAT = torch.float64
 
@@ -18,10 +18,10 @@ def random(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=FLOAT)
 
 
-def dense_bfgs(curvature, p):
+def dense_bfgs(model, p):
     """The Hessian that the pairs describe, by the textbook's update (Nocedal & Wright 2006, eq. 6.19)."""
-    hessian = curvature.scale * torch.eye(p, dtype=FLOAT)
-    for s, y in zip(curvature.steps, curvature.changes, strict=True):
+    hessian = model.scale * torch.eye(p, dtype=FLOAT)
+    for s, y in zip(model.steps, model.changes, strict=True):
         s, y = s.flatten(), y.flatten()
         hessian = hessian - torch.outer(hessian @ s, hessian @ s) / (s @ hessian @ s) + torch.outer(y, y) / (y @ s)
     return hessian
@@ -31,21 +31,21 @@ def dense_bfgs(curvature, p):
 @settings(max_examples=25, deadline=None)
 def test_the_inverse_in_coefficients_is_the_dense_inverse(pairs, seed):
     root = random(6, 6, seed=seed)
-    true, curvature = root @ root.T + 2 * torch.eye(6, dtype=FLOAT), Curvature(2.0, 5.0, 4)
+    true, model = root @ root.T + 2 * torch.eye(6, dtype=FLOAT), LBFGSModel(2.0, 5.0, 4)
     for k in range(pairs):
         step = random(2, 3, seed=seed + 10 * k + 1)
-        curvature.add(step, (true @ step.flatten()).view(2, 3))
+        model.add(step, (true @ step.flatten()).view(2, 3))
     vectors = random(3, 6, seed=seed + 5)
-    basis = torch.stack([*vectors, *(x.flatten() for x in (*curvature.steps, *curvature.changes))])
+    basis = torch.stack([*vectors, *(x.flatten() for x in (*model.steps, *model.changes))])
     coefficients = torch.eye(len(basis), dtype=FLOAT)[:, :3]
-    found = basis.T @ curvature.inverse(basis @ basis.T, coefficients)
-    torch.testing.assert_close(found, torch.linalg.solve(dense_bfgs(curvature, 6), vectors.T), rtol=1e-6, atol=1e-8)
+    found = basis.T @ model.inverse(basis @ basis.T, coefficients)
+    torch.testing.assert_close(found, torch.linalg.solve(dense_bfgs(model, 6), vectors.T), rtol=1e-6, atol=1e-8)
 
 
-def test_a_pair_of_too_little_curvature_is_damped_to_a_fifth_of_the_least():
-    curvature, step = Curvature(2.0, 5.0, 4), random(1, 5)
-    curvature.add(step, -3 * step)
-    product = (curvature.changes[0] * step).sum()
+def test_a_pair_of_too_little_model_is_damped_to_a_fifth_of_the_least():
+    model, step = LBFGSModel(2.0, 5.0, 4), random(1, 5)
+    model.add(step, -3 * step)
+    product = (model.changes[0] * step).sum()
     assert product.item() == pytest.approx(0.2 * 2.0 * step.square().sum().item())
 
 
@@ -54,7 +54,7 @@ def test_a_pair_of_too_little_curvature_is_damped_to_a_fifth_of_the_least():
 def test_the_minimum_in_a_box_satisfies_its_conditions(m, cap, seed):
     root = random(m, m + 2, seed=seed)
     matrix, linear = root @ root.T, 3 * random(m, seed=seed + 1)
-    x = box_minimum(matrix, linear, cap, torch.zeros(m, dtype=FLOAT))
+    x = box_qp(matrix, linear, cap, torch.zeros(m, dtype=FLOAT))
     slope = matrix @ x - linear
     assert ((x >= 0) & (x <= cap)).all()
     for at, s in zip(x.tolist(), slope.tolist(), strict=True):
@@ -69,27 +69,27 @@ def test_the_energy_of_the_coordinates_is_the_strings():
     torch.testing.assert_close(string.beads(), path.beads)
 
 
-def test_places_follow_the_coordinates_by_their_weights():
-    string, places = String(dss.Path(random(5, 3))), Places.grid(4, 3)
-    before, change = string.points(places), random(3, 3, seed=1)
+def test_held_follow_the_coordinates_by_their_weights():
+    string, held = String(dss.Path(random(5, 3))), ConstraintPoints.spread(4, 3)
+    before, change = string.points(held), random(3, 3, seed=1)
     string.y = string.y + change
-    torch.testing.assert_close(string.points(places) - before, string.weights(places) @ change)
+    torch.testing.assert_close(string.points(held) - before, string.weights(held) @ change)
 
 
 def test_the_gram_matrix_is_that_of_the_vectors_it_stands_for():
     path = dss.Path(torch.tensor([[-1.0, 0.0], [-0.3, 0.9], [0.4, 0.8], [1.0, 0.0]], dtype=FLOAT))
     problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25)
-    level, string, places = Level.of(problem, 0.0), String(path), Places.grid(3, 2)
-    points = string.points(places)
-    violations = Violations(level, points, level.violations(points), samples=1, key=())
-    program = _Program(string, places, violations, Solver())
+    level, string, held = Level.of(problem, 0.0), String(path), ConstraintPoints.spread(3, 2)
+    points = string.points(held)
+    constraints = ConstraintFunction(level, points, level.violations(points), samples=1, key=())
+    program = _Program(string, held, constraints, SequentialQP())
     pair = random(2, 2)
     y = string.y.clone().requires_grad_()
     string.y = y
-    moved = string.points(places)
-    constraints = [torch.autograd.grad(dss.Ring()(moved)[i] / 0.25, y, retain_graph=True)[0].flatten() for i in range(len(moved))]
+    moved = string.points(held)
+    gradients = [torch.autograd.grad(dss.Ring()(moved)[i] / 0.25, y, retain_graph=True)[0].flatten() for i in range(len(moved))]
     string.y = y.detach()
-    basis = torch.stack([string.y.flatten(), *constraints, pair.flatten()])
+    basis = torch.stack([string.y.flatten(), *gradients, pair.flatten()])
     torch.testing.assert_close(program._gram([pair]), basis @ basis.T)
 
 

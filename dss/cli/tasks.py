@@ -1,0 +1,56 @@
+"""`dss tasks`: what can be named with `--task`."""
+
+import argparse
+import inspect
+import json
+
+from dss.base.errors import InputError
+from dss.base.space import ParameterSpace
+from dss.tasks import BUILTIN
+
+OWN = """Your own is a function in a file, named as file.py:name or package.module:name, that returns
+
+    dss.Task(model=MyNet(), loss=torch.nn.functional.cross_entropy, train=(x, y), judge=(x_test, y_test))
+
+`model` is any nn.Module; `train` and `judge` are (inputs, target) tensors, a Dataset or a DataLoader; `judge` is the training
+data if left out. More fields: judge_loss, metrics, perplexity, batch_size, epochs, learning_rate, name (see dss.Task)."""
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser("tasks", help="the built-in tasks with their sizes, and what a task file needs")
+    parser.add_argument("--json", action="store_true", help="print the built-in tasks alone, as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """List them; a task whose data are not at hand says so."""
+    rows = [described(name) for name in BUILTIN]
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    for row in rows:
+        size = (
+            row["missing"] or f"{row['parameters']:,} parameters, {row['train']:,} training and {row['judge']:,} judging samples"
+        )
+        print(f"{row['name']:<12} {row['what']}\n{'':<12} {size}")
+    print(f"\n{OWN}")
+    return 0
+
+
+def described(name: str) -> dict[str, object]:
+    """One built-in task: what it is and how large."""
+    row: dict[str, object] = {
+        "name": name,
+        "what": inspect.getdoc(BUILTIN[name]),
+        "missing": None,
+        "parameters": None,
+        "train": None,
+        "judge": None,
+    }
+    try:
+        task = BUILTIN[name]()
+        train, judge = task.objectives(buffers="frozen")
+    except InputError as error:
+        return row | {"missing": f"not at hand: {' '.join(str(error).split())}"}
+    return row | {"parameters": ParameterSpace.of(task.model).size, "train": train.samples, "judge": judge.samples}

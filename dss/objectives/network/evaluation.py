@@ -1,0 +1,144 @@
+"""Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from dss.base.errors import InputError
+from dss.base.space import ParameterSpace
+from dss.objectives.network import statistics
+from dss.objectives.network.additive import tolerance
+from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
+
+
+def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
+    """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""
+    count = max(1, min(-(-len(samples) // size), len(samples) // least))
+    cuts = [len(samples) * i // count for i in range(count + 1)]
+    return Slices(samples, cuts)
+
+
+class Evaluation:
+    """The sums of one model and loss.
+
+    Args:
+        rows: the model and its loss.
+        space: names of the coordinates.
+        norms: BatchNorm layers whose statistics are recomputed for every point.
+    """
+
+    def __init__(self, rows: RowLosses, space: ParameterSpace, norms: statistics.Norms):
+        self.rows, self.space, self.norms = rows, space, norms
+
+    def losses(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float, training: bool) -> Tensor:
+        """Losses `(k,)` of points `(k, p)`: what the parts add up to, over the `total` weight of the samples."""
+        parameters = self.space.unflatten(group)
+        found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
+        for part in parts:
+            found += self._of_rows(parameters, constants, part, training).double() * self.rows.loss.factor(len(part))
+        return found / total
+
+    def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
+        """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
+        of the samples that were probed may do so to others. None for losses that jump, which rounding may move by a sample."""
+        parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
+        with torch.no_grad():
+            for part in parts:
+                given = part.clone()
+                watched = [group, *constants.values(), *given.leaves]
+                before = [x._version for x in watched]
+                found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
+                self.rows.writes |= before != [x._version for x in watched]
+        return found / total if self.rows.can_differentiate else None
+
+    def gradient(
+        self,
+        group: Tensor,
+        constants: Tensors,
+        parts: Iterable[Samples],
+        total: float,
+        training: bool,
+        out: Tensor,
+        pull_back: Callable[[Tensors, Tensors], list[Tensor]],
+    ) -> Tensor:
+        """The same; the gradient goes to `out` `(k, p)`, one chunk in memory at a time.
+
+        Args:
+            pull_back: from parameters of a single row, and the gradient with respect to its recalibrated statistics, to
+                the gradient that goes through them.
+        """
+        # Leaves are the named tensors, not the flat row: slicing a row costs autograd a full-size copy per tensor.
+        leaves = {name: value.detach().requires_grad_() for name, value in self.space.unflatten(group).items()}
+        statistic = {} if training else {n: b for n, b in constants.items() if statistics.is_of(self.norms, n)}
+        moving = {name: value.detach().requires_grad_() for name, value in statistic.items()}
+        constants = constants | moving
+        found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
+        sums: list[Tensor] = []
+        with torch.enable_grad():
+            for part in parts:
+                factor = self.rows.loss.factor(len(part))
+                losses = self._of_rows(leaves, constants, part, training)
+                _check_differentiable(losses)
+                found += losses.detach().double() * factor
+                share = losses.sum() * (factor / total)
+                grads = torch.autograd.grad(share, [*leaves.values(), *moving.values()], materialize_grads=True)
+                sums = list(grads) if not sums else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
+            if moving:
+                cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
+                rows = {name: leaf[0] for name, leaf in leaves.items()}
+                for sum_, value in zip(sums, pull_back(rows, cotangents), strict=False):
+                    sum_[0] += value
+        for target, value in zip(self.space.unflatten(out).values(), sums, strict=False):
+            target.copy_(value)
+        return found / total
+
+    def _of_rows(self, parameters: Tensors, constants: Tensors, part: Samples, training: bool) -> Tensor:
+        """What the loss adds up, `(k,)`: in training every layer normalises by the batch."""
+        if training and self.norms:
+            return statistics.batch_losses(self.rows, self.norms, parameters, part)
+        if self.rows.can_batch and len(next(iter(parameters.values()))) > 1:
+            return self.rows.batch(parameters, constants, part)
+        return self.rows.loop(parameters, constants, part)
+
+
+class RowLoss(torch.autograd.Function):
+    """Losses of independent rows whose gradient is computed with them, chunk by chunk, in one chunk's memory."""
+
+    @staticmethod
+    def forward(ctx, points: Tensor, losses: Callable, gradient: Callable) -> Tensor:
+        if not ctx.needs_input_grad[0]:
+            return losses(points.detach())
+        values, gradients = gradient(points.detach())
+        ctx.save_for_backward(gradients)
+        return values
+
+    @staticmethod
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None, None]:
+        (gradients,) = ctx.saved_tensors
+        if not (cotangent == 1).all():  # the sum of the losses, the usual case, needs no pass over the gradients
+            gradients = gradients * cotangent.to(gradients.dtype)[:, None]
+        return gradients, None, None
+
+
+def check_same(losses: Tensor, expected: float | None, dtype: torch.dtype) -> None:
+    """The first of the losses must be what other chunks gave, up to rounding.
+
+    Raises:
+        InputError: it is not.
+    """
+    if expected is None or not math.isfinite(expected + losses[0].item()):
+        return
+    found, share = losses[0].item(), tolerance(dtype)
+    if not math.isclose(found, expected, rel_tol=share, abs_tol=share * 1e-2):
+        raise InputError(
+            f"the loss depends on how the data is cut into chunks: {found:.9g} and {expected:.9g} for the same parameters and "
+            "data, although samples spread over it add up; if samples depend on each other, give whole=True"
+        )
+
+
+def _check_differentiable(losses: Tensor) -> None:
+    if not losses.requires_grad:
+        raise InputError("the loss has no gradient; train with a differentiable objective and give this one as the judge")

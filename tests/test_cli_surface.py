@@ -1,0 +1,94 @@
+"""What holds of every command, and the commands that only tell."""
+
+import json
+
+import pytest
+
+import dss
+from dss.cli import COMMANDS, main
+
+NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_command_has_its_help(name, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: dss {name}")
+
+
+def test_bare_dss_prints_help_with_every_command(capsys):
+    assert main([]) == 0
+    text = capsys.readouterr().out
+    assert all(f"    {name} " in text for name in NAMES)
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"dss {dss.__version__}\n"
+
+
+def test_an_unknown_command_is_bad_input(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["conect"])
+    assert "invalid choice: 'conect'" in capsys.readouterr().err
+
+
+def test_built_in_tasks_are_listed_with_their_sizes(capsys):
+    assert main(["tasks", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert (rows["digits"]["parameters"], rows["digits"]["train"], rows["digits"]["judge"]) == (5956, 1200, 597)
+    assert rows["quadratics"]["parameters"] == 24 and rows["cubics"]["parameters"] == 33
+    assert main(["tasks"]) == 0
+    assert "dss.Task(model=" in capsys.readouterr().out
+
+
+def test_data_that_are_not_at_hand_do_not_hide_the_other_tasks(capsys, monkeypatch):
+    def missing():
+        """The same, without its data."""
+        raise dss.TaskError("the data are not here")
+
+    monkeypatch.setitem(dss.tasks.BUILTIN, "fashion", missing)
+    assert main(["tasks"]) == 0
+    assert "not at hand: the data are not here" in capsys.readouterr().out
+
+
+def test_the_barrier_lies_between_the_ends_and_the_straight_line(tiny, capsys):
+    arguments = [
+        "barrier",
+        str(tiny / "a.pt"),
+        str(tiny / "b.safetensors"),
+        "--task",
+        f"{tiny}/task.py:task",
+        "--tolerance",
+        "0.5",
+    ]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ends"] <= found["lower"] <= found["upper"] <= found["linear"]
+    assert found["excess"] == pytest.approx(found["upper"] - found["ends"])
+    assert main(arguments) == 0
+    assert "which proves nothing" in capsys.readouterr().out
+
+
+def test_a_threshold_may_be_a_multiple_of_the_higher_ends_loss(tiny, tmp_path, capsys):
+    command = [
+        "connect",
+        str(tiny / "a.pt"),
+        str(tiny / "b.safetensors"),
+        "--task",
+        f"{tiny}/task.py:task",
+        "--prove",
+        "never",
+        "--json",
+    ]
+    assert main([*command, "--threshold", "4x", "--out", str(tmp_path / "run")]) in (0, 1)
+    found = json.loads(capsys.readouterr().out)
+    assert found["threshold"] == pytest.approx(4 * max(found["loss_start"], found["loss_end"]), rel=1e-12)
+    assert main([*command, "--threshold", "0.5x", "--out", str(tmp_path / "low")]) == 2
+    assert "a factor of at least 1" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*command, "--threshold", "low", "--out", str(tmp_path / "word")])
+    assert "1.1x" in capsys.readouterr().err
