@@ -16,6 +16,7 @@ from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
 
 RESOLUTION = 2.0**-40
@@ -65,6 +66,7 @@ def prove(
     Raises:
         InputError: beads or options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
+        SoundnessError: the network itself contradicts the bounds; then no finished bracket is given.
     """
     max_cells = sys.maxsize if max_cells is None else max_cells
     _check(beads, threshold, tolerance, max_cells, batch_cells)
@@ -72,7 +74,10 @@ def prove(
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     proof.begin()
     while True:
-        yield (bracket := proof.bracket(max_cells, deadline))
+        bracket = proof.bracket(max_cells, deadline)
+        if bracket.verdict.finished:
+            check_bounds(objective, beads, bracket.bounds, proof.evaluations)
+        yield bracket
         if bracket.verdict.finished:
             return
         proof.refine(batch_cells, deadline)
@@ -163,6 +168,7 @@ class _Proof:
         self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
         self.bounding, self.trying = _Pace(), _Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
+        self.evaluations: list[tuple[int, float, float]] = []
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
@@ -176,10 +182,10 @@ class _Proof:
             self._split(count)
         if self._refuted:
             return
-        if self.untried:
+        if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
             count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
-            self.untried = self._try(self.untried[:count]) + self.untried[count:]
+            self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
             count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
             self._bound(self.waiting[:count])
@@ -200,13 +206,14 @@ class _Proof:
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _try(self, cells: list[_Cell]) -> list[_Cell]:
+    def _try(self, objective: Objective, cells: list[_Cell]) -> list[_Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
 
         The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
         """
         places = [(cell.segment, cell.middle) for cell in cells]
-        gaps = [bound - loss for bound, loss in zip(self._bounds(self.part, self.trying, cells), self._losses(self.part, places))]
+        bounds, losses = self._bounds(objective, self.trying, cells), self._losses(objective, places)
+        gaps = [bound - loss for bound, loss in zip(bounds, losses)]
         smaller = []
         for cell, loss, gap in zip(cells, self._look(places), gaps):
             if loss + gap <= self.goal or cell.narrow:
@@ -219,7 +226,10 @@ class _Proof:
     @property
     def goal(self) -> float:
         """Cells at or below need no more work."""
-        return self.threshold if self.tolerance is None else self.seen + self.tolerance * abs(self.seen)
+        if self.threshold is not None:
+            return self.threshold
+        assert self.tolerance is not None
+        return self.seen + self.tolerance * abs(self.seen)
 
     @property
     def _refuted(self) -> bool:
@@ -251,6 +261,7 @@ class _Proof:
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
         losses = self._losses(self.objective, places)
+        self.evaluations += [(*place, loss) for place, loss in zip(places, losses)]
         best = max(range(len(losses)), key=losses.__getitem__)
         if losses[best] > self.seen:
             self.seen, self.place = losses[best], places[best]

@@ -29,6 +29,8 @@ CHUNK_BYTES = 256 * 2**20
 PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
+# Activations of the plain computation, which knows no chunks.
+PLAIN_BYTES = 512 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
 BATCH_BYTES = 48 * 2**20
 
