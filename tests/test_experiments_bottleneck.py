@@ -13,7 +13,7 @@ from experiments import bottleneck
 def results(tmp_path_factory):
     """Everything on every sixth image."""
     out, (x, y) = tmp_path_factory.mktemp("bottleneck") / "results.json", bottleneck.images()
-    small = {"units": (1, 3), "seeds": 3, "iterations": 100, "kinds": ("linear",), "search_seeds": 2, "rounds": 1}
+    small = {"units": (1, 3), "seeds": 3, "iterations": 200, "kinds": ("linear",), "search_seeds": 2, "rounds": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bottleneck, "images", lambda: (x[::6], y[::6]))
         bottleneck.run(out, **small, networks=3, steps=400)
