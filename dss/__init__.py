@@ -21,6 +21,7 @@ from dss.finders import (
     FINDERS,
     BezierCurve,
     ConstrainedString,
+    ConvexPath,
     ElasticBand,
     GeodesicString,
     GreedyString,
@@ -42,6 +43,7 @@ from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
+from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
 from dss.theory import (
@@ -54,6 +56,7 @@ from dss.theory import (
 )
 
 __all__ = [
+    "Alignment",
     "Barrier",
     "BentValley",
     "BezierCurve",
@@ -62,6 +65,7 @@ __all__ = [
     "CheckpointError",
     "Connection",
     "ConstrainedString",
+    "ConvexPath",
     "Descent",
     "DigitsNet",
     "DoubleWell",
@@ -105,6 +109,7 @@ __all__ = [
     "Verdict",
     "Wall",
     "__version__",
+    "align",
     "barrier",
     "bottleneck_obstruction",
     "bracket",

@@ -86,6 +86,7 @@ class Connection:
             "reason": self.reason,
             "connected": self.connected,
             "proven": certificate.proven,
+            "proof": certificate.proof,
             "threshold": self.problem.threshold,
             "max_loss": certificate.max_loss,
             "upper_bound": certificate.upper,

@@ -13,7 +13,7 @@ from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of
-from dss.cli.printing import print_outcome
+from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
 from dss.cli.thresholds import HELP, threshold
@@ -23,6 +23,8 @@ from dss.finders.finder import Finder, Limits
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.symmetry import align
+from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
 from dss.theory import Wall, highest_wall
 
@@ -61,6 +63,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
+    )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
     _add_search(parser.add_argument_group("search"))
     existing = parser.add_mutually_exclusive_group()
@@ -93,6 +98,8 @@ def run(options: argparse.Namespace) -> int:
     finder = make_finder(options)
     ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
+    if options.align is not None:
+        ends = _aligned(ends, objective, options)
     judged = None if judge is objective else judge
     level = options.threshold(judge, ends.start, ends.end)
     problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
@@ -106,6 +113,18 @@ def run(options: argparse.Namespace) -> int:
         _search(problem, finder, recorder, last, options, objective, question["data"], wall)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
+
+
+def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespace) -> Ends:
+    """The ends with the second one's units in the order of the first one's.
+
+    Raises:
+        InputError: that makes them one and the same.
+    """
+    end = align(objective, ends.start, ends.end, by=options.align, seed=options.seed).point
+    if torch.equal(end, ends.start):
+        raise InputError(f"{options.end} is {options.start} with its units in another order: they are one network")
+    return replace(ends, end=end)
 
 
 def make_finder(options: argparse.Namespace) -> Finder:
@@ -143,6 +162,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "seed",
         "buffers",
         "prove",
+        "align",
         "shorten",
         "device",
         *FINDER_OPTIONS,
@@ -185,4 +205,5 @@ def _search(
         problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
         wall=wall,
     )  # fmt: skip
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data)
+    modulo = modulo_symmetry({"align": options.align})
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)

@@ -19,9 +19,16 @@ def _data(run: Run) -> str:
     return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
 
 
+def modulo_symmetry(question: dict) -> dict[str, object]:
+    """What the summary of a run says beyond the path, if its second end was reordered."""
+    return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
+
+
 def _sentences(run: Run) -> str:
     s = run.outcome
     verdict = "connected" if s["connected"] else _not_connected(s)
+    if s.get("modulo_symmetry"):
+        verdict += f", to a reordered copy of {run.question['ends'][1]}"
     lines = [
         f"{verdict}: {s['reason']}",
         f"  judged by            {s['judge']}",

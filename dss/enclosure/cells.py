@@ -118,7 +118,7 @@ def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:
     """Whether all entries are finite: in each row, or altogether. Saturating functions would hide others."""
     checks = [x.isfinite() for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
     checks = checks or [torch.tensor(True)]
-    return torch.stack([check.flatten(1).all(1) if rows else check.all() for check in checks]).all(0)
+    return torch.stack([check.reshape(len(check), -1).all(1) if rows else check.all() for check in checks]).all(0)
 
 
 def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:
