@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 import dss
-from dss.theory import bottleneck_obstruction, nonnegative_obstruction
+from dss.theory import bottleneck_obstruction, linear_barrier, nonnegative_obstruction
 from dss.theory.exact import determinant_sign, integers, rounded_down
 from dss.theory.spectrum import Enclosed, Spectrum, gram_of_residuals
 
@@ -127,6 +127,11 @@ def test_features_confined_to_the_inputs_meet_the_exact_barrier_of_a_square_line
     exact = ((centre(y) - kept).square().sum() + values[2]) / y.numel()
     found = bottleneck_obstruction(y, 3, output_bias=bias, span=x)
     assert found.threshold == pytest.approx(exact.item(), rel=1e-10) and found.threshold <= exact
+    if not bias:
+        best = torch.linalg.lstsq(x, y).solution.T
+        start, end = [torch.eye(3, dtype=torch.float64), best], [torch.eye(3, dtype=torch.float64)[[1, 0, 2]], best[:, [1, 0, 2]]]
+        assert found.threshold == pytest.approx(linear_barrier(x, y, start, end), rel=1e-10)
+        assert found.layer_orientation(start[1]) == -found.layer_orientation(end[1]) != 0
 
 
 def test_one_unit_and_one_output_leave_the_variance():
