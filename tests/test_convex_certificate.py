@@ -16,6 +16,7 @@ from dss.certificates.convex_losses import check_convex
 from dss.certificates.convexity import kind, prove_by_convexity
 from dss.certificates.corners import bound_points
 from dss.objectives.tracing import wiring
+from models.resnet import ResNet
 
 
 def objective(*, model=None, loss=F.cross_entropy, n=40, shape=(5,), buffers="recalibrate", seed=0):
@@ -265,57 +266,36 @@ def test_parameters_outside_of_layers_must_not_move():
         assert kind(layout, judge.space.unflatten(start), judge.space.unflatten(end)) is None
 
 
-def twins():
-    """Units 0 and 1 of the first hidden layer equal; all of row 2's weight on them is moved from one to the other."""
-    judge = objective(n=8)
-    start = random_point(judge.space, 9)
-    tensors = judge.space.unflatten(start)
-    for name in ("0.weight", "0.bias"):
-        tensors[name][1] = tensors[name][0]
-    tensors["2.weight"][:, 1] = 0
-    end = start.clone()
-    moved = judge.space.unflatten(end)["2.weight"]
-    moved[:, 1], moved[:, 0] = moved[:, 0].clone(), 0
-    return judge, start, end
+class WritesInPlace(nn.Module):
+    """Its activations are statements, whose results nobody takes."""
+
+    def __init__(self, *, by_module):
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)
+        self.by_module = by_module
+
+    def forward(self, x):
+        h = self.first(x)
+        view = h.view(-1, 6)
+        self.relu(view) if self.by_module else h.relu_()
+        return self.last(h)
 
 
-def test_weight_may_move_between_equal_units():
-    judge, start, end = twins()
-    path = dss.Path(torch.stack([start, end]))
+@pytest.mark.parametrize("by_module", [False, True])
+def test_bounds_see_what_is_written_in_place(by_module):
+    judge = objective(model=WritesInPlace(by_module=by_module))
+    beads = random_point(judge.space, 1).repeat(2, 1)
+    judge.space.unflatten(beads)["last.weight"][1] *= -2
+    path = dss.Path(beads)
     proof = prove_by_convexity(judge, path)
     seen = dense_losses(judge, path)
-    assert proof.kinds == ("constant",)
-    assert seen.max() - seen.min() < 1e-12 and seen.max() <= proof.upper
+    assert seen.max() <= proof.upper <= seen.max() * (1 + 1e-9)
 
 
-@pytest.mark.parametrize(
-    "forge",
-    [
-        lambda a, b: b["0.weight"][1].add_(1e-6),  # no longer equal at the end
-        lambda a, b: [t["0.bias"][1].add_(1e-6) for t in (a, b)],  # never equal
-        lambda a, b: b["2.weight"][0, 1].mul_(1 + 1e-6),  # more weight comes than goes
-        lambda a, b: b["2.bias"][0].add_(1e-6),  # a bias moves too
-        lambda a, b: [t["0.weight"][:2].add_(1e-3) for t in (b,)],  # equal, but they move
-    ],
-)
-def test_forged_twins_are_not_proved(forge):
-    judge, start, end = twins()
-    forge(judge.space.unflatten(start), judge.space.unflatten(end))
-    with pytest.raises(EnclosureError, match="neither convex nor constant"):
-        prove_by_convexity(judge, dss.Path(torch.stack([start, end])))
-
-
-def test_places_of_flattened_channels_are_not_confused():
-    """Equal channels, but the weight moves from one place of the first to another place of the second."""
-    layers = [nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(32, 4), nn.ReLU(), nn.Linear(4, 3)]
-    judge = objective(model=nn.Sequential(*layers), shape=(1, 6, 6), n=8)
-    start = random_point(judge.space, 1)
-    tensors = judge.space.unflatten(start)
-    for name in ("0.weight", "0.bias"):
-        tensors[name][1] = tensors[name][0]
-    end = start.clone()
-    moved = judge.space.unflatten(end)["3.weight"]
-    moved[:, 17] += moved[:, 0]
-    moved[:, 0] = 0
+def test_sums_and_means_have_bounds_of_their_own():
+    """A residual network at single points, without cells."""
+    judge = objective(model=ResNet(blocks=1, width=2, norm=False, classes=3), shape=(1, 8, 8), n=6)
+    points = torch.stack([random_point(judge.space, i, scale=0.3) for i in range(2)])
     layout = wiring(judge.model, judge.data.take(slice(0, 3)).inputs)
-    assert kind(layout, judge.space.unflatten(start), judge.space.unflatten(end)) is None
+    bounds, losses = bound_points(judge, layout, points), judge(points.double())
+    assert (bounds >= losses).all() and (bounds <= losses + 1e-5).all()

@@ -238,9 +238,7 @@ class _Reader:
     def _pooled(self, tensor: Tensor, value: _Value) -> _Value | None:
         """Pooling within channels: the owner of a channel is that of all its places."""
         columns = self._columns(value, 1)
-        if columns is None:
-            return None
-        return _Value(tensor, columns.view(-1, *[1] * (tensor.ndim - 2)).expand(tensor.shape[1:]))
+        return None if columns is None else _Value(tensor, columns.view(-1, *[1] * (tensor.ndim - 2)).expand(tensor.shape[1:]))
 
     def _sum(self, tensor: Tensor, owned: list[_Value]) -> _Value | None:
         """An entry of a sum is a new unit that reads its terms; with constants it stays whose it was."""
