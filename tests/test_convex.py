@@ -12,7 +12,6 @@ import dss
 from dss.certificates.convexity import kind, prove_by_convexity
 from dss.cli import main
 from dss.objectives.tracing import wiring
-from models.resnet import ResNet
 from tests.architectures import Encoder, ResidualLayerNorm, WordLSTM
 
 
@@ -139,7 +138,6 @@ def test_recalibrated_batch_norm_has_the_same_pieces_but_no_proof():
 
 def refused():
     yield "residual stream", ResidualLayerNorm(), (6,), "chain"
-    yield "residual network", ResNet(blocks=1, width=4, norm=False), (1, 8, 8), "mixed"
     yield "layer norm", nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)), (5,), "nothing is known"
     yield "attention", Encoder(), (3, 8), "chain"
     yield "sigmoid at the end", nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3), nn.Sigmoid()), (5,), "outputs"

@@ -16,6 +16,7 @@ from dss.certificates.convex_losses import check_convex
 from dss.certificates.convexity import kind, prove_by_convexity
 from dss.certificates.corners import bound_points
 from dss.objectives.tracing import wiring
+from models.resnet import ResNet
 
 
 def objective(*, model=None, loss=F.cross_entropy, n=40, shape=(5,), buffers="recalibrate", seed=0):
@@ -263,3 +264,38 @@ def test_parameters_outside_of_layers_must_not_move():
         end = start.clone()
         judge.space.unflatten(end)[name] += 0.1
         assert kind(layout, judge.space.unflatten(start), judge.space.unflatten(end)) is None
+
+
+class WritesInPlace(nn.Module):
+    """Its activations are statements, whose results nobody takes."""
+
+    def __init__(self, *, by_module):
+        super().__init__()
+        self.first, self.relu, self.last = nn.Linear(5, 6), nn.ReLU(inplace=True), nn.Linear(6, 3)
+        self.by_module = by_module
+
+    def forward(self, x):
+        h = self.first(x)
+        view = h.view(-1, 6)
+        self.relu(view) if self.by_module else h.relu_()
+        return self.last(h)
+
+
+@pytest.mark.parametrize("by_module", [False, True])
+def test_bounds_see_what_is_written_in_place(by_module):
+    judge = objective(model=WritesInPlace(by_module=by_module))
+    beads = random_point(judge.space, 1).repeat(2, 1)
+    judge.space.unflatten(beads)["last.weight"][1] *= -2
+    path = dss.Path(beads)
+    proof = prove_by_convexity(judge, path)
+    seen = dense_losses(judge, path)
+    assert seen.max() <= proof.upper <= seen.max() * (1 + 1e-9)
+
+
+def test_sums_and_means_have_bounds_of_their_own():
+    """A residual network at single points, without cells."""
+    judge = objective(model=ResNet(blocks=1, width=2, norm=False, classes=3), shape=(1, 8, 8), n=6)
+    points = torch.stack([random_point(judge.space, i, scale=0.3) for i in range(2)])
+    layout = wiring(judge.model, judge.data.take(slice(0, 3)).inputs)
+    bounds, losses = bound_points(judge, layout, points), judge(points.double())
+    assert (bounds >= losses).all() and (bounds <= losses + 1e-5).all()

@@ -12,6 +12,7 @@ depth; the bound is the largest of the corners' enclosed losses. That halves of 
 is due to Kuditipudi et al. (2019).
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -41,6 +42,8 @@ Kind = Literal["convex", "constant"]
 _TRANSPARENT = (Counted, Recalled, Perplexity)
 # How far losses inside a piece may seem to be off what the piece's kind says, from rounding alone; and the samples they read.
 _ROUNDING = 1e-9
+# How far a loss that is computed in the arithmetic of the beads may be off its bound by rounding.
+_SINGLE = 1e-4
 _FEW = 16
 # Samples on which a model is traced; more than one, for samples must stay apart.
 _TRACED = 3
@@ -87,7 +90,12 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
     Source: Kuditipudi et al. 2019, for the bound by corners.
     """
     network = _network(judge)
+<<<<<<< HEAD
     layout = _layout(network, path)
+=======
+    few = _few(network)
+    layout = _layout(network, few)
+>>>>>>> convex
     check_convex(network.loss, network.data.target, CONCAVE if layout.is_log_probability else AFFINE)
     fixed = network.constants_like(path.beads)
     kinds = []
@@ -98,7 +106,15 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
                 f"segment {segment} is neither convex nor constant: other weights move that the outputs depend on"
             )
         kinds.append(found)
+<<<<<<< HEAD
     _check_inside(network, path, tuple(kinds))
+=======
+    try:
+        _check_trace(network, layout, path, few)
+        _check_inside(network, path, tuple(kinds))
+    except RuntimeError as error:  # such as a constant of the model's own that is no float64
+        raise EnclosureError(f"the model cannot be evaluated in float64: {error}") from error
+>>>>>>> convex
     return _with_corners(judge, network, layout, path, tuple(kinds))
 
 
@@ -134,18 +150,29 @@ def _network(judge: Objective) -> NetworkObjective:
     return judge
 
 
+<<<<<<< HEAD
 def _layout(network: NetworkObjective, path: Path) -> Wiring:
     """The model's wiring, if what was traced computes what the model does."""
+=======
+def _few(network: NetworkObjective) -> Samples:
+    """The samples on which a model is traced."""
+>>>>>>> convex
     if network.data.obstacle is not None:
         raise EnclosureError(network.data.obstacle)
-    few = network.data.take(torch.arange(min(_TRACED, network.samples)))
+    return network.data.take(torch.arange(min(_TRACED, network.samples)))
+
+
+def _layout(network: NetworkObjective, few: Samples) -> Wiring:
+    """The model's wiring."""
     try:
-        with torch.no_grad():
-            layout = wiring(network.model, few.cast(network.space.dtype, network.space.device).inputs)
+        return wiring(network.model, few.cast(network.space.dtype, network.space.device).inputs)
     except InputError as error:
         raise EnclosureError(str(error)) from error
+<<<<<<< HEAD
     _check_trace(network, layout, path, few)
     return layout
+=======
+>>>>>>> convex
 
 
 def _check_trace(network: NetworkObjective, layout: Wiring, path: Path, few: Samples) -> None:
@@ -178,18 +205,25 @@ def _with_corners(
     group = torch.tensor([0, *(kind == "convex" for kind in kinds)]).cumsum(0)
     first = torch.tensor([0, *(i + 1 for i, kind in enumerate(kinds) if kind == "convex")])
     beads = path.beads[first]
-    return ConvexPieces(kinds, _bounds(judge, network, layout, beads)[group], as_losses(judge(beads))[group])
+    losses = as_losses(judge(beads))
+    bounds = _bounds(judge, network, layout, beads, losses)
+    if (losses > bounds + _SINGLE * (1 + losses.abs())).any():
+        raise EnclosureError("a computed loss lies above its bound: the enclosed network is not the one that is judged")
+    return ConvexPieces(kinds, bounds[group], losses[group])
 
 
-def _bounds(judge: Objective, network: NetworkObjective, layout: Wiring, points: Tensor) -> Tensor:
-    """Bounds `(k,)` at points: by a pass made for points where that is known, else by cells that hold one point each."""
+def _bounds(judge: Objective, network: NetworkObjective, layout: Wiring, points: Tensor, losses: Tensor) -> Tensor:
+    """Bounds `(k,)` at points: by a pass made for points where that is known and close, else by cells that hold one point each."""
+    bounds = torch.full_like(losses, torch.inf)
     if not _applies_functions(judge):
-        try:
-            return bound_points(network, layout, points)
-        except EnclosureError:
-            pass  # the cells know more operations, and name what they lack
-    lower, upper = torch.zeros(len(points), dtype=torch.float64), torch.ones(len(points), dtype=torch.float64)
-    return judge.enclose(points, points, lower, upper).amax(1)
+        with suppress(EnclosureError):  # the cells know more operations, and name what they lack
+            bounds = bound_points(network, layout, points)
+    # One error a layer is multiplied by the norm of every later one: in deep networks it may become all there is.
+    far = bounds > losses + _SINGLE * (1 + losses.abs())
+    if far.any():
+        lower, upper = torch.zeros(int(far.sum()), dtype=torch.float64), torch.ones(int(far.sum()), dtype=torch.float64)
+        bounds[far] = torch.minimum(bounds[far], judge.enclose(points[far], points[far], lower, upper).amax(1))
+    return bounds
 
 
 def _applies_functions(judge: Objective) -> bool:

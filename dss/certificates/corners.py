@@ -20,7 +20,7 @@ from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma, largest
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import run
 from dss.objectives.network import NetworkObjective
-from dss.objectives.operations import IDENTITIES, IDENTITY_MODULES, MOVES, compute, is_question
+from dss.objectives.operations import IDENTITIES, IDENTITY_MODULES, MEANS, MOVES, SUMS, compute, is_question
 from dss.objectives.wiring import Layer, Norm, Wiring
 
 # Samples that go through together: their activations stay in fast memory.
@@ -29,6 +29,8 @@ _EXACT = (
     MOVES | IDENTITIES | {F.relu, torch.relu, "relu", "relu_", F.max_pool1d, F.max_pool2d, torch.max_pool1d, torch.max_pool2d}
 )
 _EXACT_MODULES = (*IDENTITY_MODULES, nn.Flatten, nn.Unflatten, nn.ReLU, nn.MaxPool1d, nn.MaxPool2d)
+# Means of entries, each of a sample's own; by what sums are divided is not an argument of these.
+_MEAN_MODULES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 # Values in [-1, 1], slopes in [-1, 1].
 _SATURATING = {torch.tanh, F.tanh, "tanh", torch.sigmoid, F.sigmoid, "sigmoid"}
 _SATURATING_MODULES = (nn.Tanh, nn.Sigmoid)
@@ -82,7 +84,7 @@ class _Pass:
 
     def run(self, inputs: Iterable[Tensor]) -> _Known:
         """The outputs."""
-        given = iter(inputs)
+        given = iter([x.clone() for x in inputs])  # the model may work in place
         for node in self.layout.graph.graph.nodes:
             if node.op == "output":
                 return self.known[node.args[0]]
@@ -101,29 +103,35 @@ class _Pass:
         given = [known for n in node.all_input_nodes if isinstance((known := self.known[n]).value, Tensor)]
         if is_question(node) or (not given and node.op != "get_attr"):
             return _Known(self._compute(node))
-        error = self._error(node, module, given)
+        versions = {n: k.value._version for n, k in self.known.items() if isinstance(k.value, Tensor)}
         value = self._compute(node)
-        if error is None or not isinstance(value, Tensor):
+        error = self._error(node, module, given, value) if isinstance(value, Tensor) else None
+        if error is None:
             raise EnclosureError(f"{node.target if module is None else type(module).__name__} has no rule at single points")
+        # What was written to in place is known under other nodes too, as it is or as a view.
+        for n in [n for n, version in versions.items() if self.known[n].value._version != version]:
+            self.known[n] = self.known[n]._replace(error=max(self.known[n].error, error))
         return _Known(value, error)
 
     @staticmethod
-    def _error(node: fx.Node, module: nn.Module | None, given: list[_Known]) -> float | None:
-        """The error of an operation on each entry, or one that moves them; None if it is not known."""
+    def _error(node: fx.Node, module: nn.Module | None, given: list[_Known], value: Tensor) -> float | None:
+        """How far any entry of an operation's value may be off; None if it is not known."""
+        kind, errors = (node.target if module is None else type(module)), sum(known.error for known in given)
+        if kind in SUMS and 1 <= len(given) <= 2 and not node.kwargs:
+            return (errors + 2 * UNIT * largest(value).item()) * WIDE + TINY
         if len(given) != 1:
             return None
-        if type(module) in _EXACT_MODULES or (module is None and node.target in _EXACT):
-            return given[0].error
-        if type(module) in _SATURATING_MODULES or (module is None and node.target in _SATURATING):
-            return (given[0].error + 4 * ULPS * UNIT) * WIDE + TINY
+        if kind in _EXACT or kind in _EXACT_MODULES:
+            return errors
+        if kind in _SATURATING or kind in _SATURATING_MODULES:
+            return (errors + 4 * ULPS * UNIT) * WIDE + TINY
+        if kind in MEANS or kind in _MEAN_MODULES:
+            size = given[0].value
+            return (errors + gamma(size[0].numel()) * largest(size).item()) * WIDE + TINY
         return None
 
     def _compute(self, node: fx.Node) -> Any:
-        # A copy: what works in place would change a value that others read.
-        known = {
-            n: k.value.clone() if isinstance(k.value, Tensor) else k.value for n in node.all_input_nodes for k in [self.known[n]]
-        }
-        return compute(self.layout.graph, node, known)
+        return compute(self.layout.graph, node, {n: self.known[n].value for n in node.all_input_nodes})
 
     def _layer(self, layer: Layer, node: fx.Node) -> _Known:
         given = self.known[node.args[0]]  # type: ignore[index]

@@ -70,29 +70,48 @@ class Chain:
 
     def _cause(self) -> str | None:
         """Why this is no chain; None if it is one."""
-        wired = self.wiring
-        if wired.opaque:
-            return f"nothing is known of the role of {', '.join(sorted(wired.opaque))}"
-        fixed = sorted({n for layer in wired.layers for n in (layer.weight, layer.bias) if n} & set(self.network.space.frozen))
-        if fixed:
-            return f"{', '.join(fixed)} cannot move"
-        if any(isinstance(part, Mixture) for part in wired.parts):
+        for check in (self._movable, self._unmixed, self._last, self._kinds, self._order):
+            cause = check()
+            if cause is not None:
+                return cause
+        return None
+
+    def _movable(self) -> str | None:
+        """Whether the role of every parameter is known, and rows can be written."""
+        if self.wiring.opaque:
+            return f"nothing is known of the role of {', '.join(sorted(self.wiring.opaque))}"
+        fixed = sorted({n for layer in self.layers for n in (layer.weight, layer.bias) if n} & set(self.network.space.frozen))
+        return f"{', '.join(fixed)} cannot move" if fixed else None
+
+    def _unmixed(self) -> str | None:
+        if any(isinstance(part, Mixture) for part in self.wiring.parts):
             return "units are mixed by something else than a weighted layer (a sum of streams, a softmax, a whole-layer norm)"
-        if wired.head is None or wired.head is not self.layers[-1]:
+        return None
+
+    def _last(self) -> str | None:
+        if self.wiring.head is None or self.wiring.head is not self.layers[-1]:
             return "its outputs are not those of its last layer"
-        before = torch.tensor([DATA])
+        return None
+
+    def _kinds(self) -> str | None:
+        """Whether all layers and norms can be fitted, and halved."""
         for layer in self.layers:
             kind = self._module(layer)
             if not (isinstance(kind, nn.Linear) or (isinstance(kind, nn.Conv2d) and kind.groups == 1)):
                 return f"{layer.node.target} is a {type(kind).__name__}" + (" in groups" if layer.groups > 1 else "")
-            if not torch.isin(layer.columns, before).all():
-                return f"{layer.node.target} does not read the layer before it alone"
-            before = layer.rows
-        for norm in wired.norms:
+        for norm in self.wiring.norms:
             if not self.network.recalibrates and (norm.weight is None or norm.bias is None):
                 return f"{norm.name} has no scale and shift that could make up for frozen statistics"
         narrow = [str(layer.node.target) for layer in self.layers[:-1] if len(layer.rows) < 2]
         return f"{narrow[0]} has a single unit, which has no half" if narrow else None
+
+    def _order(self) -> str | None:
+        before = torch.tensor([DATA])
+        for layer in self.layers:
+            if not torch.isin(layer.columns, before).all():
+                return f"{layer.node.target} does not read the layer before it alone"
+            before = layer.rows
+        return None
 
     def _module(self, layer: Layer) -> nn.Module:
         return self.wiring.graph.get_submodule(str(layer.node.target))
@@ -150,10 +169,14 @@ class Chain:
         for node in stage:
             norm = norms.get(str(node.target)) if node.op == "call_module" else None
             if norm is None:
-                self._values[node] = compute(self.wiring.graph, node, self._values)
+                self._values[node] = self.computed(node)
             else:
                 self._values[node] = self._normalised(norm, tensors, self._values[node.args[0]])  # type: ignore[index]
         return self._values[until.node.args[0]]  # type: ignore[index]
+
+    def computed(self, node: fx.Node) -> Any:
+        """The value of a node without parameters."""
+        return compute(self.wiring.graph, node, self._values)
 
     def statistics(self, norm: Norm) -> tuple[Tensor, Tensor]:
         """Frozen mean and deviation of a norm's channels."""
