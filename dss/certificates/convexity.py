@@ -90,12 +90,8 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
     Source: Kuditipudi et al. 2019, for the bound by corners.
     """
     network = _network(judge)
-<<<<<<< HEAD
-    layout = _layout(network, path)
-=======
     few = _few(network)
     layout = _layout(network, few)
->>>>>>> convex
     check_convex(network.loss, network.data.target, CONCAVE if layout.is_log_probability else AFFINE)
     fixed = network.constants_like(path.beads)
     kinds = []
@@ -106,15 +102,11 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
                 f"segment {segment} is neither convex nor constant: other weights move that the outputs depend on"
             )
         kinds.append(found)
-<<<<<<< HEAD
-    _check_inside(network, path, tuple(kinds))
-=======
     try:
         _check_trace(network, layout, path, few)
         _check_inside(network, path, tuple(kinds))
     except RuntimeError as error:  # such as a constant of the model's own that is no float64
         raise EnclosureError(f"the model cannot be evaluated in float64: {error}") from error
->>>>>>> convex
     return _with_corners(judge, network, layout, path, tuple(kinds))
 
 
@@ -150,13 +142,8 @@ def _network(judge: Objective) -> NetworkObjective:
     return judge
 
 
-<<<<<<< HEAD
-def _layout(network: NetworkObjective, path: Path) -> Wiring:
-    """The model's wiring, if what was traced computes what the model does."""
-=======
 def _few(network: NetworkObjective) -> Samples:
     """The samples on which a model is traced."""
->>>>>>> convex
     if network.data.obstacle is not None:
         raise EnclosureError(network.data.obstacle)
     return network.data.take(torch.arange(min(_TRACED, network.samples)))
@@ -168,11 +155,6 @@ def _layout(network: NetworkObjective, few: Samples) -> Wiring:
         return wiring(network.model, few.cast(network.space.dtype, network.space.device).inputs)
     except InputError as error:
         raise EnclosureError(str(error)) from error
-<<<<<<< HEAD
-    _check_trace(network, layout, path, few)
-    return layout
-=======
->>>>>>> convex
 
 
 def _check_trace(network: NetworkObjective, layout: Wiring, path: Path, few: Samples) -> None:

@@ -19,23 +19,34 @@ from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
 
-RESOLUTION = 2.0**-40
-"""Cells narrower than this are not split: rounding would dominate."""
 
-MOST_PARTS = 4
-"""A cell is cut into at most this many parts at once."""
+@dataclass(frozen=True)
+class ProofOptions:
+    """How cells are split; the defaults are what was quickest on the networks of `docs/proof.md`.
 
-HOPELESS, MANY_PARTS = 64, 16
-"""A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
+    Attributes:
+        resolution: cells narrower than this are not split: rounding of t would dominate.
+        most_parts: a cell is cut into at most so many parts at once: its excess tells how many, and tells too few better than
+            too many.
+        hopeless, many_parts: a cell whose excess asks for more than `hopeless` parts is cut into `many_parts`: bounds of deep
+            networks explode on wide cells, and say nothing of how wide they may be.
+        large, rehearsal: on data of at least `large` samples, cells are tried on `rehearsal` of them first: what is hopeless
+            there is split unseen by the rest.
+        at_once: cells that are tried in one step; a fixed number, so that a proof does not depend on the machine's speed.
+        patience: seconds that a step should take at most, so that progress is seen and a limit in seconds is kept.
+    """
 
-REHEARSAL, LARGE = 64, 2048
-"""On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
+    resolution: float = 2.0**-40
+    most_parts: int = 4
+    hopeless: int = 64
+    many_parts: int = 16
+    large: int = 2048
+    rehearsal: int = 64
+    at_once: int = 16
+    patience: float = 10.0
 
-AT_ONCE = 16
-"""Cells that are tried in one step."""
 
-PATIENCE = 10.0
-"""Seconds that a step should take at most, so that progress is seen."""
+OPTIONS = ProofOptions()
 
 
 def prove(
@@ -136,7 +147,7 @@ class _Cell:
 
     @property
     def narrow(self) -> bool:
-        return self.upper - self.lower < RESOLUTION
+        return self.upper - self.lower < OPTIONS.resolution
 
 
 @dataclass
@@ -165,7 +176,7 @@ class _Proof:
         # the data, and those to be bounded.
         self.untried: list[_Cell] = []
         self.waiting: list[_Cell] = []
-        self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
+        self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
         self.bounding, self.trying = _Pace(), _Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
@@ -184,10 +195,10 @@ class _Proof:
             return
         if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
-            count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
+            count = OPTIONS.at_once if deadline == math.inf else self.trying.affordable(OPTIONS.at_once, deadline)
             self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
-            count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
+            count = self.bounding.affordable(OPTIONS.most_parts * count, min(deadline, time.monotonic() + OPTIONS.patience))
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
 
@@ -238,8 +249,8 @@ class _Proof:
     def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
-        wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
-        count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
+        wanted = math.sqrt(excess / room) if room > 0 else OPTIONS.most_parts
+        count = OPTIONS.many_parts if wanted > OPTIONS.hopeless else min(max(2, math.ceil(wanted)), OPTIONS.most_parts)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
         return [_Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
