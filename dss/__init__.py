@@ -15,7 +15,8 @@ from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMete
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket, prove
+from dss.certificates.closing import bracket
+from dss.certificates.proof import prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,

@@ -12,9 +12,6 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.base.limits import Limits
-from dss.base.path import Path
-from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
@@ -94,40 +91,6 @@ def prove(
         proof.refine(batch_cells, deadline)
 
 
-def bracket(
-    objective: Objective,
-    path: Path,
-    *,
-    tolerance: float = 1e-2,
-    limits: Limits = Limits(),
-    progress: ProgressMeter | None = None,
-) -> Bracket:
-    """Close in on the largest loss of a path from both sides, to a share of it.
-
-    Args:
-        objective: bounds cells by `enclose` and computes losses.
-        path: the path.
-        tolerance: wanted: `upper - seen <= tolerance * |seen|`.
-        limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
-        progress: shown every bracket on the way.
-
-    Raises:
-        InputError: options that cannot be used.
-        EnclosureError: the objective cannot be enclosed.
-    """
-    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
-    return watched(brackets, progress or ProgressMeter())
-
-
-def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
-    """The last bracket of a proof, all of which are shown."""
-    with progress.stage("proof", "cells") as meter:
-        for found in brackets:
-            last = found
-            meter.report(found.cells, f"largest loss between {found.seen:.5g} and {found.upper:.5g}")
-    return last
-
-
 @dataclass(order=True, frozen=True)
 class _Cell:
     """A part of a segment; the worst bound comes first."""
@@ -167,7 +130,11 @@ class _Pace:
 
 
 class _Proof:
-    """The cells that cover the path, in a heap, and the largest loss seen."""
+    """The cells that cover the path, in a heap, and the largest loss seen: branch and bound for a maximum (Moore 1966).
+
+    heap, untried and waiting together cover the path at every moment, and every cell in them has a bound, if only its
+    parent's: so `bracket` may be read at any moment, and a proof that is stopped has proved what it says.
+    """
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
@@ -193,6 +160,7 @@ class _Proof:
             self._split(count)
         if self._refuted:
             return
+        # Tries come first: they are cheap, and may show that a cell which waits is hopeless.
         if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
             count = OPTIONS.at_once if deadline == math.inf else self.trying.affordable(OPTIONS.at_once, deadline)
@@ -212,9 +180,12 @@ class _Proof:
     def _split(self, count: int) -> None:
         """Take the worst cells from the heap; their parts wait to be bounded."""
         worst = []
+        # Only what lies above the goal: a proof ends when nothing does, and how far below the rest lies does not matter.
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
+        # A loss at each middle refutes early, and tells how much of a bound's excess is the loss's own: the rest is the gap.
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
+        # Sorted, so that the order of bounding does not depend on the heap's ties.
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
     def _try(self, objective: Objective, cells: list[_Cell]) -> list[_Cell]:
@@ -224,6 +195,8 @@ class _Proof:
         """
         places = [(cell.segment, cell.middle) for cell in cells]
         bounds, losses = self._bounds(objective, self.trying, cells), self._losses(objective, places)
+        # The part's bound proves nothing of the whole; it only decides whether to spend the whole data on this cell or on its
+        # parts, so a wrong guess costs time and never truth.
         gaps = [bound - loss for bound, loss in zip(bounds, losses)]
         smaller = []
         for cell, loss, gap in zip(cells, self._look(places), gaps):

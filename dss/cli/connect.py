@@ -51,6 +51,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    _add_judging(parser)
+    _add_search(parser.add_argument_group("search"))
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
+    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", "--points", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
@@ -67,13 +78,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
-    _add_search(parser.add_argument_group("search"))
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
-    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
-    add_quiet(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
