@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,9 @@ from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.cells import Cell, Pace
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
-
-RESOLUTION = 2.0**-40
-"""Cells narrower than this are not split: rounding would dominate."""
 
 MOST_PARTS = 4
 """A cell is cut into at most this many parts at once."""
@@ -117,56 +115,18 @@ def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
     return last
 
 
-@dataclass(order=True, frozen=True)
-class _Cell:
-    """A part of a segment; the worst bound comes first."""
-
-    key: float
-    segment: int
-    lower: float
-    upper: float
-
-    @property
-    def bound(self) -> float:
-        return -self.key
-
-    @property
-    def middle(self) -> float:
-        return (self.lower + self.upper) / 2
-
-    @property
-    def narrow(self) -> bool:
-        return self.upper - self.lower < RESOLUTION
-
-
-@dataclass
-class _Pace:
-    """How many cells were bounded, and in what time."""
-
-    cells: int = 0
-    seconds: float = 0.0
-
-    def note(self, cells: int, seconds: float) -> None:
-        self.cells, self.seconds = self.cells + cells, self.seconds + seconds
-
-    def affordable(self, count: int, deadline: float) -> int:
-        """How many of `count` cells can be bounded before the deadline; one at least, and one if the pace is not known."""
-        each, left = self.seconds / max(1, self.cells), deadline - time.monotonic()
-        return int(max(1, min(count, left / each))) if each > 0 else 1
-
-
 class _Proof:
     """The cells that cover the path, in a heap, and the largest loss seen."""
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
-        self.heap: list[_Cell] = []
+        self.heap: list[Cell] = []
         # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
         # the data, and those to be bounded.
-        self.untried: list[_Cell] = []
-        self.waiting: list[_Cell] = []
+        self.untried: list[Cell] = []
+        self.waiting: list[Cell] = []
         self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
-        self.bounding, self.trying = _Pace(), _Pace()
+        self.bounding, self.trying = Pace(), Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
 
@@ -174,7 +134,7 @@ class _Proof:
         """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        self._queue([_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
+        self._queue([Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
 
     def refine(self, count: int, deadline: float) -> None:
         """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
@@ -191,7 +151,7 @@ class _Proof:
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
 
-    def _queue(self, cells: list[_Cell]) -> None:
+    def _queue(self, cells: list[Cell]) -> None:
         """Cells to be bounded, after a try if the data is large."""
         if self.part is None:
             self.waiting = cells
@@ -206,7 +166,7 @@ class _Proof:
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _try(self, objective: Objective, cells: list[_Cell]) -> list[_Cell]:
+    def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
 
         The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
@@ -235,20 +195,20 @@ class _Proof:
     def _refuted(self) -> bool:
         return self.threshold is not None and self.seen > self.threshold
 
-    def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
+    def _parts(self, cell: Cell, loss: float) -> list[Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
         wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
         count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
-        return [_Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
+        return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
-    def _bound(self, parts: list[_Cell]) -> None:
+    def _bound(self, parts: list[Cell]) -> None:
         for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
             # What bounds a cell bounds its parts.
             heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
 
-    def _bounds(self, objective: Objective, pace: "_Pace", parts: list[_Cell]) -> list[float]:
+    def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:
         """Bounds of an objective on cells; what is not known is infinite."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
