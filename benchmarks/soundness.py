@@ -120,9 +120,10 @@ def losses_of(draw: Draw, classes: int) -> dict[str, tuple[Loss, Tensor]]:
 
 @dataclass
 class Tally:
-    """What a campaign has seen."""
+    """What a campaign has seen; networks are broken that torch itself refuses (a view of what does not lie in one piece)."""
 
     cases: int = 0
+    broken: int = 0
     points: int = 0
     infinite: int = 0
     violations: list[str] = field(default_factory=list)
@@ -146,7 +147,9 @@ class Case:
 
     def bounds(self, **options) -> Tensor:
         """`(k, c)`: the values at the corners."""
-        return dss.enclosure.enclose(self.net, self.loss, self.start, self.end, self.lower, self.upper, self.inputs, self.target, **options)
+        return dss.enclosure.enclose(
+            self.net, self.loss, self.start, self.end, self.lower, self.upper, self.inputs, self.target, **options
+        )
 
     def points(self, taus: Tensor) -> dict[str, Tensor]:
         """Parameters `(k * n, *shape)` at n places of every cell."""
@@ -177,7 +180,10 @@ def drawn(draw: Draw, names: list[str], depth: int) -> Case:
     net = Net(draw, names, depth, classes).eval()
     label, (loss, target) = draw.choice(list(losses_of(draw, classes).items()))
     count, scale = draw.choice((1, 2)), draw.choice((0.01, 0.3, 1.0))
-    start = {name: value.detach() * draw.choice((1.0, 1.5)) + draw.tensor(CELLS, *value.shape).double() * 0.1 for name, value in net.named_parameters()}
+    start = {
+        name: value.detach() * draw.choice((1.0, 1.5)) + draw.tensor(CELLS, *value.shape).double() * 0.1
+        for name, value in net.named_parameters()
+    }
     end = {name: value + scale * draw.tensor(*value.shape).double() for name, value in start.items()}
     widths = torch.tensor([draw.choice(WIDTHS) for _ in range(CELLS)], dtype=torch.float64)
     lower = torch.tensor([draw.random() for _ in range(CELLS)], dtype=torch.float64) * (1 - widths)
@@ -207,7 +213,11 @@ def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     taus = torch.rand(CELLS, points, generator=torch.Generator().manual_seed(draw.getrandbits(62)), dtype=torch.float64) * 2 - 1
     taus[:, :3] = torch.tensor([-1.0, 0.0, 1.0])
     places = case.points(taus)
-    losses, known = case.losses(places).view(CELLS, -1), bounds.isfinite().all(1)
+    try:
+        losses, known = case.losses(places).view(CELLS, -1), bounds.isfinite().all(1)
+    except RuntimeError:
+        tally.broken += 1
+        return
     tally.points, tally.infinite = tally.points + losses.numel(), tally.infinite + int((~known).sum())
     tally.used.update(case.net.used)
     excess = losses - torch.where(known[:, None], under_corners(bounds, taus), torch.inf)
@@ -250,7 +260,11 @@ def tightness(name: str, seed: int, tries: int = 8) -> tuple[float, float]:
         draw = Draw(f"{name} {seed} {i}")
         try:
             case = drawn(draw, [name], 1)
-            case.loss, case.lower, case.upper = (lambda o, t: o.tanh().mean()), torch.full((CELLS,), 0.4).double(), torch.full((CELLS,), 0.5).double()
+            case.loss, case.lower, case.upper = (
+                (lambda o, t: o.tanh().mean()),
+                torch.full((CELLS,), 0.4).double(),
+                torch.full((CELLS,), 0.5).double(),
+            )
             bounds = case.bounds().amax(1)
         except dss.EnclosureError:
             continue
@@ -271,8 +285,8 @@ def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     tally = campaign(60 * options.minutes, options.seed, options.points, options.only)
-    print(f"cases {tally.cases}, refused {tally.refused.total()}, points {tally.points}, cells without a bound {tally.infinite}, "
-          f"violations {len(tally.violations)}")  # fmt: skip
+    print(f"cases {tally.cases}, broken {tally.broken}, refused {tally.refused.total()}, points {tally.points}, "
+          f"cells without a bound {tally.infinite}, violations {len(tally.violations)}")  # fmt: skip
     for line in tally.violations[:20]:
         print("  VIOLATION", line)
     for reason, count in tally.refused.most_common(20):
