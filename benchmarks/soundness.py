@@ -5,8 +5,7 @@
 Networks are put together from all operations that can be enclosed (`benchmarks.operations`), writes in place, views, shared
 layers, residuals and branches included, with random losses, random segments and cells of any width. The oracle is the
 network itself in float64, called at points of the cells by `torch.func.functional_call`: it knows nothing of enclosures.
-Afterwards every operation is measured alone: its excess is the bound over the largest loss seen, in shares of the range of
-losses on the cell.
+Then every operation is measured alone: how far the bound lies over the largest loss, in shares of the range of losses.
 """
 
 import argparse
@@ -32,8 +31,7 @@ MOST = 48
 """Entries of one sample at most between two layers."""
 
 ROUNDING, ROOM = 1e-11, 64
-"""What float64 may lose of a loss near 1, and how often one unit of rounding per parameter may explain a loss above its
-bound (`dss.certificates.tripwire` reckons likewise)."""
+"""What float64 may lose of a loss near 1, and of what one unit of rounding per parameter does, as in `dss.certificates.tripwire`."""
 
 CAST = 1e-3
 """The same for networks that round to float32 on their way, which bounds leave out."""

@@ -46,7 +46,7 @@ several({"to float32": lambda h: h.to(torch.float32).to(h.dtype), "float": lambd
          "write after a cast": lambda h: _write_after_cast(h)}, rounds=True)  # fmt: skip
 several({"pixel_shuffle": lambda h: F.pixel_shuffle(torch.cat([h] * 4, 1), 2), "dropout2d": lambda h: F.dropout2d(h, 0.5, False),
          "dropout3d": lambda h: F.dropout3d(h[:, :, None], 0.5, False)[:, :, 0]}, 3)  # fmt: skip
-several({"T": lambda h: torch.stack([row.T for row in h]), "mT": lambda h: h.mT, "t": lambda h: torch.stack([row.t() for row in h]),
+several({"T": lambda h: torch.stack([row.T for row in h]), "mT": lambda h: h.mT, "mH": lambda h: h.mH, "adjoint": lambda h: h.adjoint(), "t": lambda h: torch.stack([row.t() for row in h]),
          "diagonal": lambda h: h.diagonal(dim1=1, dim2=2), "swapaxes": lambda h: h.swapaxes(1, 2), "swapdims": lambda h: torch.swapdims(h, -1, -2),
          "dropout1d": lambda h: F.dropout1d(h, 0.5, False), "movedim": lambda h: h.movedim(1, -1), "gpt": lambda h: h.transpose(1, 2).contiguous().view(len(h), -1)}, 2)  # fmt: skip
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.operations.drawing import Draw, Shape, Step, like, operation
+from benchmarks.operations.drawing import Draw, Function, Shape, Step, like, operation
 
 
 @operation("products")
@@ -56,9 +56,12 @@ def _(draw, shape):
     return Step(lambda h, w: torch.stack([torch.mv(row, w) for row in h]), ((shape[1],),))
 
 
-@operation("dot", 1)
-def _(draw, shape):
-    return Step(lambda h, w: torch.stack([torch.dot(row, w) for row in h])[:, None] * h, (shape,))
+def _dot(function: Function, draw: Draw, shape: Shape) -> Step:
+    return Step(lambda h, w: torch.stack([function(row, w) for row in h])[:, None] * h, (shape,))
+
+
+for _name, _function in (("dot", torch.dot), ("vdot", torch.vdot)):
+    operation(_name, 1)(partial(_dot, _function))
 
 
 @operation("mm", 1)
