@@ -6,44 +6,16 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.cells import OPTIONS, Cell, Pace
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
-
-
-@dataclass(frozen=True)
-class ProofOptions:
-    """How cells are split; the defaults are what was quickest on the networks of `docs/proof.md`.
-
-    Attributes:
-        resolution: cells narrower than this are not split: rounding of t would dominate.
-        most_parts: a cell is cut into at most so many parts at once: its excess tells how many, and tells too few better than
-            too many.
-        hopeless, many_parts: a cell whose excess asks for more than `hopeless` parts is cut into `many_parts`: bounds of deep
-            networks explode on wide cells, and say nothing of how wide they may be.
-        large, rehearsal: on data of at least `large` samples, cells are tried on `rehearsal` of them first: what is hopeless
-            there is split unseen by the rest.
-        at_once: cells that are tried in one step; a fixed number, so that a proof does not depend on the machine's speed.
-        patience: seconds that a step should take at most, so that progress is seen and a limit in seconds is kept.
-    """
-
-    resolution: float = 2.0**-40
-    most_parts: int = 4
-    hopeless: int = 64
-    many_parts: int = 16
-    large: int = 2048
-    rehearsal: int = 64
-    at_once: int = 16
-    patience: float = 10.0
-
-
-OPTIONS = ProofOptions()
 
 
 def prove(
@@ -91,44 +63,6 @@ def prove(
         proof.refine(batch_cells, deadline)
 
 
-@dataclass(order=True, frozen=True)
-class _Cell:
-    """A part of a segment; the worst bound comes first."""
-
-    key: float
-    segment: int
-    lower: float
-    upper: float
-
-    @property
-    def bound(self) -> float:
-        return -self.key
-
-    @property
-    def middle(self) -> float:
-        return (self.lower + self.upper) / 2
-
-    @property
-    def narrow(self) -> bool:
-        return self.upper - self.lower < OPTIONS.resolution
-
-
-@dataclass
-class _Pace:
-    """How many cells were bounded, and in what time."""
-
-    cells: int = 0
-    seconds: float = 0.0
-
-    def note(self, cells: int, seconds: float) -> None:
-        self.cells, self.seconds = self.cells + cells, self.seconds + seconds
-
-    def affordable(self, count: int, deadline: float) -> int:
-        """How many of `count` cells can be bounded before the deadline; one at least, and one if the pace is not known."""
-        each, left = self.seconds / max(1, self.cells), deadline - time.monotonic()
-        return int(max(1, min(count, left / each))) if each > 0 else 1
-
-
 class _Proof:
     """The cells that cover the path, in a heap, and the largest loss seen: branch and bound for a maximum (Moore 1966).
 
@@ -138,13 +72,13 @@ class _Proof:
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
-        self.heap: list[_Cell] = []
+        self.heap: list[Cell] = []
         # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
         # the data, and those to be bounded.
-        self.untried: list[_Cell] = []
-        self.waiting: list[_Cell] = []
+        self.untried: list[Cell] = []
+        self.waiting: list[Cell] = []
         self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
-        self.bounding, self.trying = _Pace(), _Pace()
+        self.bounding, self.trying = Pace(), Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
 
@@ -152,7 +86,7 @@ class _Proof:
         """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        self._queue([_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
+        self._queue([Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
 
     def refine(self, count: int, deadline: float) -> None:
         """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
@@ -170,7 +104,7 @@ class _Proof:
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
 
-    def _queue(self, cells: list[_Cell]) -> None:
+    def _queue(self, cells: list[Cell]) -> None:
         """Cells to be bounded, after a try if the data is large."""
         if self.part is None:
             self.waiting = cells
@@ -188,7 +122,7 @@ class _Proof:
         # Sorted, so that the order of bounding does not depend on the heap's ties.
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _try(self, objective: Objective, cells: list[_Cell]) -> list[_Cell]:
+    def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
 
         The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
@@ -219,20 +153,20 @@ class _Proof:
     def _refuted(self) -> bool:
         return self.threshold is not None and self.seen > self.threshold
 
-    def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
+    def _parts(self, cell: Cell, loss: float) -> list[Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
         wanted = math.sqrt(excess / room) if room > 0 else OPTIONS.most_parts
         count = OPTIONS.many_parts if wanted > OPTIONS.hopeless else min(max(2, math.ceil(wanted)), OPTIONS.most_parts)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
-        return [_Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
+        return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
-    def _bound(self, parts: list[_Cell]) -> None:
+    def _bound(self, parts: list[Cell]) -> None:
         for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
             # What bounds a cell bounds its parts.
             heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
 
-    def _bounds(self, objective: Objective, pace: "_Pace", parts: list[_Cell]) -> list[float]:
+    def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:
         """Bounds of an objective on cells; what is not known is infinite."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)

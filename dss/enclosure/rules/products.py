@@ -146,7 +146,7 @@ def linear(x, weight, bias=None) -> Enclosure:
     return bilinear(F.linear, x, weight, bias, terms=weight.shape[-1], back=torch.matmul)
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "__matmul__")
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "__matmul__")
 def matmul(x, y) -> Enclosure:
     """The product of two matrices, or of batches of them."""
     return bilinear(torch.matmul, x, y, terms=x.shape[-1])

@@ -33,9 +33,8 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
 
 
 @rule_with_function(
-    "flatten", "ravel", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze",
-    "squeeze",
-    "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll",
+    "flatten", "ravel", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint",
+    "unsqueeze", "squeeze", "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll",
     "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
     "repeat_interleave", "unfold",
 )  # fmt: skip
@@ -67,7 +66,7 @@ def unflatten(x, dim: int, sizes) -> Enclosure:
 
 
 _RESHAPES = {"flatten", "unsqueeze", "squeeze", "ravel"}
-_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "select", "narrow", "movedim", "flip",
+_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint", "select", "narrow", "movedim", "flip",
                      "roll", "diagonal", "pixel_shuffle"}  # fmt: skip
 
 
