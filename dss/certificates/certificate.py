@@ -11,9 +11,9 @@ from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.closing import watched
 from dss.certificates.convexity import prove_by_convexity
 from dss.certificates.proof import prove as prove_path
-from dss.certificates.proof import watched
 from dss.certificates.sampling import as_losses, sample_segments
 from dss.objectives.objective import Objective
 

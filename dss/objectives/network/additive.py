@@ -4,7 +4,7 @@ How a loss adds up has nothing to do with the model: any outputs that the model 
 tried for the price of the loss alone, and the padding that begins late, or the class that comes last, is among them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.objectives.network.batches import describe
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss, weight_of
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import Outputs, told
 
 BLOCK_BYTES = 64 * 2**20
@@ -84,8 +84,12 @@ class Additivity:
             return
         shapes = f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {describe(data.target)})" if outputs else ""
         together, apart = (a / b if b else float("nan") for a, b in (whole, (total, weight)))
+        sums = self.loss.known or self.loss.averaged
+        must = (
+            "the loss must be a mean over samples (axis 0)" if sums else "both of a pair (sum, weight) must add up over samples"
+        )
         raise InputError(
-            f"the loss must be a mean over samples (axis 0): {len(data)} samples together give {together:.6g}, the same samples "
+            f"{must}: {len(data)} samples together give {together:.6g}, the same samples "
             f"in {len(parts)} parts {apart:.6g}{shapes}. For class weights, ignore_index, sums or masks give torch's own loss "
             "(functools.partial(cross_entropy, ignore_index=0)) or return the pair (sum, weight); a loss of the whole data at "
             "once needs whole=True"
@@ -106,19 +110,20 @@ class AllTargets:
 
     def check(self, samples: Samples) -> None:
         """Parts must add up, and the weights of pairs must not depend on the outputs."""
-        blocks = self._blocks(samples)
-        chosen = [*blocks[:: -(-len(blocks) // BLOCKS)], blocks[-1]]
+        targets, count = samples.without_inputs(), len(samples)
+        size = len(next(self._blocks(samples)))
+        starts = [*range(0, count, size * -(-count // (size * BLOCKS))), max(0, count - size)]
         with told("the loss"):
-            self._in_double(lambda dtype: [self._check_block(block, dtype) for block in chosen])
+            self._in_double(lambda dtype: [self._check_block(targets.take(slice(i, i + size)), dtype) for i in starts])
 
     def weigh(self, samples: Samples) -> float:
         """The sum of the weights that a loss of pairs gives to the targets."""
         with torch.no_grad(), told("the loss"):
             return self._in_double(lambda dtype: sum(self._drawn(block, 0, dtype)[1] for block in self._blocks(samples)))
 
-    def _blocks(self, samples: Samples) -> list[Samples]:
+    def _blocks(self, samples: Samples) -> Iterator[Samples]:
         """Consecutive targets, without inputs."""
-        return list(samples.without_inputs().chunks(max(2, BLOCK_BYTES // self.bank.bytes_each)))
+        return samples.without_inputs().chunks(max(2, BLOCK_BYTES // self.bank.bytes_each))
 
     def _in_double(self, compute: Callable[[torch.dtype], Any]) -> Any:
         """In float64, where rounding hides nothing, or in the precision of the model if the loss has constants of that."""
