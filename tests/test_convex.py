@@ -133,7 +133,10 @@ def test_recalibrated_batch_norm_has_the_same_pieces_but_no_proof():
     for (a, b), found in zip(pairwise(losses), kinds):
         assert found == "convex" or abs(a - b) < 1e-9
     certificate = dss.certify(objective, path, threshold=10.0, prove=True)
-    assert certificate.passed and not certificate.proven and "recalibrated" in certificate.reason
+    assert certificate.passed and not certificate.proven and certificate.upper is certificate.proof is None
+    assert "recalibrated" in certificate.reason and "none can be between" in certificate.reason
+    assert certificate.max_loss == pytest.approx(losses.max().item(), rel=1e-4) and certificate.evaluations == 14
+    assert not dss.certify(objective, path, threshold=certificate.max_loss * 0.9, prove=True).passed
 
 
 def refused():

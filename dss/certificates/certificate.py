@@ -93,22 +93,27 @@ def certify(
 
 
 def _by_convexity(judge: Objective, path: Path, threshold: float) -> Certificate | None:
-    """The certificate of a path that its corners prove; None where they do not."""
+    """The certificate of a path that its corners judge; None where they do not."""
     try:
         pieces = prove_by_convexity(judge, path)
     except EnclosureError:
         return None  # most paths are not built so; what the cells say of this one counts
+    corner = int(pieces.losses.argmax())
+    seen, place = pieces.losses[corner].item(), (corner, 0.0) if corner < len(pieces.kinds) else (corner - 1, 1.0)
+    counts = f"{pieces.kinds.count('convex')} convex and {pieces.kinds.count('constant')} constant pieces"
+    if pieces.obstacle is not None and seen <= threshold:
+        reason = (
+            f"sampled: no loss above {threshold:g} at the corners, and none can be between them ({counts}); how high they are is "
+            f"not proved: {pieces.obstacle}"
+        )
+        return Certificate(threshold, True, False, None, seen, *place, 1.0, len(pieces.losses), reason)
     if not pieces.upper <= threshold:
         return None
-    corner = int(pieces.losses.argmax())
-    segment, t = (corner, 0.0) if corner < len(pieces.kinds) else (corner - 1, 1.0)
     reason = (
-        f"proved: the loss is at most {pieces.upper:.6g} <= {threshold:g} at every point of the path (by convexity: "
-        f"{pieces.kinds.count('convex')} convex and {pieces.kinds.count('constant')} constant pieces)"
+        f"proved: the loss is at most {pieces.upper:.6g} <= {threshold:g} at every point of the path (by convexity: {counts})"
     )
     return Certificate(
-        threshold, True, True, pieces.upper, pieces.losses[corner].item(), segment, t, None, len(pieces.losses), reason,
-        "convexity", pieces.cells,
+        threshold, True, True, pieces.upper, seen, *place, None, len(pieces.losses), reason, "convexity", pieces.cells,
     )  # fmt: skip
 
 

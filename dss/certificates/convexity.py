@@ -55,13 +55,16 @@ class ConvexPieces:
 
     Attributes:
         kinds: one for every segment.
-        bounds: `(n,)` float64, rigorous bounds on the loss at the beads.
+        bounds: `(n,)` float64, rigorous bounds on the loss at the beads; infinite where there are none.
         losses: `(n,)` float64, the same losses as evaluated.
+        obstacle: why the corners could not be enclosed; None if they were. The path is then no higher than its corners, but how
+            high they are is known as evaluated only.
     """
 
     kinds: tuple[Kind, ...]
     bounds: Tensor
     losses: Tensor
+    obstacle: str | None = None
 
     @property
     def upper(self) -> float:
@@ -84,8 +87,8 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
         path: any path; what its pieces are is found out here.
 
     Raises:
-        EnclosureError: the loss is not known to be convex in the outputs, the layers cannot be read off, a piece is neither
-            convex nor constant, or a corner cannot be enclosed; the message says which.
+        EnclosureError: the loss is not known to be convex in the outputs, the layers cannot be read off, or a piece is neither
+            convex nor constant; the message says which.
 
     Source: Kuditipudi et al. 2019, for the bound by corners.
     """
@@ -188,7 +191,10 @@ def _with_corners(
     first = torch.tensor([0, *(i + 1 for i, kind in enumerate(kinds) if kind == "convex")])
     beads = path.beads[first]
     losses = as_losses(judge(beads))
-    bounds = _bounds(judge, network, layout, beads, losses)
+    try:
+        bounds = _bounds(judge, network, layout, beads, losses)
+    except EnclosureError as error:
+        return ConvexPieces(kinds, torch.full((len(path),), torch.inf, dtype=torch.float64), losses[group], str(error))
     if (losses > bounds + _SINGLE * (1 + losses.abs())).any():
         raise EnclosureError("a computed loss lies above its bound: the enclosed network is not the one that is judged")
     return ConvexPieces(kinds, bounds[group], losses[group])
@@ -218,16 +224,18 @@ def _applies_functions(judge: Objective) -> bool:
 
 
 def _check_inside(network: NetworkObjective, path: Path, kinds: tuple[Kind, ...]) -> None:
-    """Look at three points of every piece on some of the data: losses that contradict its kind mean a misread layout.
+    """Look inside every piece on some of the data: losses that contradict its kind mean a misread layout.
+
+    Where statistics are recalibrated on all the data for every point, in the middle alone.
 
     Raises:
         EnclosureError: one does.
     """
     few = network.part(min(_FEW, network.samples)) or network
     double = Path(path.beads.double())
-    t = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
-    segments = torch.arange(len(kinds)).repeat_interleave(3)
-    inside = few(double.points(segments, t.repeat(len(kinds)))).view(-1, 3)
+    t = torch.tensor([0.5] if network.recalibrates else [0.25, 0.5, 0.75], dtype=torch.float64)
+    segments = torch.arange(len(kinds)).repeat_interleave(len(t))
+    inside = few(double.points(segments, t.repeat(len(kinds)))).view(-1, len(t))
     corners = few(double.beads)
     chord = torch.lerp(corners[:-1, None], corners[1:, None], t)
     constant = torch.tensor([kind == "constant" for kind in kinds])[:, None]
