@@ -12,6 +12,7 @@ import argparse
 import time
 from collections.abc import Callable, Iterator
 from statistics import median
+from typing import cast
 
 import torch
 from torch import nn
@@ -51,7 +52,7 @@ PAIRS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def objectives(model: nn.Module) -> tuple[dss.NetworkObjective, dss.NetworkObjective]:
+def objectives(model: nn.Module) -> tuple[dss.NetworkObjective, dss.Objective]:
     """Training loss and judge on the digits."""
     task = dss.load_task("digits")
     training = dss.NetworkObjective(model, cross_entropy, task.train)
@@ -61,7 +62,7 @@ def objectives(model: nn.Module) -> tuple[dss.NetworkObjective, dss.NetworkObjec
 def trained(make: Callable[[], nn.Module], seed: int, steps: int) -> torch.Tensor:
     """A point after that many steps of Adam."""
     torch.manual_seed(seed)
-    model, (x, y) = make().train(), dss.load_task("digits").train
+    model, (x, y) = make().train(), cast(tuple[torch.Tensor, torch.Tensor], dss.load_task("digits").train)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     for _ in range(steps):
         index = torch.randint(len(x), (128,))
@@ -71,7 +72,7 @@ def trained(make: Callable[[], nn.Module], seed: int, steps: int) -> torch.Tenso
     return dss.ParameterSpace.of(model).flatten(model.state_dict())
 
 
-def excess(judge: dss.NetworkObjective, a: torch.Tensor, b: torch.Tensor) -> float:
+def excess(judge: dss.Objective, a: torch.Tensor, b: torch.Tensor) -> float:
     """The straight line's largest loss less that of the worse end."""
     t = torch.linspace(0, 1, POINTS, dtype=torch.float64)[:, None]
     losses = torch.cat([judge(row[None]) for row in ((1 - t) * a + t * b).to(a.dtype)])

@@ -15,12 +15,14 @@ from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMete
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket, prove
+from dss.certificates.closing import bracket
+from dss.certificates.proof import prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
     BezierCurve,
     ConstrainedString,
+    ConvexPath,
     ElasticBand,
     GeodesicString,
     GreedyString,
@@ -45,7 +47,14 @@ from dss.runs.checkpoints import load_point, save_state
 from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
-from dss.theory import disconnection_threshold, hidden_orientation
+from dss.theory import (
+    Obstruction,
+    Wall,
+    bottleneck_obstruction,
+    disconnection_threshold,
+    hidden_orientation,
+    polygon_obstruction,
+)
 
 __all__ = [
     "Alignment",
@@ -57,6 +66,7 @@ __all__ = [
     "CheckpointError",
     "Connection",
     "ConstrainedString",
+    "ConvexPath",
     "Descent",
     "DigitsNet",
     "DoubleWell",
@@ -71,6 +81,7 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "Obstruction",
     "PaperMNISTNet",
     "ParameterSpace",
     "Path",
@@ -97,9 +108,11 @@ __all__ = [
     "TextProgressMeter",
     "TqdmProgressMeter",
     "Verdict",
+    "Wall",
     "__version__",
     "align",
     "barrier",
+    "bottleneck_obstruction",
     "bracket",
     "certify",
     "conclude",
@@ -113,6 +126,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "polygon_obstruction",
     "prove",
     "prune",
     "sample_segments",

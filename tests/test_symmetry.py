@@ -145,6 +145,8 @@ def test_points_and_state_dicts_move_alike():
 def test_what_is_not_understood_is_named_and_stays():
     specification = Specification.of(CumulativeSum(), torch.randn(3, 4))
     assert specification.unknown_ops == ("aten.cumsum",)
+    # Six units before the operation and six after it, which it does not tell to be the same.
+    assert specification.stayed == {"no rule for aten.cumsum": 12, "input": 4, "output": 2}
     assert specification.pinned["first.weight[0]"] == "no rule for aten.cumsum"
     assert specification.pinned["head.weight[0]"] == "output" and specification.pinned["first.weight[1]"] == "input"
 

@@ -61,13 +61,13 @@ def test_align_says_what_moved_and_what_stayed(normed, tmp_path, capsys):
     said = capsys.readouterr().out
     assert f"{tmp_path}/c.safetensors: a reordered copy of {normed}/b.pt, the same function" in said
     assert "of 6 moved, by activations" in said and "scaled or reflected  0.weight[0]" in said
-    assert "4.weight[0], 4.bias[0]: output" in said and "kernel of aten.convolution" in said
+    assert "2 in order (output): 4.weight[0], 4.bias[0]" in said and "6 in order (kernel of aten.convolution)" in said
 
 
 def test_align_with_frozen_statistics_holds_channels(normed, tmp_path, capsys):
     assert align(normed, tmp_path / "c.pt", "--buffers", "frozen") == 0
     said = capsys.readouterr().out
-    assert "groups               none" in said and "1.running_mean is shared" in said
+    assert "groups               none" in said and "6 in order (1.running_mean is shared)" in said
 
 
 def test_align_overwrites_nothing(normed, tmp_path, capsys):

@@ -177,6 +177,21 @@ def test_frozen_statistics_hold_their_channels():
     assert held.pinned["stem.weight[0]"].endswith("is shared")
 
 
+def test_parts_of_networks_and_losses_of_the_whole_data_are_aligned_too():
+    """What is no coordinate holds its units; the rest is restored."""
+    torch.manual_seed(0)
+    model = MLP(6, 3, width=5, depth=4)
+    part = objective(model, (6,), only=lambda name: not name.startswith("layers.0"))
+    point = part.space.flatten(model.state_dict())
+    found = dss.align(part, point, shuffled(part, point, 0))
+    assert torch.equal(found.point, point) and found.pinned["layers.1.weight[1]"] == "layers.0.weight is fixed"
+    assert [group.size for group in found.groups.values()] == [5, 5]
+    data = torch.randn(20, 6), torch.zeros(20)
+    whole = dss.NetworkObjective(model, lambda output, _: output.square().mean().sqrt(), data, whole=True)
+    point = whole.space.flatten(model.state_dict())
+    assert torch.equal(dss.align(whole, point, shuffled(whole, point, 0)).point, point)
+
+
 class SmallBatchesOnly(nn.Module):
     """Turns its units around in batches larger than those that types are read from."""
 
@@ -198,6 +213,14 @@ def test_a_changed_function_is_refused():
     swapped |= {"second.weight": state["second.weight"][:, order], "second.bias": state["second.bias"]}
     with pytest.raises(dss.InputError, match="the aligned copy is another function"):
         dss.align(network, point, swapped)
+
+
+def test_networks_that_write_in_place_leave_the_data_alone():
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 3))
+    network = objective(model, (6,))
+    before, point = network.data.inputs[0].clone(), network.space.flatten(model.state_dict())
+    assert torch.equal(dss.align(network, point, shuffled(network, point, 1), rescale=True, by="activations").point, point)
+    assert torch.equal(network.data.inputs[0], before)
 
 
 def test_bad_questions_are_refused():

@@ -10,7 +10,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 import dss
 from dss.base.errors import InputError, SoundnessError
 from dss.certificates import tripwire
-from dss.certificates.proof import bracket, prove
+from dss.certificates.closing import bracket
+from dss.certificates.proof import prove
 from dss.objectives.objective import Objective
 
 F64 = torch.float64

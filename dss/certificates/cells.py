@@ -1,10 +1,36 @@
-"""The cells of a proof, and how long they take."""
+"""The cells of a proof, how they are split, and how long they take."""
 
 import time
 from dataclasses import dataclass
 
-RESOLUTION = 2.0**-40
-"""Cells narrower than this are not split: rounding would dominate."""
+
+@dataclass(frozen=True)
+class ProofOptions:
+    """How cells are split; the defaults are what was quickest on the networks of `docs/proof.md`.
+
+    Attributes:
+        resolution: cells narrower than this are not split: rounding of t would dominate.
+        most_parts: a cell is cut into at most so many parts at once: its excess tells how many, and tells too few better than
+            too many.
+        hopeless, many_parts: a cell whose excess asks for more than `hopeless` parts is cut into `many_parts`: bounds of deep
+            networks explode on wide cells, and say nothing of how wide they may be.
+        large, rehearsal: on data of at least `large` samples, cells are tried on `rehearsal` of them first: what is hopeless
+            there is split unseen by the rest.
+        at_once: cells that are tried in one step; a fixed number, so that a proof does not depend on the machine's speed.
+        patience: seconds that a step should take at most, so that progress is seen and a limit in seconds is kept.
+    """
+
+    resolution: float = 2.0**-40
+    most_parts: int = 4
+    hopeless: int = 64
+    many_parts: int = 16
+    large: int = 2048
+    rehearsal: int = 64
+    at_once: int = 16
+    patience: float = 10.0
+
+
+OPTIONS = ProofOptions()
 
 
 @dataclass(order=True, frozen=True)
@@ -26,7 +52,7 @@ class Cell:
 
     @property
     def narrow(self) -> bool:
-        return self.upper - self.lower < RESOLUTION
+        return self.upper - self.lower < OPTIONS.resolution
 
 
 @dataclass

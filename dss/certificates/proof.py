@@ -12,28 +12,10 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.base.limits import Limits
-from dss.base.path import Path
-from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
-from dss.certificates.cells import Cell, Pace
+from dss.certificates.cells import OPTIONS, Cell, Pace
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
-
-MOST_PARTS = 4
-"""A cell is cut into at most this many parts at once."""
-
-HOPELESS, MANY_PARTS = 64, 16
-"""A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
-
-REHEARSAL, LARGE = 64, 2048
-"""On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
-
-AT_ONCE = 16
-"""Cells that are tried in one step."""
-
-PATIENCE = 10.0
-"""Seconds that a step should take at most, so that progress is seen."""
 
 
 def prove(
@@ -81,42 +63,12 @@ def prove(
         proof.refine(batch_cells, deadline)
 
 
-def bracket(
-    objective: Objective,
-    path: Path,
-    *,
-    tolerance: float = 1e-2,
-    limits: Limits = Limits(),
-    progress: ProgressMeter | None = None,
-) -> Bracket:
-    """Close in on the largest loss of a path from both sides, to a share of it.
-
-    Args:
-        objective: bounds cells by `enclose` and computes losses.
-        path: the path.
-        tolerance: wanted: `upper - seen <= tolerance * |seen|`.
-        limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
-        progress: shown every bracket on the way.
-
-    Raises:
-        InputError: options that cannot be used.
-        EnclosureError: the objective cannot be enclosed.
-    """
-    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
-    return watched(brackets, progress or ProgressMeter())
-
-
-def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
-    """The last bracket of a proof, all of which are shown."""
-    with progress.stage("proof", "cells") as meter:
-        for found in brackets:
-            last = found
-            meter.report(found.cells, f"largest loss between {found.seen:.5g} and {found.upper:.5g}")
-    return last
-
-
 class _Proof:
-    """The cells that cover the path, in a heap, and the largest loss seen."""
+    """The cells that cover the path, in a heap, and the largest loss seen: branch and bound for a maximum (Moore 1966).
+
+    heap, untried and waiting together cover the path at every moment, and every cell in them has a bound, if only its
+    parent's: so `bracket` may be read at any moment, and a proof that is stopped has proved what it says.
+    """
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
@@ -125,7 +77,7 @@ class _Proof:
         # the data, and those to be bounded.
         self.untried: list[Cell] = []
         self.waiting: list[Cell] = []
-        self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
+        self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
         self.bounding, self.trying = Pace(), Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
@@ -142,12 +94,13 @@ class _Proof:
             self._split(count)
         if self._refuted:
             return
+        # Tries come first: they are cheap, and may show that a cell which waits is hopeless.
         if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
-            count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
+            count = OPTIONS.at_once if deadline == math.inf else self.trying.affordable(OPTIONS.at_once, deadline)
             self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
-            count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
+            count = self.bounding.affordable(OPTIONS.most_parts * count, min(deadline, time.monotonic() + OPTIONS.patience))
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
 
@@ -161,9 +114,12 @@ class _Proof:
     def _split(self, count: int) -> None:
         """Take the worst cells from the heap; their parts wait to be bounded."""
         worst = []
+        # Only what lies above the goal: a proof ends when nothing does, and how far below the rest lies does not matter.
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
+        # A loss at each middle refutes early, and tells how much of a bound's excess is the loss's own: the rest is the gap.
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
+        # Sorted, so that the order of bounding does not depend on the heap's ties.
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
     def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
@@ -173,6 +129,8 @@ class _Proof:
         """
         places = [(cell.segment, cell.middle) for cell in cells]
         bounds, losses = self._bounds(objective, self.trying, cells), self._losses(objective, places)
+        # The part's bound proves nothing of the whole; it only decides whether to spend the whole data on this cell or on its
+        # parts, so a wrong guess costs time and never truth.
         gaps = [bound - loss for bound, loss in zip(bounds, losses)]
         smaller = []
         for cell, loss, gap in zip(cells, self._look(places), gaps):
@@ -198,8 +156,8 @@ class _Proof:
     def _parts(self, cell: Cell, loss: float) -> list[Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
-        wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
-        count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
+        wanted = math.sqrt(excess / room) if room > 0 else OPTIONS.most_parts
+        count = OPTIONS.many_parts if wanted > OPTIONS.hopeless else min(max(2, math.ceil(wanted)), OPTIONS.most_parts)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
         return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 

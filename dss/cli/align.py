@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from collections import defaultdict
 from pathlib import Path
 
 from dss.base.files import check_writable
@@ -74,6 +73,7 @@ def _summary(found: Alignment, options: argparse.Namespace) -> dict:
         ],
         "rescaled": list(found.rescaled),
         "pinned": dict(found.pinned),
+        "stayed": dict(found.specification.stayed),
         "unknown_ops": list(found.unknown_ops),
     }
 
@@ -92,12 +92,10 @@ def _sentences(found: Alignment, options: argparse.Namespace) -> str:
     ]
     if options.rescale:
         lines.append(f"  scaled or reflected  {', '.join(found.rescaled) or 'none'}")
-    reasons: dict[str, list[str]] = defaultdict(list)
-    for axis, reason in found.pinned.items():
-        reasons[reason].append(axis)
-    for reason, axes in reasons.items():
+    for reason, count in found.specification.stayed.items():
+        axes = [axis for axis, reasons in found.pinned.items() if reason in reasons.split("; ")]
         rest = f" and {len(axes) - SHOWN} more" if len(axes) > SHOWN else ""
-        lines.append(f"  stayed               {', '.join(axes[:SHOWN])}{rest}: {reason}")
+        lines.append(f"  stayed               {count} in order ({reason}): {', '.join(axes[:SHOWN])}{rest}")
     if found.unknown_ops:
         lines.append(f"  operations unknown   {', '.join(found.unknown_ops)}")
     return "\n".join(lines)

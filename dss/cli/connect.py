@@ -4,11 +4,12 @@ import argparse
 import time
 from dataclasses import fields, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from dss._connect import PROVE, conclude
+from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of
@@ -25,6 +26,7 @@ from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_
 from dss.symmetry import align
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
+from dss.theory import Wall, highest_wall
 
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
@@ -40,7 +42,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "connect",
         help="join two saved models below a threshold",
-        description="Exit code 0: connected, 1: not connected, 2: bad input.",
+        description="Exit code 0: connected, 1: not connected (proved so only where the task has obstructions), 2: bad input.",
     )
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
@@ -49,6 +51,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    _add_judging(parser)
+    _add_search(parser.add_argument_group("search"))
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
+    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", "--points", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
@@ -65,13 +78,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
-    _add_search(parser.add_argument_group("search"))
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
-    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
-    add_quiet(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
@@ -107,7 +113,8 @@ def run(options: argparse.Namespace) -> int:
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective, question["data"])
+        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+        _search(problem, finder, recorder, last, options, objective, question["data"], wall)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
@@ -184,11 +191,13 @@ def _search(
     options: argparse.Namespace,
     objective: NetworkObjective,
     data: dict[str, str],
+    wall: Wall | None,
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
     if last is None:
-        step, steps = finder.begin(problem), finder.steps(problem)
+        step = first_step(problem, finder, wall)
+        steps = chain([step], finder.steps(problem, resume=step))
     else:
         began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
         problem.tally.restore(last.tally)
@@ -197,7 +206,8 @@ def _search(
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
-        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
-    )
+        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
+        wall=wall,
+    )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)

@@ -78,6 +78,8 @@ def aligned(one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, Te
     """Both with rows for the same unknowns; what has fewer does not depend on the later ones."""
     if one is None or other is None or len(one) == len(other):
         return one, other
+    # Row k is the same unknown in every tensor of a pass, and unknowns are only ever added: a shorter stack is one that was
+    # made earlier, and its missing rows are zeros.
     count = max(len(one), len(other))
     return padded(one, count), padded(other, count)
 
@@ -103,6 +105,7 @@ def wide(signs: Tensor | None, dims: int) -> Tensor | None:
 
 def count_bend(entries: int) -> None:
     """Note a ReLU or the like."""
+    # Only wide ones: how many unknowns pay is decided by those that would cost most.
     state = current()
     if state is not None and entries > NARROW:
         state.bends += 1

@@ -46,6 +46,18 @@ class Enclosure(_Tensor):
         signs: `(k, *shape)`, or None for k = 0; row k belongs to the same eps_k in all tensors of a run.
         node: where its error comes from, as `adjoint` noted it; None if it did not.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
+
+    Its sizes, each at least as large as the true one (what is rounded is rounded up):
+
+        shared      sum_k |signs[k]|                         how far the shared unknowns take an entry
+        curvature   |bend|                                   how far the parabola takes it
+        sway        |slope| + curvature + shared             how far it gets from its center without its error
+        amount      |center|
+        magnitude   amount + sway                            its largest absolute value without its error
+        radius      error + shared                           how far it gets from its place on the parabola
+        extent      (least, largest value)                   with the parabola's turn found exactly
+        most        one number >= all magnitudes             for roundings, which need no better
+        reach       most + largest error                     the same with the errors
     """
 
     center: Tensor

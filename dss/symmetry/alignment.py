@@ -1,7 +1,7 @@
 """The reordered copy of one network that lies closest to another."""
 
+import copy
 from collections.abc import Iterator, Mapping
-from copy import copy
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,11 +146,9 @@ def _point(network: NetworkObjective, end: Tensor | Mapping[str, Tensor]) -> Ten
 
 def _part(network: NetworkObjective, count: int) -> NetworkObjective:
     """The objective on some of its data alone: running statistics too are of these samples."""
-    part = network.part(min(count, network.samples))
-    if part is None:  # a loss of all samples at once has no part, but the network may be run on some
-        part = copy(network)
-        part._samples = network._samples.take(torch.arange(min(count, network.samples)))
-    part._calibration = part._samples
+    part, count = copy.copy(network), min(count, network.samples)
+    part._samples = part._calibration = network.data.take(torch.arange(count) * network.samples // count)
+    part.samples, part._casts = count, {}
     return part
 
 
@@ -160,7 +158,7 @@ def _distance(a: Tensor, b: Tensor) -> float:
 
 def _inputs(part: NetworkObjective) -> tuple[Tensor, ...]:
     """All inputs of a part."""
-    return part._samples.cast(torch.float64, torch.device("cpu")).inputs
+    return part.data.cast(torch.float64, torch.device("cpu")).inputs
 
 
 def _states(part: NetworkObjective, *points: Tensor) -> Iterator[dict[str, Tensor]]:

@@ -1,9 +1,9 @@
 """A network run in float64, so that what permuted units change can be told from rounding."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dss.base.errors import InputError
+from dss.objectives.network.copies import quiet_copy
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
@@ -57,7 +58,7 @@ class Network:
         Raises:
             InputError: the model cannot be run on them.
         """
-        network = cls(copy.deepcopy(model).double().eval(), *_arguments(inputs))
+        network = cls(quiet_copy(model).double(), *_arguments(inputs))
         try:
             network.outputs(network.state)
         except Exception as error:  # whatever the user's forward raises is the user's
@@ -71,17 +72,30 @@ class Network:
     def state(self) -> dict[str, Tensor]:
         """The model's own parameters, tied ones once, and buffers, in float64."""
         tensors = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        return {name: tensor.detach() for name, tensor in tensors.items()}
+        return {name: tensor.detach().clone() for name, tensor in tensors.items()}
 
     def on(self, inputs: object) -> "Network":
         """The same network on other inputs."""
         return Network(self.model, *_arguments(inputs))
 
     def outputs(self, state: Mapping[str, Tensor], mode: InDouble | None = None, *, gradients: bool = False) -> list[Tensor]:
-        """All tensors that the model returns at a state, in the order of its structure; watched by `mode`."""
-        with torch.set_grad_enabled(gradients), plain_kernels(), mode or InDouble():
-            result = functional_call(self.model, dict(state), self.args, dict(self.kwargs))
-        return tensors_in(result)
+        """All tensors that the model returns at a state, in the order of its structure; watched by `mode`.
+
+        The model gets copies, for it may write to what it is given, all in float64; of tied parameters the one that all are.
+        """
+        own = [name for name, _ in (*self.model.named_parameters(), *self.model.named_buffers()) if name in state]
+        fresh = {name: state[name] if gradients else _double(state[name]).clone() for name in own}
+        return self.copied().run(fresh, mode or InDouble(), gradients=gradients)
+
+    def copied(self) -> "Network":
+        """The same network with copies of its inputs."""
+        args, kwargs = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, (self.args, dict(self.kwargs)))
+        return Network(self.model, args, kwargs)
+
+    def run(self, state: Mapping[str, Tensor], mode: InDouble, *, gradients: bool = False) -> list[Tensor]:
+        """The same as `outputs`, on the very tensors given."""
+        with torch.set_grad_enabled(gradients), plain_kernels(), mode:
+            return tensors_in(functional_call(self.model, dict(state), self.args, dict(self.kwargs)))
 
 
 def tensors_in(tree: object) -> list[Tensor]:
@@ -96,7 +110,7 @@ def _arguments(inputs: object) -> tuple[tuple, dict[str, object]]:
     return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,), {}
 
 
-def _double(leaf: object) -> object:
+def _double(leaf: Any) -> Any:
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 

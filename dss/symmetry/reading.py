@@ -64,10 +64,10 @@ class Reading:
 
 def _run(network: Network, cases: frozenset) -> tuple[Reading, list[Axes]]:
     """One run; the reading, and the axes of the outputs."""
-    state = network.state
+    network, state = network.copied(), network.state
     axes = {name: tuple(map(Axis, tensor.shape)) for name, tensor in state.items()}
     known = [(state[name], found) for name, found in axes.items()]
     trace = Trace(known, tensors_in((network.args, dict(network.kwargs))), cases)
-    outputs = network.outputs(state, trace)
+    outputs = network.run(state, trace)
     parameters = tuple(name for name, _ in network.model.named_parameters())
     return Reading(axes, trace, parameters), [trace.axes(tensor) for tensor in outputs]

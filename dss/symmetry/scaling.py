@@ -20,7 +20,8 @@ from dss.symmetry.specification import TOLERANCE, Specification, generic_state
 
 # Backward passes that the null space rests on, each with random inputs' outputs weighed at random.
 PROBES = 8
-STATES = 3  # generic states at which a scaling must leave the outputs as they are
+# Generic states at which a candidate has to leave the outputs as they are.
+STATES = 3
 # A singular value below this share of the largest is zero; rounding stays below it by orders of magnitude.
 VANISHING = 1e-9
 # Subsets of places that are tried for reflection number 2^k - 1.
@@ -229,8 +230,13 @@ def _subsets(count: int) -> list[tuple[int, ...]]:
 
 
 def _keeps(specification: Specification, states: Sequence[Mapping[str, Tensor]], scaling: Scaling, *, reflect: bool) -> bool:
-    """Whether factors between 1/2 and 2, or random signs, leave the outputs as they are."""
-    draws = torch.rand(scaling.group.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    factors = torch.where(draws < 0.5, -1.0, 1.0).double() if reflect else torch.exp2(2 * draws - 1)
-    outputs = specification.network.outputs
-    return all(difference(outputs(state), outputs(scaling.scaled(state, factors))) < TOLERANCE for state in states)
+    """Whether factors between 1/2 and 2, or signs, leave the outputs as they are: all units turned around at first, for
+    some may be dead, then some alone, for only all together may be free to."""
+    for seed, state in enumerate(states):
+        draws = torch.rand(scaling.group.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        signs = torch.where((draws < 0.5) | (seed == 0), -1.0, 1.0).double()
+        factors = signs if reflect else torch.exp2(2 * draws - 1)
+        before, after = (specification.network.outputs(s) for s in (state, scaling.scaled(state, factors)))
+        if difference(before, after) > TOLERANCE:
+            return False
+    return True

@@ -28,6 +28,7 @@ class Specification:
     Attributes:
         groups: by name; see `Group`.
         pinned: for every other axis of a parameter, such as "head.weight[0]", why its order has to stay.
+        stayed: how many units or places each of the reasons keeps in order.
         unknown_ops: operations without a rule that touched units and pinned them.
         space: of the network's points.
         blocks: how each parameter and buffer is cut into blocks, by name.
@@ -37,6 +38,7 @@ class Specification:
 
     groups: Mapping[str, Group]
     pinned: Mapping[str, str]
+    stayed: Mapping[str, int]
     unknown_ops: tuple[str, ...]
     space: ParameterSpace
     blocks: Mapping[str, tuple[Block, ...]]
@@ -168,8 +170,8 @@ def generic_state(network: Network, seed: int = 0) -> dict[str, Tensor]:
     for name, buffer in network.model.named_buffers():
         if name.endswith("running_mean"):
             # By shares of the deviation: farther, all units behind a ReLU would be dead, and nothing would tell them apart.
-            spread = own.get(name.replace("running_mean", "running_var"), torch.ones_like(buffer)).sqrt()
-            state[name] = buffer + 0.5 * spread * torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
+            deviation = own.get(name.replace("running_mean", "running_var"), torch.ones_like(buffer)).sqrt()
+            state[name] = buffer + 0.5 * deviation * torch.randn(buffer.shape, generator=generator, dtype=buffer.dtype)
         elif name.endswith("running_var"):
             state[name] = buffer * (1 + torch.rand(buffer.shape, generator=generator, dtype=buffer.dtype))
     return state
@@ -203,12 +205,22 @@ def _written(reading: Reading, network: Network, space: ParameterSpace) -> Speci
         if atom.pinned is None
     }
     entries = [(call, position, tuple(blocks_of(axes, names))) for call, position, axes in reading.trace.entries]
-    return Specification(groups, _pinned(reading), tuple(reading.trace.unknown), space, blocks, tuple(entries), network)
+    unknown = tuple(reading.trace.unknown)
+    return Specification(groups, _pinned(reading), _stayed(reading), unknown, space, blocks, tuple(entries), network)
 
 
 def _host(atom: Axis, within: Mapping[Axis, Axis], names: Mapping[Axis, str]) -> tuple[str | None, int]:
     outer = within.get(atom)
     return (None, 1) if outer is None else (names[outer], outer.size)
+
+
+def _stayed(reading: Reading) -> dict[str, int]:
+    """Pinned units of all parameters, each counted once, by the reason."""
+    found: dict[str, int] = {}
+    for atom in reading.atoms():
+        if atom.pinned is not None and atom.size > 1:
+            found[atom.pinned] = found.get(atom.pinned, 0) + atom.size
+    return found
 
 
 def _pinned(reading: Reading) -> dict[str, str]:

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.objectives.network.batches import describe
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss, weight_of
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import Outputs, told
 
 BLOCK_BYTES = 64 * 2**20
@@ -84,8 +84,12 @@ class Additivity:
             return
         shapes = f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {describe(data.target)})" if outputs else ""
         together, apart = (a / b if b else float("nan") for a, b in (whole, (total, weight)))
+        sums = self.loss.known or self.loss.averaged
+        must = (
+            "the loss must be a mean over samples (axis 0)" if sums else "both of a pair (sum, weight) must add up over samples"
+        )
         raise InputError(
-            f"the loss must be a mean over samples (axis 0): {len(data)} samples together give {together:.6g}, the same samples "
+            f"{must}: {len(data)} samples together give {together:.6g}, the same samples "
             f"in {len(parts)} parts {apart:.6g}{shapes}. For class weights, ignore_index, sums or masks give torch's own loss "
             "(functools.partial(cross_entropy, ignore_index=0)) or return the pair (sum, weight); a loss of the whole data at "
             "once needs whole=True"

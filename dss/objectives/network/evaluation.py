@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
@@ -12,6 +13,7 @@ from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples, Slices
+from dss.objectives.network.trials import cloned
 
 
 def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
@@ -40,6 +42,13 @@ class Evaluation:
         for part in parts:
             found += self._of_rows(parameters, constants, part, training).double() * self.rows.loss.factor(len(part))
         return found / total
+
+    def plain(self, point: Tensor, constants: Tensors, samples: Samples) -> Tensor:
+        """The loss `()` of a point `(p,)` on all samples at once, in float64, without what this package makes of losses."""
+        tensors = cloned(self.space.unflatten(point) | constants)
+        given = samples.clone()
+        output = functional_call(self.rows.template, tensors, given.inputs)
+        return self.rows.loss.plain(output, given.target).double()
 
     def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
         """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none

@@ -16,9 +16,9 @@ from torch import nn
 from dss.base.errors import InputError
 from dss.objectives.network.additive import Additivity, AllTargets, tolerance
 from dss.objectives.network.beside import check_hooks, check_memory, check_reads
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.torch_losses import recognised
 from dss.objectives.network.trials import Outputs, Trial, alike, cloned, close, moved, same, spread, told
 

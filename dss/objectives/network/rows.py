@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dss.base.space import ParameterSpace
 from dss.objectives.network.copies import quiet_copy
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import SampleLoss
+from dss.objectives.network.samples import Samples
 
 Tensors = dict[str, Tensor]
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples
 
 EDGE, EVEN, CLASSES = 3, 6, 12
 """Samples from either end of the data, at equal distances, and with different least or largest targets."""
