@@ -1,5 +1,6 @@
 """Sums, extrema, pools and norms."""
 
+import math
 from functools import partial
 
 import torch
@@ -113,7 +114,7 @@ def _(draw, shape):
 @operation("group_norm", 2, 3)
 def _(draw, shape):
     groups = draw.choice((1, shape[0])) if shape[-1] > 1 else 1
-    return Step(lambda h, w: F.group_norm(h, groups, w, None, 1e-2), (shape[:1],))
+    return Step(lambda h, w: F.group_norm(h, groups, w, None, 1e-2), (shape[:1],)) if math.prod(shape) > 1 else None
 
 
 @operation("local_response_norm", 2, 3)
