@@ -8,7 +8,7 @@ from dss._barrier import Barrier, barrier
 from dss._connect import Connection, conclude, connect
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
-from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, SoundnessError, TaskError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
@@ -99,6 +99,7 @@ __all__ = [
     "SequentialQP",
     "Shortened",
     "Shortening",
+    "SoundnessError",
     "Status",
     "Step",
     "StraightLine",
