@@ -8,19 +8,21 @@ from dss._barrier import Barrier, barrier
 from dss._connect import Connection, conclude, connect
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
-from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, TaskError
+from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, SoundnessError, TaskError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
 from dss.base.space import ParameterSpace
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket, prove
+from dss.certificates.closing import bracket
+from dss.certificates.proof import prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
     BezierCurve,
     ConstrainedString,
+    ConvexPath,
     ElasticBand,
     GeodesicString,
     GreedyString,
@@ -42,12 +44,21 @@ from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
 from dss.runs.checkpoints import load_point, save_state
+from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet
-from dss.theory import disconnection_threshold, hidden_orientation
+from dss.theory import (
+    Obstruction,
+    Wall,
+    bottleneck_obstruction,
+    disconnection_threshold,
+    hidden_orientation,
+    polygon_obstruction,
+)
 from dss.topology import MergeTree, merge_tree
 
 __all__ = [
+    "Alignment",
     "Barrier",
     "BentValley",
     "BezierCurve",
@@ -56,6 +67,7 @@ __all__ = [
     "CheckpointError",
     "Connection",
     "ConstrainedString",
+    "ConvexPath",
     "Descent",
     "DigitsNet",
     "DoubleWell",
@@ -71,6 +83,7 @@ __all__ = [
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
+    "Obstruction",
     "PaperMNISTNet",
     "ParameterSpace",
     "Path",
@@ -88,6 +101,7 @@ __all__ = [
     "SequentialQP",
     "Shortened",
     "Shortening",
+    "SoundnessError",
     "Status",
     "Step",
     "StraightLine",
@@ -97,8 +111,11 @@ __all__ = [
     "TextProgressMeter",
     "TqdmProgressMeter",
     "Verdict",
+    "Wall",
     "__version__",
+    "align",
     "barrier",
+    "bottleneck_obstruction",
     "bracket",
     "certify",
     "conclude",
@@ -113,6 +130,7 @@ __all__ = [
     "load_run",
     "load_task",
     "merge_tree",
+    "polygon_obstruction",
     "prove",
     "prune",
     "sample_segments",

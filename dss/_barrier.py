@@ -1,5 +1,6 @@
 """Seeing the minimax: how low a threshold can be with a path still found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
@@ -16,7 +17,10 @@ from dss.finders.finder import Finder, Step
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Tally
 from dss.problem import Problem
+from dss.theory.obstruction import Obstruction, highest_wall
 
+# A path seen to stay below a proved wall by this share of its height over the ends did not miss its top by a little.
+CONTRADICTION = 0.05
 # Pulling tight is quick well above the barrier; a climbing band goes on to the saddle itself.
 FINDERS = (GeodesicString(limits=Limits(rounds=8)), ElasticBand(climb=True, limits=Limits(rounds=12)))
 
@@ -26,15 +30,19 @@ class Barrier:
     """A bracket of the lowest threshold at which two points are connected.
 
     Attributes:
-        upper: the largest loss on `path`, as certified: the points are connected at this threshold.
-        lower: the highest threshold at which no path was found, or the higher end's loss if every search succeeded.
-            A search that fails proves nothing: the true barrier may lie below, but never below the higher end.
+        upper: the largest loss on `path`, as certified, or `lower` if that was proved and is higher: the points are connected at
+            this threshold.
+        lower: with `lower_proven`, the wall of an obstruction: no path whatever stays below it. Else the highest threshold at
+            which no path was found, or the higher end's loss if every search succeeded; a search that fails proves nothing:
+            the true barrier may then lie below, but never below the higher end.
         linear: the largest loss on the straight line.
         ends: the higher end's loss.
         path: the path with the largest loss `upper`.
         certificate: of the path, at the threshold `upper`.
         tried: (threshold, found) of every search, in order.
         tally: evaluations, in samples.
+        lower_proven: whether `lower` is a theorem. What searches failed to reach above it is in `tried`.
+        reason: what the obstructions say; empty without any.
     """
 
     upper: float
@@ -45,6 +53,8 @@ class Barrier:
     certificate: Certificate
     tried: tuple[tuple[float, bool], ...]
     tally: Tally = field(default_factory=Tally)
+    lower_proven: bool = False
+    reason: str = ""
 
     @property
     def excess(self) -> float:
@@ -64,6 +74,7 @@ def barrier(
     seed: int = 0,
     grid: int = 20,
     progress: ProgressMeter | None = None,
+    obstructions: Sequence[Obstruction] = (),
 ) -> Barrier:
     """Lower the threshold by bisection, each search starting from the best path so far.
 
@@ -76,17 +87,22 @@ def barrier(
         seed: of every random choice.
         grid: intervals of the certificate's first grid on every segment.
         progress: shown every search.
+        obstructions: such as `dss.theory.bottleneck_obstruction` makes; nothing is searched below their walls.
 
     Raises:
         InputError: the ends cannot be used, or the tolerance is not positive.
+        RuntimeError: a path was found below a proved wall.
     """
     if not tolerance > 0 or not finders:
         raise InputError(f"a positive tolerance and at least one finder are needed, got {tolerance} and {finders}")
     line = Path.straight(start, end)
     judged = objective if judge is None else judge.calibrated_by(objective)
     ends = judged(line.beads.detach()).max().item()
+    wall = highest_wall(obstructions, judged, start, end)
+    proven = wall is not None and wall.lower > ends
+    floor = wall.lower if wall is not None and proven else ends
     best = linear = certify(judged, line, threshold=float("inf"), grid=grid)
-    path, lower, tried, tally = line, ends, [], Tally()
+    path, lower, tried, tally = line, floor, [], Tally()
     with (progress or ProgressMeter()).stage("barrier", "searches") as meter:
         while best.max_loss - lower > tolerance * (linear.max_loss - ends):
             threshold = (best.max_loss + lower) / 2
@@ -98,7 +114,14 @@ def barrier(
             tally += problem.tally
             meter.report(len(tried), f"between {lower:.4g} and {best.max_loss:.4g}")
     certificate = certify(judged, path, threshold=best.max_loss, grid=grid)
-    return Barrier(best.max_loss, lower, linear.max_loss, ends, path, certificate, tuple(tried), tally)
+    # Samples may miss the very top of a path by a little: the wall is then the better figure.
+    if best.max_loss < floor - CONTRADICTION * (floor - ends):
+        raise RuntimeError(
+            f"internal contradiction: the largest loss seen on a path is {best.max_loss:.9g}, below the proved {floor:.9g}; either its "
+            "samples missed a spike of the loss, or this is a mistake of the package: please report it with the two ends"
+        )
+    upper, lower, reason = max(best.max_loss, floor), floor if proven else lower, "" if wall is None else wall.reason
+    return Barrier(upper, lower, linear.max_loss, ends, path, certificate, tuple(tried), tally, proven, reason)
 
 
 def _search(problem: Problem, finders: tuple[Finder, ...], path: Path) -> Path:

@@ -22,6 +22,7 @@ from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_wi
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Tally
 from dss.problem import Problem
+from dss.theory.obstruction import Obstruction, Wall, highest_wall
 
 PROVE = ("auto", "always", "never")
 # The shortest time that an automatic proof gets, however fast the search was.
@@ -43,6 +44,7 @@ class Connection:
         seconds: of this process, search and certificate.
         tally: evaluations by the search and the certificate, in samples.
         shortened: how the path was shortened, if it was.
+        wall: what is proved of all paths between the ends, if obstructions were given.
     """
 
     path: Path
@@ -56,11 +58,24 @@ class Connection:
     seconds: float
     tally: Tally = field(default_factory=Tally)
     shortened: Shortened | None = None
+    wall: Wall | None = None
 
     @property
     def connected(self) -> bool:
-        """Whether the path's certificate passed. False never means "disconnected": a search that fails proves nothing."""
+        """Whether the path's certificate passed. False alone never means "disconnected": a search that fails proves nothing."""
         return self.certificate.passed
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether an obstruction proves that no path stays at or below the threshold."""
+        return self.status is Status.DISCONNECTED
+
+    @property
+    def reason(self) -> str:
+        """The outcome in words."""
+        if self.disconnected and self.wall is not None:
+            return self.wall.reason
+        return self.certificate.reason if self.connected else f"{self.status.sentence}; {self.certificate.reason}"
 
     @property
     def summary(self) -> dict[str, object]:
@@ -68,9 +83,10 @@ class Connection:
         certificate = self.certificate
         return {
             "status": "connected" if self.connected else self.status.value,
-            "reason": certificate.reason if self.connected else f"{self.status.sentence}; {certificate.reason}",
+            "reason": self.reason,
             "connected": self.connected,
             "proven": certificate.proven,
+            "proof": certificate.proof,
             "threshold": self.problem.threshold,
             "max_loss": certificate.max_loss,
             "upper_bound": certificate.upper,
@@ -90,6 +106,7 @@ class Connection:
             "resolution": certificate.resolution,
             "versions": versions(),
             **({} if self.shortened is None else {"shortened": self.shortened.summary}),
+            **({} if self.wall is None else {"obstruction": self.wall.summary}),
         }
 
 
@@ -108,6 +125,7 @@ def connect(
     grid: int = 20,
     prove: Literal["auto", "always", "never"] = "auto",
     progress: ProgressMeter | None = None,
+    obstructions: Sequence[Obstruction] = (),
 ) -> Connection:
     """Search for a path between two points along which the judged loss stays at or below a threshold.
 
@@ -124,18 +142,33 @@ def connect(
         prove: "auto" tries a proof for as long as the search took (ten seconds at least), "always" without a limit
             of time of its own; a judge that cannot be enclosed is sampled, and the certificate says so.
         progress: shown search, shortening and proof.
+        obstructions: such as `dss.theory.bottleneck_obstruction` makes. Where one has a wall above the threshold between these
+            ends, there is nothing to search: the answer is "proved disconnected", and its reason is the wall's.
 
     Returns:
         The connection. A search that fails is not an error: `connected` is False, and the partial path is there.
 
     Raises:
         InputError: the ends cannot be used, or lie above the threshold.
+        RuntimeError: a proved wall and a certificate contradict each other.
     """
     began = time.monotonic()
     finder = (finder or GreedyString()).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
-    last = finder.run(problem, progress=progress)
-    return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress)
+    wall = highest_wall(obstructions, problem.judge, problem.start, problem.end)
+    last = finder.run(problem, resume=first_step(problem, finder, wall), progress=progress)
+    return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress, wall=wall)
+
+
+def first_step(problem: Problem, finder: Finder, wall: Wall | None) -> Step:
+    """Where a search begins; with a wall above the threshold it is also where it ends, at the straight line."""
+    if _separates(problem, wall):
+        return Step.unjudged(problem.straight, status=Status.DISCONNECTED)
+    return finder.begin(problem)
+
+
+def _separates(problem: Problem, wall: Wall | None) -> bool:
+    return wall is not None and wall.lower > problem.threshold
 
 
 @renamed(points="grid")
@@ -150,6 +183,7 @@ def conclude(
     prove: Literal["auto", "always", "never"] = "auto",
     began: float | None = None,
     progress: ProgressMeter | None = None,
+    wall: Wall | None = None,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
@@ -159,14 +193,18 @@ def conclude(
         starts: other strings between the same ends from which shortening starts too.
         began: `time.monotonic()` when the search began, for the seconds reported.
         progress: shown shortening and proof.
+        wall: what obstructions prove between the ends (`dss.theory.highest_wall`).
 
     Raises:
         InputError: an unknown way to prove, or a start with other ends.
+        RuntimeError: the wall is above the threshold, and a certificate passed.
     """
     if prove not in PROVE:
         raise InputError(f"prove must be one of {', '.join(PROVE)}, got {prove!r}")
     began = time.monotonic() if began is None else began
     limits = finder.limits.left(began)
+    if _separates(problem, wall):
+        step = replace(step, status=Status.DISCONNECTED)
     shortened = None
     if shorten is not False and step.status is Status.FOUND:
         options = replace(Shortening() if shorten is True else shorten, grid=grid)
@@ -174,19 +212,33 @@ def conclude(
     if shortened is not None:
         step = replace(step, path=shortened.path)
     certificate = _certificate(problem, step, finder.limits.left(began), grid, prove, time.monotonic() - began, progress)
+    linear = certify(problem.recalled, problem.straight, threshold=problem.threshold, grid=grid)
+    _check_wall(problem, wall, certificate, linear)
     return Connection(
         path=step.path,
         certificate=certificate,
         status=step.status,
         problem=problem,
-        linear=certify(problem.recalled, problem.straight, threshold=problem.threshold, grid=grid),
+        linear=linear,
         finder=finder.name,
         rounds=step.round,
         gradient_steps=step.gradient_steps,
         seconds=time.monotonic() - began,
         tally=Tally(**asdict(problem.tally)),
         shortened=shortened,
+        wall=wall,
     )
+
+
+def _check_wall(problem: Problem, wall: Wall | None, *certificates: Certificate) -> None:
+    """A path that passes below a proved wall is a mistake of ours, or samples that missed a spike: never an answer."""
+    for certificate in certificates:
+        if wall is not None and _separates(problem, wall) and certificate.passed:
+            raise RuntimeError(
+                f"internal contradiction: no path between these ends stays below {wall.lower:.9g} ({wall.reason}), yet one passed at "
+                f"{problem.threshold:.9g} ({certificate.reason}); either its samples missed a spike of the loss, or this is a mistake of "
+                "the package: please report it with the two ends"
+            )
 
 
 def _certificate(

@@ -103,6 +103,7 @@ SUMS = {
     "binary, weights": (mlp, nn.BCEWithLogitsLoss(weight=WEIGHTS), X, BITS),
     "probabilities": (partial(mlp, 3, nn.Sigmoid()), nn.BCELoss(), X, BITS),
     "kl": (log_probabilities, nn.KLDivLoss(reduction="batchmean"), X, SHARES),
+    "kl, mean": (log_probabilities, nn.KLDivLoss(), X, SHARES),
     "kl, sum": (log_probabilities, partial(F.kl_div, reduction="sum"), X, SHARES),
     "kl, log target": (log_probabilities, nn.KLDivLoss(reduction="batchmean", log_target=True), X, SHARES.log()),
     "poisson": (mlp, nn.PoissonNLLLoss(full=True), X, REALS.abs()),

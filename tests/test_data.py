@@ -2,6 +2,7 @@
 
 import random
 from collections import UserDict, namedtuple
+from functools import partial
 
 import numpy as np
 import pytest
@@ -104,6 +105,20 @@ class Batches(Dataset):
         return x[7 * i : 7 * i + 5 + i], y[7 * i : 7 * i + 5 + i]
 
 
+GLOBAL = np.random.default_rng(4)
+
+
+class Named(Noisy):
+    """Augmentation from a generator of the file's."""
+
+    def __getitem__(self, i):
+        return self.x[i] + GLOBAL.random(dtype=np.float32), self.y[i]
+
+
+def closing_over(rng):
+    return lambda: torch.rand((), generator=rng)
+
+
 plain = TensorDataset(*table())
 LOADERS = {
     "in order": lambda: DataLoader(plain, batch_size=5),
@@ -134,6 +149,10 @@ LOADERS = {
     "numpy's generator in the data": lambda: DataLoader(Owner(np.random.default_rng(1)), batch_size=5),
     "numpy's old generator in the data": lambda: DataLoader(Owner(np.random.RandomState(1)), batch_size=5),
     "random's generator in the data": lambda: DataLoader(Owner(random.Random(1)), batch_size=5),
+    "generator in a closure": lambda: DataLoader(Noisy(closing_over(generator())), batch_size=5),
+    "generator of the file": lambda: DataLoader(Named(None), batch_size=5),
+    "generator in a partial": lambda: DataLoader(Noisy(partial(torch.rand, (), generator=generator())), batch_size=5),
+    "bound method of a generator": lambda: DataLoader(Noisy(random.Random(2).random), batch_size=5),
     "collated": lambda: DataLoader(plain, batch_size=5, collate_fn=lambda rows: (torch.stack([x for x, _ in rows]) * 2,
                                                                                 torch.tensor([int(y) for _, y in rows]))),
     "any iterable": Buffered,
@@ -143,7 +162,7 @@ LOADERS = {
 # Nothing is drawn, or from generators that no seed of ours reaches.
 FIXED = {"in order", "last batch dropped", "list of batches", "whole batches indexed", "one of three ranks", "subset", "concatenated",
          "split at random", "iter of its own", "single samples", "batches from the data set", "stream", "collated", "any iterable",
-         "shuffled by its own generator", "weighted", *(name for name in LOADERS if "generator in the data" in name)}  # fmt: skip
+         "shuffled by its own generator", "weighted", *(name for name in LOADERS if "generator in" in name or "of the file" in name or "of a generator" in name)}  # fmt: skip
 
 
 def seed_all(seed):
@@ -153,9 +172,11 @@ def seed_all(seed):
 def by_hand(loader, seed):
     """Every sample that a user's own loop sees, one after the other."""
     seed_all(seed)
+    state = GLOBAL.bit_generator.state
     if isinstance(loader, (IterableDataset, Noisy)):
         loader = DataLoader(loader, batch_size=256)
     pairs = [(x.clone(), y) for x, y in loader]
+    GLOBAL.bit_generator.state = state
     single = pairs[0][1].ndim == 0
     return tuple(map(torch.stack if single else torch.cat, zip(*pairs, strict=True)))
 
@@ -349,6 +370,27 @@ def test_inputs_by_name_are_proved_as_by_position():
     start = point_of(model)[0]
     ends = start[None], (start + 0.2)[None], torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
     torch.testing.assert_close(named.enclose(*ends), placed.enclose(*ends), rtol=1e-12, atol=0)
+
+
+class OwnLoss(nn.Module):
+    """Like Hugging Face's models: given labels, it returns its loss beside the scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = net()
+
+    def forward(self, ids, attention_mask=None, labels=None):
+        scores = self.inner(ids if attention_mask is None else ids * attention_mask)
+        return {"loss": cross_entropy(scores, labels), "logits": scores}
+
+
+@pytest.mark.parametrize("how", ["whole", "loader"])
+def test_a_model_may_compute_its_own_loss(how):
+    batch = {"ids": X, "attention_mask": M, "labels": Y}
+    data = batch if how == "whole" else DataLoader(Rows([rows_of(batch, i) for i in range(N)]), batch_size=8)
+    model = OwnLoss()
+    objective = dss.NetworkObjective(model, lambda output, _: output["loss"], data, target=lambda batch: batch)
+    assert objective(point_of(model)).item() == pytest.approx(model(**batch)["loss"].item(), rel=1e-6)
 
 
 class Texts(Dataset):

@@ -87,7 +87,7 @@ def test_a_run_keeps_the_digests_of_its_data(folder, capsys):
 GOING_ON = {
     "certify": ["certify", "{run}", "--tolerance", "0.5"],
     "shorten": ["shorten", "{run}", "--prove", "never", "--out", "{run}-short", "--overwrite"],
-    "show": ["show", "{run}", "--no-open", "--looks", "8", "--terrain", "0"],
+    "show": ["show", "{run}", "--no-open", "--evaluations", "8", "--plane", "0"],
     "export": ["export", "{run}", "--bead", "0", "--out", "{run}.pt", "--overwrite"],
     "figure": ["figure", "{run}", "--which", "loss", "--out", "{run}.csv", "--overwrite"],
 }
@@ -120,7 +120,7 @@ def test_a_run_of_before_digests_were_kept_makes_no_claim(folder, other_data, tm
         content = json.loads((old / name).read_text())
         del content["data"]
         (old / name).write_text(json.dumps(content))
-    assert main(["show", str(old), "--no-open", "--looks", "8", "--terrain", "0"]) == 0
+    assert main(["show", str(old), "--no-open", "--evaluations", "8", "--plane", "0"]) == 0
     assert load_run(old).data == {"train": "unknown", "judge": "unknown"}
     assert main(connect(folder, "run", "--resume", "--out", str(old))) == 0
     assert "digest unknown" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from torch import nn
 
 from dss.base.errors import EnclosureError
 from dss.enclosure import CORNERS, Enclosure, enclose, lift, rule
+from dss.enclosure.registry import forget
 from models.mlp import MLP
 from models.resnet import ResNet
 
@@ -115,7 +116,5 @@ def test_a_rule_of_ones_own_is_one_function():
         model = Sorted()
         assert_dominated(model, lambda o, t: o.mean(), 0.1, 0, IMAGES, LABELS, torch.float64)
     finally:
-        from dss.enclosure import value
-
-        del value._RULES["softshrink"]
+        forget("softshrink")
     assert isinstance(lift(1.0), Enclosure)

@@ -9,9 +9,9 @@ from enclosure_points import F64, SHARED, assert_inside, points_inside, random_e
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dss.enclosure import Enclosure
+from dss.enclosure import Enclosure, StandIn
 from dss.enclosure.shared_symbols import run
-from dss.enclosure.value import PARTS
+from dss.enclosure.standin import value_of
 
 IMAGE, MATRIX = (2, 3, 6, 6), (4, 5)
 MASK = torch.tensor([[True, False, True, True], [True, True, False, True], [False, False, True, True]])
@@ -41,12 +41,25 @@ ELEMENTWISE = {
     "einsum one": lambda x: torch.einsum("ab->b", x), "view_as": lambda x: x.view_as(TARGET.t()),
     "in place": lambda x: (x * 2).relu_().add_(1).mul_(3), "layer_norm": lambda x: F.layer_norm(x, (5,)),
     "mask": lambda x: x[LABELS > 0], "repeats": lambda x: x.repeat_interleave(LABELS, 0),
+    "elu": F.elu, "elu steep": lambda x: F.elu(x, 2.5), "celu": lambda x: F.celu(x, 0.4), "mish": F.mish, "hardswish": F.hardswish, "softsign": F.softsign,
+    "atan": torch.atan, "sin": torch.sin, "cos": torch.cos, "tanhshrink": F.tanhshrink, "expm1": torch.expm1, "glu": lambda x: F.glu(x[:, :4]), "selu": F.selu,
+    "cumsum": lambda x: x.cumsum(1), "prod": lambda x: x.prod(1), "var": lambda x: x.var(1), "tril": lambda x: x.tril(1), "amin dims": lambda x: x.amin((0, 1)),
+    "max along": lambda x: torch.max(x, 1)[0], "logsumexp dims": lambda x: x.logsumexp((0, 1)), "setitem": lambda x: _overwritten(x), "threshold": lambda x: F.threshold(x, 0.2, 0.2),
     "expand_as": lambda x: x[:1].expand_as(x), "addend alpha": lambda x: torch.add(x, x, alpha=2),
 }  # fmt: skip
 
+
+def _overwritten(x):
+    y = x * 2
+    y[:, 1] = 0.5
+    y[1:, [0, 2]] = x[1:, :2]
+    return y
+
+
 POSITIVE = {
     "log": torch.log, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "reciprocal": lambda x: 1 / x, "power": lambda x: x**-2,
-    "root": lambda x: x**0.75, "division by a number": lambda x: x / 3, "negative reciprocal": lambda x: 1 / -x,
+    "root": lambda x: x**0.75, "division by a number": lambda x: x / 3, "log1p": torch.log1p, "log2": torch.log2, "norm": lambda x: x.norm(dim=1), "norm 3": lambda x: x.norm(3, 1),
+    "normalize": lambda x: F.normalize(x), "std": lambda x: x.cumsum(1).std(1), "negative reciprocal": lambda x: 1 / -x,
 }  # fmt: skip
 
 IMAGES = {
@@ -56,6 +69,8 @@ IMAGES = {
     "avg_pool1d": lambda x: F.avg_pool1d(x.flatten(2), 4), "adaptive": lambda x: F.adaptive_avg_pool2d(x, (4, 1)),
     "adaptive 1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 5), "group_norm": lambda x: F.group_norm(x, 3),
     "lrn": lambda x: F.local_response_norm(x, 2, alpha=0.5), "pool mean": lambda x: x.mean((2, 3)),
+    "adaptive max": lambda x: F.adaptive_max_pool2d(x, (4, 1)), "unfold": lambda x: F.unfold(x, 2, padding=1), "bilinear": lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear"),
+    "nearest": lambda x: F.interpolate(x, size=(4, 9)), "pixels": lambda x: F.avg_pool3d(x, 2, 1), "max_pool3d": lambda x: F.max_pool3d(x, 3, 2, 1),
 }  # fmt: skip
 
 BINARY = {
@@ -78,6 +93,11 @@ BINARY = {
     "embedding": (lambda x, w: F.embedding(IDS, w) * x[:1, :2], MATRIX, (4, 2)),
     "addmm": (lambda x, y: torch.addmm(y, x, y, beta=2, alpha=0.5), (5, 5), (5, 5)),
     "batch_norm": (lambda x, w: F.batch_norm(x, torch.ones(3, dtype=F64), torch.full((3,), 2.0, dtype=F64), w, w), IMAGE, (3,)),
+    "prelu": (F.prelu, MATRIX, (5,)), "logaddexp": (torch.logaddexp, MATRIX, MATRIX), "lerp": (lambda x, y: torch.lerp(x, y, y), MATRIX, MATRIX), "addcmul": (lambda x, y: torch.addcmul(x, x, y), MATRIX, (5,)),
+    "bilinear form": (lambda x, w: F.bilinear(x, x, w), MATRIX, (2, 5, 5)), "conv_transpose2d": (lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), IMAGE, (3, 2, 3, 3)),
+    "conv3d": (lambda x, w: F.conv3d(x[:, None], w), IMAGE, (2, 1, 2, 2, 2)),
+    "index_add": (lambda x, y: x.index_add(0, LABELS.clamp(max=3), y), MATRIX, MATRIX), "scatter_add": (lambda x, y: x.scatter_add(1, LABELS[:, None].expand(4, 5), y), MATRIX, MATRIX),
+    "rms_norm affine": (lambda x, w: F.rms_norm(x, (5,), w, 1e-2), MATRIX, (5,)), "einsum three": (lambda x, y: torch.einsum("ab,bc,b->ac", x, y, y[:, 0]), MATRIX, (5, 2)),
     "layer_norm affine": (lambda x, w: F.layer_norm(x, (5,), w, w), MATRIX, (5,)),
     "group_norm affine": (lambda x, w: F.group_norm(x, 1, w, w), IMAGE, (3,)),
 }  # fmt: skip
@@ -109,8 +129,7 @@ def check(function, shapes, seed, each=2, **options):
     generator = torch.Generator().manual_seed(seed)
     cells = [random_enclosure(shape, generator, **options) for shape in shapes]
     with run(each, count=SHARED):
-        # A rule may change its argument in place, as the function it stands for does.
-        result = function(*(Enclosure(*(getattr(x, part) for part in PARTS)) for x in cells))
+        result = value_of(function(*(StandIn(x, F64) for x in cells)))
     assert isinstance(result, Enclosure)
     if options["width"] <= 2**-10 and options["error"] <= 2**-3 and options["scale"] <= 4:
         assert result.center.isfinite().all() and result.error.isfinite().all(), "a narrow cell must be known"
@@ -120,7 +139,7 @@ def check(function, shapes, seed, each=2, **options):
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
 @given(**CELLS, scale=SCALES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_no_point_leaves_a_rule_of_one_tensor(name, seed, scale, **options):
     # Torch's own layer_norm loses digits by cancellation where all entries are nearly equal.
     if not (name == "layer_norm" and options["kind"] != "random"):
@@ -129,14 +148,14 @@ def test_no_point_leaves_a_rule_of_one_tensor(name, seed, scale, **options):
 
 @pytest.mark.parametrize("name", POSITIVE)
 @given(**CELLS, scale=st.sampled_from([2.0**-20, 1.0, 2.0**13]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_point_leaves_a_rule_for_positive_numbers(name, seed, scale, **options):
     check(POSITIVE[name], [MATRIX], seed, scale=scale, low=2**-4, **options)
 
 
 @pytest.mark.parametrize("name", IMAGES)
 @given(**CELLS, scale=st.sampled_from([2.0**-10, 1.0, 4.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_point_leaves_a_rule_of_images(name, seed, scale, **options):
     if not (name == "group_norm" and options["kind"] != "random"):
         check(IMAGES[name], [IMAGE], seed, scale=scale, **options)
@@ -145,7 +164,7 @@ def test_no_point_leaves_a_rule_of_images(name, seed, scale, **options):
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", BINARY)
 @given(**CELLS, scale=SCALES.filter(lambda scale: scale <= 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_point_leaves_a_rule_of_two_moving_tensors(name, seed, scale, **options):
     function, *shapes = BINARY[name]
     if not ("_norm affine" in name and (options["kind"] != "random" or scale < 1)):
@@ -154,14 +173,14 @@ def test_no_point_leaves_a_rule_of_two_moving_tensors(name, seed, scale, **optio
 
 @pytest.mark.parametrize("name", LOSSES)
 @given(**CELLS, scale=SCALES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_loss_rises_above_its_ceiling(name, seed, scale, **options):
     check(LOSSES[name], [MATRIX], seed, scale=scale, **options)
 
 
 @pytest.mark.parametrize("mask", [None, MASK, torch.where(MASK, 0.5, -math.inf).to(F64), "causal"])
 @given(**CELLS, scale=st.sampled_from([2.0**-3, 1.0, 8.0]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_no_point_leaves_attention(mask, seed, scale, **options):
     def function(q, k, v):
         if isinstance(mask, str):

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 import dss
-from dss.enclosure import enclose
 
 N, CLASSES = 7, 3
 
@@ -143,14 +142,21 @@ def test_bounds_lie_above_the_share_of_errors_everywhere_on_a_cell(name):
     assert bounds[1] < 1
 
 
-def test_errors_among_what_counts_are_bounded_too():
+def test_errors_among_what_counts_are_judged_and_bounded():
     model, x, y = judged("tokens")
-    y[:, ::2] = -100
-    model, loss = model.double(), partial(dss.error_rate, ignore_index=-100)
-    space = dss.ParameterSpace.of(model)
-    start, end = (space.unflatten(p) for p in scores(2, 1, space.size, seed=4))
-    t = torch.tensor([0.3], dtype=torch.float64)
-    errors = lambda output, target: loss(output, target)[0]  # noqa: E731
-    bound = enclose(model, errors, start, end, t, t + 0.02, x, y).max().item() * len(x)
-    nn.utils.vector_to_parameters(space.flatten({n: (v + 0.31 * (end[n] - v))[0] for n, v in start.items()}), model.parameters())
-    assert errors(model(x), y).item() <= bound + 1e-9 < (y >= 0).sum()
+    y[10:, 2:] = -100
+    y[3] = -100
+    loss = partial(dss.error_rate, ignore_index=-100)
+    judge = dss.NetworkObjective(model.double(), loss, (x, y))
+    start, end = scores(2, judge.space.size, seed=4)
+
+    def rate(t):
+        nn.utils.vector_to_parameters(start + t * (end - start), model.parameters())
+        errors, total = counted(model(x), y, ignore=-100)
+        return errors / total
+
+    for t in (0.0, 0.5, 1.0):
+        assert judge((start + t * (end - start))[None]).item() == pytest.approx(rate(t), abs=1e-12)
+    lower = torch.tensor([0.3], dtype=torch.float64)
+    bound = judge.enclose(start[None], end[None], lower, lower + 0.02).max().item()
+    assert max(rate(0.3 + 0.001 * i) for i in range(21)) <= bound + 1e-12 < 1

@@ -12,7 +12,8 @@ from torch.func import functional_call
 
 import dss
 
-pytestmark = pytest.mark.filterwarnings("ignore:size_average")  # the oracle calls torch's deprecated spelling as it is
+# The oracle calls what torch warns of as it is.
+pytestmark = [pytest.mark.filterwarnings("ignore:size_average"), pytest.mark.filterwarnings("ignore:reduction")]
 
 CHUNKS = "dss.objectives.network.objective.CHUNK_BYTES"
 CASES = [(name, case, False) for name, case in SUMS.items()] + [(name, case, True) for name, case in WHOLE.items()]
@@ -59,6 +60,24 @@ def test_the_value_is_the_users_own_whatever_the_chunks(case, whole, monkeypatch
         objective = dss.NetworkObjective(build(), loss, (x, y), whole=whole)
         torch.testing.assert_close(objective(at), expected, rtol=1e-10, atol=1e-12)
         torch.testing.assert_close(objective(at.float()), expected, rtol=1e-4, atol=1e-5)
+
+
+@every_loss
+def test_the_plain_computation_is_the_users_own_in_one_piece(case, whole, monkeypatch):
+    build, loss, x, y = case
+    calls, at = [], points(build(), 2)
+    monkeypatch.setattr(CHUNKS, 1)
+    objective = dss.NetworkObjective(build(), loss, (x, y), whole=whole)
+    model = objective._rows.template
+    model.register_forward_hook(lambda *_: calls.append(1))
+    torch.testing.assert_close(
+        objective.plain(at), torch.tensor([plain(case, p) for p in at], dtype=torch.float64), rtol=1e-10, atol=1e-12
+    )
+    assert len(calls) == 2
+    some = objective.on_samples(torch.tensor([2, 0, 27]))
+    assert (some is None) == whole and objective.samples_at_once == N
+    if some is not None:
+        torch.testing.assert_close(some.plain(at), some(at), rtol=1e-10, atol=1e-12)
 
 
 @every_loss

@@ -475,3 +475,22 @@ def test_the_callers_random_numbers_are_not_drawn():
     state = torch.get_rng_state()
     dss.NetworkObjective(model, F.cross_entropy, (X, CLASSES))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_model_that_writes_over_what_its_gradient_needs_can_still_be_judged():
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(3, 2), nn.Linear(3, 2)
+
+        def forward(self, x):
+            u, v = self.a(x), self.b(x)
+            product = u * v
+            v.mul_(0.0)
+            return product
+
+    torch.manual_seed(0)
+    model, x, y = Gated(), torch.randn(12, 3), torch.arange(12) % 2
+    judge = dss.NetworkObjective(model, nn.functional.cross_entropy, (x, y))
+    expected = nn.functional.cross_entropy(model(x), y)
+    torch.testing.assert_close(judge(judge.space.flatten(model.state_dict())[None])[0].float(), expected.detach())

@@ -51,16 +51,17 @@ def planted(truth, **options):
     return grow(Table(truth), points, lines, run, **options), asked
 
 
-class Walls:
+class Walls(dss.Obstruction):
     """An obstruction that knows the truth."""
+
+    separation = _accepts = _why = _same = None  # of networks' heads, which a table has not
 
     def __init__(self, truth, known):
         self.truth, self.known = truth, known
 
     def between(self, objective, start, end):
         i, j = int(start[0]), int(end[0])
-        lower = self.truth[i, j].item() if self.known[i, j] else -inf
-        return type("Wall", (), {"lower": lower})()
+        return dss.Wall(self.truth[i, j].item() if self.known[i, j] else -inf, "planted")
 
 
 def test_mueller_and_brown_have_their_known_saddles():

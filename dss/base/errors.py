@@ -1,4 +1,4 @@
-"""The exceptions that a caller can meet: one small tree under `ValueError`.
+"""The exceptions that a caller can meet: one small tree under `ValueError`, and one alarm.
 
     ValueError
     └── InputError              something that was handed in cannot be used
@@ -6,6 +6,9 @@
         ├── RunError            a run folder: missing, incomplete, or already there
         ├── TaskError           a task: unknown, failing, or without data
         └── EnclosureError      a model or loss that cannot be bounded rigorously
+
+    RuntimeError
+    └── SoundnessError          a proof that the network itself contradicts: an error of this program
 
 A search that finds nothing raises none of them: failure is a status (`dss.Status`).
 """
@@ -29,3 +32,7 @@ class TaskError(InputError):
 
 class EnclosureError(InputError):
     """A model, loss or objective cannot be bounded rigorously; the message names the operation."""
+
+
+class SoundnessError(RuntimeError):
+    """A loss was computed above a bound that had been proved: no verdict is given, and the message asks for a report."""

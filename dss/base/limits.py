@@ -22,6 +22,7 @@ class Status(Enum):
     STEPS = "out of steps"
     EVALUATIONS = "out of evaluations"
     SECONDS = "out of time"
+    DISCONNECTED = "proved disconnected"
 
     @property
     def sentence(self) -> str:
@@ -37,6 +38,7 @@ _SENTENCES = {
     Status.STEPS: "the limit on gradient steps was reached first",
     Status.EVALUATIONS: "the limit on evaluations was reached first",
     Status.SECONDS: "the limit on seconds was reached first",
+    Status.DISCONNECTED: "every path between the ends is proved to rise above the threshold",
 }
 
 

@@ -7,6 +7,7 @@ The content stays what it was: pages come back from the file when they are read 
 import ctypes
 import mmap
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -15,17 +16,27 @@ from torch import Tensor
 DONTNEED, PAGEOUT = 4, 21
 
 
+def is_mapped(tensor: Tensor) -> bool:
+    """Whether a tensor lies in a mapped file; but on Linux it cannot be told."""
+    return any(_places(tensor))
+
+
 def give_back(tensor: Tensor) -> None:
-    """Let go of the resident pages of a tensor that lies in a mapped file; of any other tensor, and but on Linux, nothing."""
-    if sys.platform != "linux" or tensor.device.type != "cpu" or not tensor.numel():
-        return
-    storage = tensor.untyped_storage()
-    start, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
-    for low, high, shared in _file_mappings():
+    """Let go of the resident pages of a tensor that lies in a mapped file; of any other tensor, nothing."""
+    for start, end, low, high, shared in _places(tensor):
         # Whole pages inside the tensor: its neighbours on the first and the last page are not ours.
         first, last = -(-max(start, low) // mmap.PAGESIZE) * mmap.PAGESIZE, min(end, high) // mmap.PAGESIZE * mmap.PAGESIZE
         if first < last:
             _libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), DONTNEED if shared else PAGEOUT)
+
+
+def _places(tensor: Tensor) -> Iterator[tuple[int, int, int, int, bool]]:
+    """Start and end of the tensor's memory, and start, end and kind of the mappings of files that it overlaps."""
+    if sys.platform != "linux" or tensor.device.type != "cpu" or not tensor.numel():
+        return
+    storage = tensor.untyped_storage()
+    start, end = storage.data_ptr(), storage.data_ptr() + storage.nbytes()
+    yield from ((start, end, low, high, shared) for low, high, shared in _file_mappings() if low < end and start < high)
 
 
 def _file_mappings() -> list[tuple[int, int, bool]]:

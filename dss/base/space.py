@@ -116,7 +116,7 @@ class ParameterSpace:
         """Named views `(..., *shape)` of points `(..., p)`; nothing is copied."""
         lead, offsets = points.shape[:-1], self.offsets
         return {
-            name: points[..., a:b].view(*lead, *shape)
+            name: points[..., a:b].view((*lead, *shape))
             for name, shape, a, b in zip(self.names, self.shapes, offsets, offsets[1:], strict=False)
         }
 

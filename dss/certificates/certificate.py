@@ -11,8 +11,9 @@ from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.closing import watched
+from dss.certificates.convexity import prove_by_convexity
 from dss.certificates.proof import prove as prove_path
-from dss.certificates.proof import watched
 from dss.certificates.sampling import as_losses, sample_segments
 from dss.objectives.objective import Objective
 
@@ -31,6 +32,7 @@ class Certificate:
         resolution: the largest gap in t between neighbouring evaluations of a segment; None if the path was not sampled.
         evaluations: points of the path at which the loss was evaluated, for a proof the cells that were bounded.
         reason: the outcome in words.
+        proof: of which kind: "cells" or "convexity"; None without a proof.
         bounds: `(c, 4)` cells of the proof: segment, lower t, upper t, bound; None without a proof.
     """
 
@@ -44,6 +46,7 @@ class Certificate:
     resolution: float | None
     evaluations: int
     reason: str
+    proof: str | None = None
     bounds: Tensor | None = field(default=None, repr=False, compare=False)
 
 
@@ -65,7 +68,7 @@ def certify(
         path: the path.
         threshold: L0.
         grid: intervals of the first grid on every segment, for samples.
-        prove: try a rigorous bound first. A judge that cannot be enclosed, or a limit, leaves the samples; the reason
+        prove: try a rigorous bound first: by convexity, which takes a few losses where it applies, then by cells. A judge that cannot be enclosed, or a limit, leaves the samples; the reason
             says so.
         limits: cells and seconds of the proof; samples are taken whatever they cost.
         progress: shown every bracket of the proof.
@@ -77,6 +80,9 @@ def certify(
         raise InputError(f"a grid of at least 2 intervals is needed to see inside a segment, got {grid}")
     if not prove:
         return _sampled(judge, path, threshold, grid)
+    by_corners = _by_convexity(judge, path, threshold)
+    if by_corners is not None:
+        return by_corners
     try:
         bracket = _proof(judge, path, threshold, limits, progress or ProgressMeter())
     except EnclosureError as error:
@@ -84,6 +90,31 @@ def certify(
     if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):
         return _from_bracket(bracket, threshold)
     return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {bracket.verdict.value}")
+
+
+def _by_convexity(judge: Objective, path: Path, threshold: float) -> Certificate | None:
+    """The certificate of a path that its corners judge; None where they do not."""
+    try:
+        pieces = prove_by_convexity(judge, path)
+    except EnclosureError:
+        return None  # most paths are not built so; what the cells say of this one counts
+    corner = int(pieces.losses.argmax())
+    seen, place = pieces.losses[corner].item(), (corner, 0.0) if corner < len(pieces.kinds) else (corner - 1, 1.0)
+    counts = f"{pieces.kinds.count('convex')} convex and {pieces.kinds.count('constant')} constant pieces"
+    if pieces.obstacle is not None and seen <= threshold:
+        reason = (
+            f"sampled: no loss above {threshold:g} at the corners, and none can be between them ({counts}); how high they are is "
+            f"not proved: {pieces.obstacle}"
+        )
+        return Certificate(threshold, True, False, None, seen, *place, 1.0, len(pieces.losses), reason)
+    if not pieces.upper <= threshold:
+        return None
+    reason = (
+        f"proved: the loss is at most {pieces.upper:.6g} <= {threshold:g} at every point of the path (by convexity: {counts})"
+    )
+    return Certificate(
+        threshold, True, True, pieces.upper, seen, *place, None, len(pieces.losses), reason, "convexity", pieces.cells,
+    )  # fmt: skip
 
 
 def _proof(judge: Objective, path: Path, threshold: float, limits: Limits, progress: ProgressMeter) -> Bracket:
@@ -101,7 +132,9 @@ def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
     reason = (
         f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
     )
-    return Certificate(threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, bracket.bounds)
+    return Certificate(
+        threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, "cells", bracket.bounds
+    )
 
 
 def _with_reason(certificate: Certificate, more: str) -> Certificate:

@@ -6,35 +6,16 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.base.limits import Limits
-from dss.base.path import Path
-from dss.base.progress import ProgressMeter
 from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.cells import OPTIONS, Cell, Pace
+from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Objective
-
-RESOLUTION = 2.0**-40
-"""Cells narrower than this are not split: rounding would dominate."""
-
-MOST_PARTS = 4
-"""A cell is cut into at most this many parts at once."""
-
-HOPELESS, MANY_PARTS = 64, 16
-"""A cell whose excess asks for more than 64 parts is cut into 16: bounds of deep networks explode on wide cells."""
-
-REHEARSAL, LARGE = 64, 2048
-"""On data of at least 2048 samples, cells are tried on 64 of them first: what is hopeless there is split unseen by the rest."""
-
-AT_ONCE = 16
-"""Cells that are tried in one step."""
-
-PATIENCE = 10.0
-"""Seconds that a step should take at most, so that progress is seen."""
 
 
 def prove(
@@ -65,6 +46,7 @@ def prove(
     Raises:
         InputError: beads or options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
+        SoundnessError: the network itself contradicts the bounds; then no finished bracket is given.
     """
     max_cells = sys.maxsize if max_cells is None else max_cells
     _check(beads, threshold, tolerance, max_cells, batch_cells)
@@ -72,103 +54,39 @@ def prove(
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     proof.begin()
     while True:
-        yield (bracket := proof.bracket(max_cells, deadline))
+        bracket = proof.bracket(max_cells, deadline)
+        if bracket.verdict.finished:
+            check_bounds(objective, beads, bracket.bounds, proof.evaluations)
+        yield bracket
         if bracket.verdict.finished:
             return
         proof.refine(batch_cells, deadline)
 
 
-def bracket(
-    objective: Objective,
-    path: Path,
-    *,
-    tolerance: float = 1e-2,
-    limits: Limits = Limits(),
-    progress: ProgressMeter | None = None,
-) -> Bracket:
-    """Close in on the largest loss of a path from both sides, to a share of it.
-
-    Args:
-        objective: bounds cells by `enclose` and computes losses.
-        path: the path.
-        tolerance: wanted: `upper - seen <= tolerance * |seen|`.
-        limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
-        progress: shown every bracket on the way.
-
-    Raises:
-        InputError: options that cannot be used.
-        EnclosureError: the objective cannot be enclosed.
-    """
-    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
-    return watched(brackets, progress or ProgressMeter())
-
-
-def watched(brackets: Iterator[Bracket], progress: ProgressMeter) -> Bracket:
-    """The last bracket of a proof, all of which are shown."""
-    with progress.stage("proof", "cells") as meter:
-        for found in brackets:
-            last = found
-            meter.report(found.cells, f"largest loss between {found.seen:.5g} and {found.upper:.5g}")
-    return last
-
-
-@dataclass(order=True, frozen=True)
-class _Cell:
-    """A part of a segment; the worst bound comes first."""
-
-    key: float
-    segment: int
-    lower: float
-    upper: float
-
-    @property
-    def bound(self) -> float:
-        return -self.key
-
-    @property
-    def middle(self) -> float:
-        return (self.lower + self.upper) / 2
-
-    @property
-    def narrow(self) -> bool:
-        return self.upper - self.lower < RESOLUTION
-
-
-@dataclass
-class _Pace:
-    """How many cells were bounded, and in what time."""
-
-    cells: int = 0
-    seconds: float = 0.0
-
-    def note(self, cells: int, seconds: float) -> None:
-        self.cells, self.seconds = self.cells + cells, self.seconds + seconds
-
-    def affordable(self, count: int, deadline: float) -> int:
-        """How many of `count` cells can be bounded before the deadline; one at least, and one if the pace is not known."""
-        each, left = self.seconds / max(1, self.cells), deadline - time.monotonic()
-        return int(max(1, min(count, left / each))) if each > 0 else 1
-
-
 class _Proof:
-    """The cells that cover the path, in a heap, and the largest loss seen."""
+    """The cells that cover the path, in a heap, and the largest loss seen: branch and bound for a maximum (Moore 1966).
+
+    heap, untried and waiting together cover the path at every moment, and every cell in them has a bound, if only its
+    parent's: so `bracket` may be read at any moment, and a proof that is stopped has proved what it says.
+    """
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
-        self.heap: list[_Cell] = []
+        self.heap: list[Cell] = []
         # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
         # the data, and those to be bounded.
-        self.untried: list[_Cell] = []
-        self.waiting: list[_Cell] = []
-        self.part = objective.part(REHEARSAL) if objective.samples >= LARGE else None
-        self.bounding, self.trying = _Pace(), _Pace()
+        self.untried: list[Cell] = []
+        self.waiting: list[Cell] = []
+        self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
+        self.bounding, self.trying = Pace(), Pace()
         self.seen, self.place = -math.inf, (0, 0.0)
+        self.evaluations: list[tuple[int, float, float]] = []
 
     def begin(self) -> None:
         """Look at the beads; every segment starts as one cell."""
         last = len(self.beads) - 2
         self._look([(min(i, last), float(i > last)) for i in range(last + 2)])
-        self._queue([_Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
+        self._queue([Cell(-math.inf, segment, 0.0, 1.0) for segment in range(last + 1)])
 
     def refine(self, count: int, deadline: float) -> None:
         """Split the worst cells above the goal, after a look at their middles, and bound their parts as time allows."""
@@ -176,16 +94,17 @@ class _Proof:
             self._split(count)
         if self._refuted:
             return
-        if self.untried:
+        # Tries come first: they are cheap, and may show that a cell which waits is hopeless.
+        if self.untried and self.part is not None:
             # Without a deadline the number must not depend on the time: looks move the goal of a tolerance.
-            count = AT_ONCE if deadline == math.inf else self.trying.affordable(AT_ONCE, deadline)
-            self.untried = self._try(self.untried[:count]) + self.untried[count:]
+            count = OPTIONS.at_once if deadline == math.inf else self.trying.affordable(OPTIONS.at_once, deadline)
+            self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
-            count = self.bounding.affordable(MOST_PARTS * count, min(deadline, time.monotonic() + PATIENCE))
+            count = self.bounding.affordable(OPTIONS.most_parts * count, min(deadline, time.monotonic() + OPTIONS.patience))
             self._bound(self.waiting[:count])
             self.waiting = self.waiting[count:]
 
-    def _queue(self, cells: list[_Cell]) -> None:
+    def _queue(self, cells: list[Cell]) -> None:
         """Cells to be bounded, after a try if the data is large."""
         if self.part is None:
             self.waiting = cells
@@ -195,18 +114,24 @@ class _Proof:
     def _split(self, count: int) -> None:
         """Take the worst cells from the heap; their parts wait to be bounded."""
         worst = []
+        # Only what lies above the goal: a proof ends when nothing does, and how far below the rest lies does not matter.
         while self.heap and len(worst) < count and self.heap[0].bound > self.goal:
             worst.append(heapq.heappop(self.heap))
+        # A loss at each middle refutes early, and tells how much of a bound's excess is the loss's own: the rest is the gap.
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
+        # Sorted, so that the order of bounding does not depend on the heap's ties.
         self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
 
-    def _try(self, cells: list[_Cell]) -> list[_Cell]:
+    def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
 
         The loss on the whole data is known at a cell's middle, and the gap above it is taken to be that of the part.
         """
         places = [(cell.segment, cell.middle) for cell in cells]
-        gaps = [bound - loss for bound, loss in zip(self._bounds(self.part, self.trying, cells), self._losses(self.part, places))]
+        bounds, losses = self._bounds(objective, self.trying, cells), self._losses(objective, places)
+        # The part's bound proves nothing of the whole; it only decides whether to spend the whole data on this cell or on its
+        # parts, so a wrong guess costs time and never truth.
+        gaps = [bound - loss for bound, loss in zip(bounds, losses)]
         smaller = []
         for cell, loss, gap in zip(cells, self._look(places), gaps):
             if loss + gap <= self.goal or cell.narrow:
@@ -219,26 +144,29 @@ class _Proof:
     @property
     def goal(self) -> float:
         """Cells at or below need no more work."""
-        return self.threshold if self.tolerance is None else self.seen + self.tolerance * abs(self.seen)
+        if self.threshold is not None:
+            return self.threshold
+        assert self.tolerance is not None
+        return self.seen + self.tolerance * abs(self.seen)
 
     @property
     def _refuted(self) -> bool:
         return self.threshold is not None and self.seen > self.threshold
 
-    def _parts(self, cell: _Cell, loss: float) -> list[_Cell]:
+    def _parts(self, cell: Cell, loss: float) -> list[Cell]:
         """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
-        wanted = math.sqrt(excess / room) if room > 0 else MOST_PARTS
-        count = MANY_PARTS if wanted > HOPELESS else min(max(2, math.ceil(wanted)), MOST_PARTS)
+        wanted = math.sqrt(excess / room) if room > 0 else OPTIONS.most_parts
+        count = OPTIONS.many_parts if wanted > OPTIONS.hopeless else min(max(2, math.ceil(wanted)), OPTIONS.most_parts)
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
-        return [_Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
+        return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
-    def _bound(self, parts: list[_Cell]) -> None:
+    def _bound(self, parts: list[Cell]) -> None:
         for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
             # What bounds a cell bounds its parts.
             heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
 
-    def _bounds(self, objective: Objective, pace: "_Pace", parts: list[_Cell]) -> list[float]:
+    def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:
         """Bounds of an objective on cells; what is not known is infinite."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
@@ -251,6 +179,7 @@ class _Proof:
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
         losses = self._losses(self.objective, places)
+        self.evaluations += [(*place, loss) for place, loss in zip(places, losses)]
         best = max(range(len(losses)), key=losses.__getitem__)
         if losses[best] > self.seen:
             self.seen, self.place = losses[best], places[best]

@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
     objective, judge = ends.task.objectives(buffers=options.buffers)
     found = barrier(
         objective, ends.start, ends.end, judge=None if judge is objective else judge, tolerance=options.tolerance,
-        seed=options.seed, grid=options.grid, progress=meter(options),
+        seed=options.seed, grid=options.grid, progress=meter(options), obstructions=ends.task.obstructions,
     )  # fmt: skip
     print(json.dumps(figures(found) | {"judge": judge.description}, indent=2) if options.json else words(found))
     return 0
@@ -54,6 +54,8 @@ def figures(found: Barrier) -> dict[str, object]:
     return {
         "upper": found.upper,
         "lower": found.lower,
+        "lower_proven": found.lower_proven,
+        "reason": found.reason,
         "ends": found.ends,
         "excess": found.excess,
         "linear": found.linear,
@@ -65,9 +67,12 @@ def figures(found: Barrier) -> dict[str, object]:
 
 def words(found: Barrier) -> str:
     """What was found, for people."""
+    below = f"no search succeeded below {found.lower:.6g}, which proves nothing"
+    if found.lower_proven:
+        below = f"no path whatever stays below {found.lower:.6g}, which is proved. {found.reason}"
     return "\n".join(
         [
-            f"a path is known below {found.upper:.6g} (sampled); no search succeeded below {found.lower:.6g}, which proves nothing",
+            f"a path is known below {found.upper:.6g} (sampled); {below}",
             f"  ends                 {found.ends:.6g} (the higher one); the barrier lies {found.excess:.6g} above it",
             f"  straight line        {found.linear:.6g}",
             f"  path                 {found.path.intermediate_beads} intermediate beads, normalized length "

@@ -9,7 +9,7 @@ from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
-from dss.certificates.proof import bracket as close_in
+from dss.certificates.closing import bracket as close_in
 from dss.cli.judges import objectives_of
 from dss.cli.progress import add_quiet, meter
 from dss.objectives.network import NetworkObjective

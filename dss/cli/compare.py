@@ -22,7 +22,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     parser.add_argument("--threshold", required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="a folder: one run folder per finder, and compare.html")
-    parser.add_argument("--finders", nargs="+", choices=FINDERS, default=list(FINDERS), help="which (default: all)")
+    parser.add_argument(
+        "--finders", nargs="+", choices=FINDERS, default=[name for name in FINDERS if name != "convex"],
+        help="which (default: all but convex, which takes chains of layers alone)",
+    )  # fmt: skip
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
     add_quiet(parser)
     parser.set_defaults(run=run)

@@ -4,15 +4,16 @@ import argparse
 import time
 from dataclasses import fields, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import torch
 
-from dss._connect import PROVE, conclude
+from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of
-from dss.cli.printing import print_outcome
+from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
 from dss.cli.thresholds import HELP, threshold
@@ -22,7 +23,10 @@ from dss.finders.finder import Finder, Limits
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.symmetry import align
+from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
+from dss.theory import Wall, highest_wall
 
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
@@ -38,7 +42,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "connect",
         help="join two saved models below a threshold",
-        description="Exit code 0: connected, 1: not connected, 2: bad input.",
+        description="Exit code 0: connected, 1: not connected (proved so only where the task has obstructions), 2: bad input.",
     )
     parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
@@ -47,6 +51,17 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    _add_judging(parser)
+    _add_search(parser.add_argument_group("search"))
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
+    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
+    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", "--points", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
@@ -59,14 +74,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    parser.add_argument(
+        "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
+    )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
-    _add_search(parser.add_argument_group("search"))
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
-    existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
-    add_quiet(parser)
-    parser.set_defaults(run=run)
 
 
 def _add_search(group: argparse._ArgumentGroup) -> None:
@@ -91,6 +102,8 @@ def run(options: argparse.Namespace) -> int:
     finder = make_finder(options)
     ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
+    if options.align is not None:
+        ends = _aligned(ends, objective, options)
     judged = None if judge is objective else judge
     level = options.threshold(judge, ends.start, ends.end)
     problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
@@ -100,9 +113,22 @@ def run(options: argparse.Namespace) -> int:
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
     if not (options.out / SUMMARY).exists():
-        _search(problem, finder, recorder, last, options, objective, question["data"])
+        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+        _search(problem, finder, recorder, last, options, objective, question["data"], wall)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
+
+
+def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespace) -> Ends:
+    """The ends with the second one's units in the order of the first one's.
+
+    Raises:
+        InputError: that makes them one and the same.
+    """
+    end = align(objective, ends.start, ends.end, by=options.align, seed=options.seed).point
+    if torch.equal(end, ends.start):
+        raise InputError(f"{options.end} is {options.start} with its units in another order: they are one network")
+    return replace(ends, end=end)
 
 
 def make_finder(options: argparse.Namespace) -> Finder:
@@ -140,6 +166,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "seed",
         "buffers",
         "prove",
+        "align",
         "shorten",
         "device",
         *FINDER_OPTIONS,
@@ -164,11 +191,13 @@ def _search(
     options: argparse.Namespace,
     objective: NetworkObjective,
     data: dict[str, str],
+    wall: Wall | None,
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
     if last is None:
-        step, steps = finder.begin(problem), finder.steps(problem)
+        step = first_step(problem, finder, wall)
+        steps = chain([step], finder.steps(problem, resume=step))
     else:
         began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
         problem.tally.restore(last.tally)
@@ -177,6 +206,8 @@ def _search(
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
-        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress
-    )
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data)
+        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
+        wall=wall,
+    )  # fmt: skip
+    modulo = modulo_symmetry({"align": options.align})
+    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, InputError
-from dss.base.space import ParameterSpace, agree
+from dss.base.space import agree
 from dss.objectives.network.statistics import KINDS, tracked_norms
 from dss.runs.checkpoints import Checkpoint, load_checkpoint
 from dss.tasks import Task
@@ -38,7 +38,7 @@ def load_ends(start: Path, end: Path, task: Task, device: str) -> Ends:
         CheckpointError: a file cannot be used, or they disagree.
         InputError: the device is not there.
     """
-    space = ParameterSpace.of(task.model)
+    space = task.space
     a, b = (load_checkpoint(file, space, adopt=True) for file in (start, end))
     _check_constants(task, start, a, end, b)
     dtype, place = torch.promote_types(a.point.dtype, b.point.dtype), _device(device)

@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from dss.base.files import check_writable
-from dss.base.space import ParameterSpace
 from dss.cli.ends import load_ends
 from dss.cli.metrics import watched
 from dss.cli.progress import add_quiet, meter
@@ -36,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     check_writable(options.out, overwrite=options.overwrite)
     files = (options.a, options.b, options.c)
     ends = load_ends(options.a, options.b, load_task(options.task), "cpu")
-    corner = load_checkpoint(options.c, ParameterSpace.of(ends.task.model)).point.to(ends.start)
+    corner = load_checkpoint(options.c, ends.task.space).point.to(ends.start)
     _, judge = ends.task.objectives()
     with meter(options).stage("losses", "points") as stage:
         grids = survey(

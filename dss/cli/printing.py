@@ -2,6 +2,7 @@
 
 import json
 
+from dss.base.limits import Status
 from dss.runs import Run
 
 
@@ -18,9 +19,16 @@ def _data(run: Run) -> str:
     return f"digest {train}" if train == judge else f"digests {train} (training) and {judge} (judge)"
 
 
+def modulo_symmetry(question: dict) -> dict[str, object]:
+    """What the summary of a run says beyond the path, if its second end was reordered."""
+    return {"aligned": question["align"], "modulo_symmetry": True} if question.get("align") else {}
+
+
 def _sentences(run: Run) -> str:
     s = run.outcome
-    verdict = "connected" if s["connected"] else "NOT connected (which proves nothing: a path may exist)"
+    verdict = "connected" if s["connected"] else _not_connected(s)
+    if s.get("modulo_symmetry"):
+        verdict += f", to a reordered copy of {run.question['ends'][1]}"
     lines = [
         f"{verdict}: {s['reason']}",
         f"  judged by            {s['judge']}",
@@ -33,3 +41,10 @@ def _sentences(run: Run) -> str:
     ]
     report = run.folder / "report.html"
     return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))
+
+
+def _not_connected(summary: dict) -> str:
+    """Nothing found says nothing; a wall says everything."""
+    if summary["status"] == Status.DISCONNECTED.value:
+        return f"PROVED DISCONNECTED at {summary['threshold']:g}: no path whatever stays at or below it"
+    return "NOT connected (which proves nothing: a path may exist)"

@@ -10,7 +10,7 @@ from dss.base.errors import RunError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.cli.judges import problem_of
-from dss.cli.printing import print_outcome
+from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
 from dss.finders import FINDERS
@@ -66,7 +66,10 @@ def run(options: argparse.Namespace) -> int:
     )
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
-    recorder.finish(connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data)
+    recorder.finish(
+        connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data,
+        **modulo_symmetry(found.question),
+    )  # fmt: skip
     write_page(load_run(folder), progress=meter(options))
     return print_outcome(load_run(folder), as_json=options.json)
 

@@ -5,7 +5,6 @@ import inspect
 import json
 
 from dss.base.errors import InputError
-from dss.base.space import ParameterSpace
 from dss.tasks import BUILTIN
 
 OWN = """Your own is a function in a file, named as file.py:name or package.module:name, that returns
@@ -40,10 +39,17 @@ def run(options: argparse.Namespace) -> int:
 
 def described(name: str) -> dict[str, object]:
     """One built-in task: what it is and how large."""
-    row: dict[str, object] = {"name": name, "what": inspect.getdoc(BUILTIN[name]), "missing": None, "parameters": None, "train": None, "judge": None}
+    row: dict[str, object] = {
+        "name": name,
+        "what": inspect.getdoc(BUILTIN[name]),
+        "missing": None,
+        "parameters": None,
+        "train": None,
+        "judge": None,
+    }
     try:
         task = BUILTIN[name]()
         train, judge = task.objectives(buffers="frozen")
     except InputError as error:
         return row | {"missing": f"not at hand: {' '.join(str(error).split())}"}
-    return row | {"parameters": ParameterSpace.of(task.model).size, "train": train.samples, "judge": judge.samples}
+    return row | {"parameters": task.space.size, "train": train.samples, "judge": judge.samples}

@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     points = load_points(options.points, task, options.device)
     with _executor(options) as executor:
         _begin(options)
-        tree, data = _grown(options, points, goals, getattr(task, "obstructions", ()), executor)
+        tree, data = _grown(options, points, goals, task.obstructions, executor)
     _write(tree, data, options)
     print(json.dumps(tree.as_json() | {"judge": data}, indent=2) if options.json else words(tree, options))
     return 0
@@ -246,7 +246,8 @@ def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[
     files = [folder / f"{name}.safetensors" for name in unique_names(options.points)]
     for file, point in zip(files, points, strict=True):
         parameters = objective.space.unflatten(point)
-        save_state(file, parameters | {alias: parameters[name] for alias, name in objective.space.aliases.items()})
+        tied = {alias: parameters[name] for alias, name in objective.space.aliases.items()}
+        save_state(file, ends.task.model.state_dict() | parameters | tied)
     return points, files
 
 

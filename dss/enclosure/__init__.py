@@ -5,6 +5,19 @@
 
 from dss.enclosure import rules as rules
 from dss.enclosure.cells import bytes_per_cell, enclose, suited, weighted_mean
-from dss.enclosure.value import CORNERS, Enclosure, known_operations, lift, rule
+from dss.enclosure.registry import known_operations, rule
+from dss.enclosure.standin import StandIn
+from dss.enclosure.value import CORNERS, Enclosure, lift
 
-__all__ = ["CORNERS", "Enclosure", "bytes_per_cell", "enclose", "known_operations", "lift", "rule", "suited", "weighted_mean"]
+__all__ = [
+    "CORNERS",
+    "Enclosure",
+    "StandIn",
+    "bytes_per_cell",
+    "enclose",
+    "known_operations",
+    "lift",
+    "rule",
+    "suited",
+    "weighted_mean",
+]

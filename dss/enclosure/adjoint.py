@@ -17,6 +17,7 @@ products that is at most gamma_n <|A_out|, |L| error_in>, which a share gamma_n 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -77,7 +78,9 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
     state = current()
     if state is None or any(map(is_number, (result, *sources))):
         return result
-    return _noted(result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
+    if carried is not None:  # a small source in a large sum
+        carried = carried.expand(result.center.shape)
+    return _noted(state.nodes, result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
 
 
 def through(result: Enclosure, x: Enclosure, carry: Callable[[Tensor], Tensor], pull: Callable[[Tensor], Tensor], *,
@@ -94,11 +97,11 @@ def through(result: Enclosure, x: Enclosure, carry: Callable[[Tensor], Tensor], 
     if state is None or is_number(x) or not _is_noted(state.nodes, x) or not inner.sources:
         return result
     carried = carry(x.error if inner.carried is None else inner.carried)
-    return _noted(result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), inner.lost + _lost(terms))
+    return _noted(state.nodes, result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), inner.lost + _lost(terms))
 
 
-def _noted(result: Enclosure, carried: Tensor | None, sources: tuple[int, ...], pull: Pull, lost: float) -> Enclosure:
-    nodes = current().nodes
+def _noted(nodes: list[Node], result: Enclosure, carried: Tensor | None, sources: tuple[int, ...], pull: Pull,
+           lost: float) -> Enclosure:  # fmt: skip
     result.node = Node(len(nodes), result.error, carried, sources, pull, lost)
     nodes.append(result.node)
     return result
@@ -129,7 +132,7 @@ def sharpened(x: Enclosure) -> Enclosure:
     dtype = torch.float32 if is_plain_float32(x.device) else torch.float64
     nodes = state.nodes[: _place(state.nodes, x) + 1]
     # What underflow may take from weights, times the errors they meet.
-    floor = FLOOR * (1 + sum(node.error.sum() for node in nodes))
+    floor = FLOOR * reduce(torch.add, (node.error.sum() for node in nodes), x.center.new_ones(()))
     rows = torch.eye(count, dtype=dtype, device=x.device)
     traced = torch.vmap(lambda row: _traced(nodes, row.view(x.center.shape), floor))(rows).view(x.center.shape)
     traced = traced.to(torch.float64) + floor
@@ -146,7 +149,7 @@ def _is_noted(nodes: list[Node], x: Enclosure) -> bool:
 def _place(nodes: list[Node], x: Enclosure) -> int:
     """The node of `x`, which is a source of its own if nobody noted anything else."""
     if not _is_noted(nodes, x):
-        _noted(x, torch.zeros_like(x.error), (), lambda weight: (), 2 * UNIT32)
+        _noted(nodes, x, torch.zeros_like(x.error), (), lambda weight: (), 2 * UNIT32)
     return x.node.place
 
 
@@ -154,9 +157,9 @@ def _traced(nodes: list[Node], weight: Tensor, floor: Tensor) -> Tensor:
     """A bound on |<weight, E>| for the result of the last node, but for `floor`."""
     weights, total = {len(nodes) - 1: weight}, weight.new_zeros(())
     for node in reversed(nodes):
-        weight = weights.pop(node.place, None)
-        if weight is None:
+        if node.place not in weights:
             continue
+        weight = weights.pop(node.place)
         if node.carried is not None or node.lost:
             total = total + _product(weight, _local(node), floor)
         for source, part in zip(node.sources, node.pull(weight) if node.sources else (), strict=True):

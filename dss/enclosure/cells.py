@@ -1,6 +1,8 @@
 """From the ends of segments to bounds on the loss of a model on cells of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
+from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, lift
 
 Tensors = dict[str, Tensor]
@@ -61,19 +64,24 @@ def enclose(
         above the loss on the whole cell. The largest of a row bounds the cell.
 
     Raises:
-        EnclosureError: an operation has no rule; the message names it and the module that calls it.
+        EnclosureError: an operation has no rule, or anything else keeps the network from being enclosed; the message
+            names it, and the module that calls it.
     """
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     stored = dict(model.named_buffers()) | (buffers or {})
 
+    dtype = _dtype(start)
+
     def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor) -> Tensor:
         weights = {name: moving(start[name], end[name], lower, upper) for name in start}
-        weights |= {name: _constant(value) for name, value in stored.items()}
 
         def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
-            with run(signs, wide=wide, rough=rough):
-                output = functional_call(model, weights, tuple(_constant(part) for part in samples))
-                return torch.stack(_values(loss(output, target)))
+            with only_refusals(), run(signs, wide=wide, rough=rough):
+                # New ones for every pass: a forward may write into them.
+                tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
+                tensors |= {name: constant(value) for name, value in stored.items()}
+                output = functional_call(model, tensors, tuple(constant(part, dtype) for part in samples))
+                return torch.stack(_values(loss(output, target.clone())))
 
         def of_sample(*sample: Tensor) -> Tensor:
             return of_samples(*(part[None] for part in sample))
@@ -107,10 +115,10 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
     Raises:
         EnclosureError: an operation has no rule.
     """
-    tensors = {name: _constant(value) for name, value in tensors.items()}
-    some = slice(None) if whole else slice(0, 1)
-    with _evaluation(model), torch.no_grad(), run(0) as state:
-        loss(functional_call(model, tensors, tuple(_constant(part[some]) for part in inputs)), target[some])
+    dtype, some = _dtype(tensors), slice(None) if whole else slice(0, 1)
+    given = {name: StandIn(lift(x), x.dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
+    with _evaluation(model), torch.no_grad(), only_refusals(), run(0) as state:
+        loss(functional_call(model, given, tuple(constant(part[some], dtype) for part in inputs)), target[some].clone())
     return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE}
 
 
@@ -118,7 +126,7 @@ def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:
     """Whether all entries are finite: in each row, or altogether. Saturating functions would hide others."""
     checks = [x.isfinite() for x in tensors if isinstance(x, Tensor) and x.is_floating_point()]
     checks = checks or [torch.tensor(True)]
-    return torch.stack([check.flatten(1).all(1) if rows else check.all() for check in checks]).all(0)
+    return torch.stack([check.reshape(len(check), -1).all(1) if rows else check.all() for check in checks]).all(0)
 
 
 def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:
@@ -158,12 +166,32 @@ def bytes_per_cell(model_bytes: int, *, parameters: int) -> int:
     return 24 * model_bytes + 80 * parameters
 
 
-def _constant(value: Tensor) -> Tensor:
-    """Floating-point data as enclosures that do not move, so that all arithmetic on them is enclosed; others as is."""
-    return lift(value) if isinstance(value, Tensor) and value.is_floating_point() else value
+def _dtype(tensors: Tensors) -> torch.dtype:
+    """The floating type of a network's parameters, which is that of its data and buffers too."""
+    return next((x.dtype for x in tensors.values() if x.is_floating_point()), torch.get_default_dtype())
 
 
-def _values(loss: Tensor) -> tuple[Tensor, ...]:
+@contextmanager
+def only_refusals() -> Iterator[None]:
+    """Turn what a forward or a loss raises on enclosures into a refusal that names it: then samples can judge.
+
+    Memory that runs out says nothing about the network, and passes through, as does what stops the program.
+    """
+    try:
+        yield
+    except (EnclosureError, MemoryError, torch.cuda.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if "allocate memory" in str(error):
+            raise
+        cause = str(error).strip().partition("\n")[0] or "no message"
+        raise EnclosureError(
+            f"the network or its loss cannot be enclosed, because it raises {type(error).__name__}: {cause}"
+        ) from error
+
+
+def _values(loss: Any) -> tuple[Tensor, ...]:
+    loss = value_of(loss)
     if not isinstance(loss, Enclosure) or loss.dim() != 0:
         kind = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise EnclosureError(f"the loss must return one number that depends on the parameters, got {kind}")

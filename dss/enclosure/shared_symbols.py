@@ -36,11 +36,13 @@ class Run:
         bends: wide kinks so far, those of maxima left out.
         kinked: whether there were kinks, narrow ones too.
         nodes: the operations so far, for errors that are traced back (`adjoint`).
+        refused: the first error that an operation raised: a `forward` that catches it goes a way that tensors would not.
     """
 
     def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True):
         self.each, self.count, self.wide, self.rough = each, count, wide, rough
         self.bends, self.kinked, self.nodes = 0, False, []
+        self.refused: Exception | None = None
 
 
 _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
@@ -49,9 +51,12 @@ _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
 @contextmanager
 def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
-    token = _RUN.set(Run(each, count, wide=wide, rough=rough))
+    state = Run(each, count, wide=wide, rough=rough)
+    token = _RUN.set(state)
     try:
-        yield current()
+        yield state
+        if state.refused is not None:
+            raise state.refused
     finally:
         _RUN.reset(token)
 
@@ -61,10 +66,20 @@ def current() -> Run | None:
     return _RUN.get()
 
 
+def note_refusal(error: Exception) -> Exception:
+    """The error, which ends the pass even if it is caught on the way."""
+    state = current()
+    if state is not None and state.refused is None:
+        state.refused = error
+    return error
+
+
 def aligned(one: Tensor | None, other: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
     """Both with rows for the same unknowns; what has fewer does not depend on the later ones."""
     if one is None or other is None or len(one) == len(other):
         return one, other
+    # Row k is the same unknown in every tensor of a pass, and unknowns are only ever added: a shorter stack is one that was
+    # made earlier, and its missing rows are zeros.
     count = max(len(one), len(other))
     return padded(one, count), padded(other, count)
 
@@ -79,8 +94,8 @@ def total(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     """The sum of two tensors' rows."""
     if one is None or other is None:
         return one if other is None else other
-    one, other = aligned(one, other)
-    return one + other
+    count = max(len(one), len(other))
+    return padded(one, count) + padded(other, count)
 
 
 def wide(signs: Tensor | None, dims: int) -> Tensor | None:
@@ -90,6 +105,7 @@ def wide(signs: Tensor | None, dims: int) -> Tensor | None:
 
 def count_bend(entries: int) -> None:
     """Note a ReLU or the like."""
+    # Only wide ones: how many unknowns pay is decided by those that would cost most.
     state = current()
     if state is not None and entries > NARROW:
         state.bends += 1

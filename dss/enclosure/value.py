@@ -1,13 +1,13 @@
 """The value that flows through a network: where each entry is, to first order in the place tau on a cell."""
 
-import sys
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.operators import Operators
+from dss.enclosure.registry import answer, name_of, refusal
 from dss.enclosure.rounding import WIDE, largest, raised
 
 PARTS = ("center", "slope", "error", "bend", "signs")
@@ -17,24 +17,28 @@ CORNERS = ((-1.0, 1.0), (-0.75, 0.0), (-0.25, -1.0), (0.25, -1.0), (0.75, 0.0), 
 """(tau, q) of a polygon that contains the curve q = 2 tau^2 - 1: tangents at -1, -1/2, 0, 1/2, 1 and the chord. A function
 convex in (tau, q) is largest at one of them."""
 
-_RULES: dict[str, Callable] = {}
-_PLAIN = {
-    "dim", "size", "numel", "ndimension", "is_floating_point", "is_complex", "__len__", "element_size", "get_device",
-    "is_contiguous", "stride",
+METADATA = {
+    "__hash__", "is_conj", "is_neg", "is_inference",
+    "dim", "size", "numel", "ndimension", "is_floating_point", "is_complex", "__len__", "element_size", "get_device", "nelement",
+    "is_contiguous", "stride", "shape", "dtype", "device", "ndim", "requires_grad", "is_nested", "layout", "is_cuda", "is_cpu",
+    "is_mps", "is_sparse", "is_quantized", "is_leaf", "names", "itemsize", "nbytes", "is_meta", "has_names",
 }  # fmt: skip
-_PROPERTIES = {"shape", "dtype", "device", "ndim", "requires_grad", "is_nested", "layout", "is_cuda", "is_cpu",
-               "is_mps", "is_sparse", "is_quantized", "is_leaf", "names", "itemsize", "nbytes", "is_meta"}  # fmt: skip
+"""What a tensor says of itself without its entries."""
 
 
-class Enclosure(torch.Tensor):
+_Tensor = Operators if TYPE_CHECKING else torch.Tensor
+
+
+class Enclosure(_Tensor):
     """A tensor of which every entry is `center + slope tau + bend (2 tau^2 - 1) + sum_k signs[k] eps_k + E`.
 
     tau in [-1, 1] is the place on the cell, eps_k in [-1, 1] are unknown numbers that all entries share, and
     |E| <= error is each entry's own. What is shared can cancel on the way through a network; an error only grows.
 
-    The value is handed to an unchanged `nn.Module` in place of parameters and data; each operation is answered by the
-    rule registered under its name. The components are float64. Slope and error may be 0-dimensional: they then hold for
-    every entry, and such a slope is zero (the tensor does not move) unless the center is a scalar itself.
+    Each operation on it is answered by the rule registered under its name. It never changes, so that a rule may keep it
+    for the trace-back; what an unchanged `nn.Module` sees, and may write into, is a `StandIn` for it. The components are
+    float64. Slope and error may be 0-dimensional: they then hold for every entry, and such a slope is zero (the tensor
+    does not move) unless the center is a scalar itself.
 
     Attributes:
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
@@ -42,6 +46,18 @@ class Enclosure(torch.Tensor):
         signs: `(k, *shape)`, or None for k = 0; row k belongs to the same eps_k in all tensors of a run.
         node: where its error comes from, as `adjoint` noted it; None if it did not.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
+
+    Its sizes, each at least as large as the true one (what is rounded is rounded up):
+
+        shared      sum_k |signs[k]|                         how far the shared unknowns take an entry
+        curvature   |bend|                                   how far the parabola takes it
+        sway        |slope| + curvature + shared             how far it gets from its center without its error
+        amount      |center|
+        magnitude   amount + sway                            its largest absolute value without its error
+        radius      error + shared                           how far it gets from its place on the parabola
+        extent      (least, largest value)                   with the parabola's turn found exactly
+        most        one number >= all magnitudes             for roundings, which need no better
+        reach       most + largest error                     the same with the errors
     """
 
     center: Tensor
@@ -50,18 +66,26 @@ class Enclosure(torch.Tensor):
     bend: Tensor | None
     signs: Tensor | None
     ceiling: tuple[Tensor, ...] | None
-    views: list[int]
-    node: object | None
+    node: Any
 
     @staticmethod
-    def __new__(cls, center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, ceiling=None):
+    def __new__(
+        cls,
+        center: Tensor,
+        slope: Tensor,
+        error: Tensor,
+        bend: Tensor | None = None,
+        signs: Tensor | None = None,
+        *,
+        ceiling: tuple[Tensor, ...] | None = None,
+    ) -> "Enclosure":
         shape = center.shape
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
         self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend = None if bend is None else bend.expand(shape)
         self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
-        self.views, self.node = [1], None
+        self.node = None
         for name in _LAZY:
             setattr(self, name, None)
         return self
@@ -151,82 +175,30 @@ class Enclosure(torch.Tensor):
         place = self.center + tau * self.slope
         return place if self.bend is None else place + square * self.bend
 
-    def become(self, other: "Enclosure") -> "Enclosure":
-        """Change in place, as `relu_` or `+=` do."""
-        if self.views[0] > 1:
-            raise EnclosureError("an operation in place changes a tensor that shares its memory with a view of it, "
-                                 "which the enclosure cannot follow; write it out of place")  # fmt: skip
-        for name in (*PARTS, *_LAZY, "ceiling", "node"):
-            setattr(self, name, getattr(other, name))
-        return self
-
     def __repr__(self, **_) -> str:
         return f"Enclosure(shape={tuple(self.center.shape)})"
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        raise EnclosureError(_complaint(str(func)))
+        raise refusal(str(func))
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        name, kwargs = func.__name__, kwargs or {}
-        if name in _PLAIN or (name == "__get__" and func.__self__.__name__ in _PROPERTIES):
+        name, kwargs = name_of(func), dict(kwargs or {})
+        if name in METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
-        if name == "__get__":
-            name = func.__self__.__name__
-        return _answer(name, func, args, kwargs)
-
-
-def _answer(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
-    """Apply the rule of the operation `name`; `relu_`, `+=` or `inplace=True` changes args[0]."""
-    plain = _IN_PLACE.get(name, name)
-    if plain == name and name.endswith("_") and not name.endswith("__"):
-        plain = name[:-1]
-    in_place = kwargs.pop("inplace", False) or plain != name
-    handler = _RULES.get(plain)
-    if handler is None:
-        raise EnclosureError(_complaint(name))
-    result = handler(func, *args, **kwargs)
-    if in_place and not isinstance(args[0], Enclosure):
-        raise EnclosureError(f"{_complaint(name)}: it writes into a tensor that holds no enclosure")
-    return args[0].become(result) if in_place else result
-
-
-_IN_PLACE = {"__iadd__": "add", "__isub__": "sub", "__imul__": "mul", "__itruediv__": "div", "__idiv__": "div"}
-
-
-def rule(*names: str) -> Callable:
-    """Register a rule, called with the operation's own arguments, under the names of that operation."""
-
-    def register(handler: Callable) -> Callable:
-        for name in names:
-            _RULES[name] = lambda func, *args, **kwargs: handler(*args, **kwargs)
-        return handler
-
-    return register
-
-
-def rule_with_function(*names: str) -> Callable:
-    """Like `rule`, for a rule that also wants the torch function itself as its first argument."""
-
-    def register(handler: Callable) -> Callable:
-        for name in names:
-            _RULES[name] = handler
-        return handler
-
-    return register
-
-
-def known_operations() -> list[str]:
-    """The names of all operations that have a rule."""
-    return sorted(_RULES)
+        if kwargs.pop("inplace", False) or kwargs.pop("out", None) is not None:
+            raise refusal(name, "in place: an enclosure never changes")
+        return answer(name, func, args, kwargs)
 
 
 def lift(value: Tensor | float) -> Enclosure:
     """`value` itself, or a constant as an enclosure that neither moves nor errs."""
     if isinstance(value, Enclosure):
         return value
+    if isinstance(value, Tensor) and value.is_complex():
+        raise EnclosureError("complex numbers cannot be enclosed")
     center = value.to(torch.float64) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64, device=center.device)
     return Enclosure(center, zero, zero)
@@ -239,25 +211,3 @@ def settled(center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None,
     error = raised(error, result.most if magnitude is None else magnitude)
     result.error = error if error.dim() == 0 else error.expand(center.shape)
     return result
-
-
-def _complaint(name: str) -> str:
-    """Say which operation has no rule, and in which module it was called."""
-    place = _innermost_module()
-    return f"no rule encloses the operation '{name}'" + (f", called in {place}" if place else "")
-
-
-def _innermost_module() -> str:
-    """The chain of modules being run, read off the stack: no hook is needed and no module is touched."""
-    frame, modules = sys._getframe(), []
-    while frame is not None:
-        module = frame.f_locals.get("self")
-        if isinstance(module, nn.Module) and all(module is not other for other in modules):
-            modules.append(module)
-        frame = frame.f_back
-    if not modules:
-        return ""
-    names = {id(module): name for name, module in modules[-1].named_modules()}
-    path = names.get(id(modules[0]), "")
-    kind = type(modules[0]).__name__
-    return f"module '{path}' ({kind})" if path else f"the forward of {kind}"

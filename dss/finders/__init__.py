@@ -2,6 +2,7 @@
 
 from dss.finders.band import ElasticBand
 from dss.finders.constrained import ConstrainedString
+from dss.finders.convex import ConvexPath
 from dss.finders.curve import BezierCurve, PolygonalChain
 from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
@@ -14,6 +15,7 @@ FINDERS = {
     "band": ElasticBand,
     "curve": BezierCurve,
     "chain": PolygonalChain,
+    "convex": ConvexPath,
     "straight": StraightLine,
 }
 """Finders by their name on the command line."""
@@ -22,6 +24,7 @@ __all__ = [
     "FINDERS",
     "BezierCurve",
     "ConstrainedString",
+    "ConvexPath",
     "ElasticBand",
     "GeodesicString",
     "GreedyString",

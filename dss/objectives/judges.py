@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.enclosure import Enclosure
+from dss.enclosure import StandIn
 from dss.objectives.wrappers import Wrapped
 
 
@@ -30,7 +30,7 @@ def error_rate(
     scores, labels = _scores_and_labels(output, target, threshold)
     counts = torch.ones_like(labels, dtype=torch.bool) if ignore_index is None else labels != ignore_index
     # Bounds are taken sample by sample under vmap, where no value can be asked for; plain evaluations have asked.
-    if not isinstance(output, Enclosure):
+    if not isinstance(output, StandIn):
         _check_values(target, labels[counts], tuple(scores.shape))
     wrong = (scores.argmax(1) != torch.where(counts, labels, 0)).double()
     return wrong.mean() if ignore_index is None else ((wrong * counts.double()).sum(), counts.sum())
@@ -86,6 +86,9 @@ class Perplexity(Wrapped):
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator).exp()
+
+    def plain(self, points: Tensor) -> Tensor:
+        return self.objective.plain(points).exp()
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         # exp is increasing and convex, so exp of a convex bound is one; its rounding is far below 2^-40.

@@ -49,6 +49,22 @@ class Objective(ABC):
         """The loss on `samples` of the data, spread over it: cheap, and similar. None if there is no such thing."""
         return None
 
+    def on_samples(self, index: Tensor) -> "Objective | None":
+        """The loss on the samples numbered `index` `(m,)` alone. None if there is no such thing."""
+        return None
+
+    @property
+    def samples_at_once(self) -> int:
+        """How many samples `plain` can take in bounded memory."""
+        return self.samples
+
+    def plain(self, points: Tensor) -> Tensor:
+        """Losses `(k,)` as the user would compute them: in the dtype of the points, on all samples in one piece.
+
+        Proofs are checked against it, so it shares nothing with what computes bounds, nor chunks.
+        """
+        return self(points)
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Rigorous bounds on cells of segments.
 

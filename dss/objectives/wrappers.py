@@ -64,6 +64,17 @@ class Wrapped(Objective):
         part = self.objective.part(samples)
         return None if part is None else self.around(part)
 
+    def on_samples(self, index: Tensor) -> Objective | None:
+        part = self.objective.on_samples(index)
+        return None if part is None else self.around(part)
+
+    @property
+    def samples_at_once(self) -> int:
+        return self.objective.samples_at_once
+
+    def plain(self, points: Tensor) -> Tensor:
+        return self.objective.plain(points)
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return self.objective.enclose(starts, ends, lower, upper)
 

@@ -134,6 +134,7 @@ def record_certificate(folder: str | FilePath, certificate: Certificate) -> None
     figures = {
         "connected": certificate.passed,
         "proven": certificate.proven,
+        "proof": certificate.proof,
         "upper_bound": certificate.upper,
         "max_loss": certificate.max_loss,
         "resolution": certificate.resolution,

@@ -7,10 +7,12 @@ from typing import Literal
 
 from torch import nn
 
+from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.loss import Loss
+from dss.theory.obstruction import Obstruction
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,17 +21,20 @@ class Task:
 
     Attributes:
         model: any module; it is never changed.
-        loss: `loss(output, target) -> ()`, a mean over samples; gradients come from it.
+        loss: of the samples, see docs/losses.md; gradients come from it.
         train: `(inputs, target)` tensors or arrays, a data set, or a loader; see docs/data.md.
         judge: data of the loss that must stay below the threshold; the training data by default.
         judge_loss: the judge's loss if it differs; it needs no gradient.
         metrics: other losses by name, for the page; evaluated on the judge's data.
         perplexity: whether the page should also show the exponential of the judged loss.
         batch_size: minibatch of the training; None is a loader's own, else the full batch.
+        whole: the losses are of all samples at once; see `NetworkObjective`.
+        only, trainable: which parameters move; see `ParameterSpace.of`.
         target: which part of a batch the loss compares with, where that is not plain; see `NetworkObjective`.
         seed: of what the data draws at random; the command line sets it to the run's.
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
+        obstructions: for the judged loss; with one, `dss connect` may answer "proved disconnected".
     """
 
     model: nn.Module
@@ -40,11 +45,15 @@ class Task:
     metrics: Mapping[str, Loss] = field(default_factory=dict)
     perplexity: bool = False
     batch_size: int | None = None
+    whole: bool = False
+    only: Selection | None = None
+    trainable: bool = True
     target: Target = None
     seed: int = 0
     name: str = "task"
     epochs: int = 20
     learning_rate: float = 1e-3
+    obstructions: tuple[Obstruction, ...] = ()
 
     def objectives(
         self, *, buffers: Literal["recalibrate", "frozen"] = "recalibrate"
@@ -59,7 +68,10 @@ class Task:
             self.model,
             self.loss,
             task.train,
+            whole=self.whole,
             batch_size=self.batch_size,
+            only=self.only,
+            trainable=self.trainable,
             buffers=buffers,
             description=f"{self.name}, training loss",
         )
@@ -87,8 +99,22 @@ class Task:
         """The judge of another model of this architecture, with that model's buffers."""
         loss, data = self.judge_loss or self.loss, self.train if self.judge is None else self.judge
         return NetworkObjective(
-            model, loss, data, target=self.target, seed=self.seed, buffers=buffers, description=f"{self.name}, judged loss"
+            model,
+            loss,
+            data,
+            whole=self.whole,
+            target=self.target,
+            seed=self.seed,
+            only=self.only,
+            trainable=self.trainable,
+            buffers=buffers,
+            description=f"{self.name}, judged loss",
         )
+
+    @property
+    def space(self) -> ParameterSpace:
+        """The parameters that move."""
+        return ParameterSpace.of(self.model, only=self.only, trainable=self.trainable)
 
     def judged_loss(self, model: nn.Module) -> float:
         """The judged loss of a trained model, at its own parameters and buffers."""

@@ -1,7 +1,5 @@
 """Many networks in one frame: each one's units in the order that brings it closest to all the others."""
 
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -9,8 +7,9 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.objectives.objective import Objective
+from dss.symmetry import align
+from dss.symmetry.alignment import METHODS
 
-METHODS = ("weights", "activations")
 # Rounds of aligning everything anew; the sum of distances falls with each, and few are enough.
 SWEEPS = 10
 
@@ -27,9 +26,6 @@ def aligned(objective: Objective, points: Tensor, *, by: Literal["weights", "act
     """
     if by not in METHODS:
         raise InputError(f"align must be one of {', '.join(METHODS)}, or None, got {by!r}")
-    if find_spec("dss.symmetry") is None:
-        raise InputError("this version cannot align networks; leave align out")
-    align = import_module("dss.symmetry").align
     rows = [points[0]]
     for point in points[1:]:
         near = torch.stack(rows).mean(0) if by == "weights" else rows[0]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.progress import ProgressMeter
 from dss.objectives.objective import Objective
+from dss.theory.obstruction import Obstruction, highest_wall
 from dss.topology.closure import spanning_tree
 from dss.topology.frame import aligned
 from dss.topology.jobs import Goals, Job, jobs_of
@@ -42,7 +43,7 @@ def merge_tree(
     align: Literal["weights", "activations"] | None = None,
     search: Search | None = None,
     executor: Executor | None = None,
-    obstructions: Sequence[Any] = (),
+    obstructions: Sequence[Obstruction] = (),
     names: Sequence[str] | None = None,
     retries: int = 0,
     close: float = 0.05,
@@ -101,7 +102,7 @@ def grow(
     run: Runner,
     *,
     pairs: str = "tree",
-    obstructions: Sequence[Any] = (),
+    obstructions: Sequence[Obstruction] = (),
     names: Sequence[str] | None = None,
     retries: int = 0,
     goals: Goals | None = None,
@@ -139,16 +140,13 @@ def grow(
     return tree
 
 
-def _floors(judge: Objective, points: Tensor, births: Tensor, obstructions: Sequence[Any]) -> Tensor:
+def _floors(judge: Objective, points: Tensor, births: Tensor, obstructions: Sequence[Obstruction]) -> Tensor:
     """Lower values `(K, K)`: the higher end's loss, and the highest wall."""
     floors = torch.maximum(births[:, None], births)
-    foreign = [type(o).__name__ for o in obstructions if not hasattr(o, "between")]
-    if foreign:
-        raise InputError(f"obstructions must be such as dss.theory.bottleneck_obstruction makes, got {', '.join(foreign)}")
     for i, j in all_pairs(len(points)):
-        for obstruction in obstructions:
-            wall = obstruction.between(judge, points[i], points[j]).lower
-            floors[i, j] = floors[j, i] = max(floors[i, j].item(), wall)
+        wall = highest_wall(obstructions, judge, points[i], points[j])
+        if wall is not None:
+            floors[i, j] = floors[j, i] = max(floors[i, j].item(), wall.lower)
     return floors
 
 

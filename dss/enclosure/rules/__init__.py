@@ -1,12 +1,15 @@
 """One rule per operation: what it does to a tensor known up to an error. Importing the package registers them all."""
 
 from dss.enclosure.rules import (
+    activations,
     arithmetic,
     attention,
     convolutions,
     entropy,
     kinked,
     losses,
+    magnitudes,
+    means,
     normal,
     products,
     recurrent,
@@ -15,12 +18,15 @@ from dss.enclosure.rules import (
 )
 
 __all__ = [
+    "activations",
     "arithmetic",
     "attention",
     "convolutions",
     "entropy",
     "kinked",
     "losses",
+    "magnitudes",
+    "means",
     "normal",
     "products",
     "recurrent",

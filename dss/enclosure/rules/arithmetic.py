@@ -1,6 +1,7 @@
 """Sums, products and quotients of moving tensors."""
 
 import math
+from functools import reduce
 from itertools import zip_longest
 
 import torch
@@ -8,13 +9,14 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import per_row
 from dss.enclosure.rules.smooth import apply, power_curve, reciprocal
 from dss.enclosure.shared_symbols import total as total_signs
 from dss.enclosure.shared_symbols import wide
-from dss.enclosure.value import CORNERS, Enclosure, lift, rule, settled
+from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 
 @rule("add", "__radd__", "__add__")
@@ -32,7 +34,8 @@ def add(x, y, *, alpha=1) -> Enclosure:
     result = settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
     sources = tuple(z for z in (x, y) if not is_number(z))
     shapes = [z.center.shape for z in sources]
-    return tracked(result, sum(z.error for z in sources), sources,
+    carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
+    return tracked(result, carried, sources,
                    lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y))  # fmt: skip
 
 
@@ -84,7 +87,7 @@ def multiply(x, y) -> Enclosure:
     if isinstance(x, (int, float)):
         x, y = y, x
     if isinstance(y, (int, float)):
-        return _scaled(x, y)
+        return _scaled(lift(x), y)
     x, y = lift(x), lift(y)
     return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y),
                     back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
@@ -150,9 +153,14 @@ def mean(x, dim=None, keepdim=False, *, dtype=None) -> Enclosure:
     return _summed(x, dim, keepdim, mean=True)
 
 
+def dims_of(x: Enclosure, dim) -> tuple[int, ...]:
+    """Dimensions as torch counts them, as numbers >= 0; None and () are all of them."""
+    dims = (dim,) if isinstance(dim, int) else tuple(dim or ())
+    return tuple(d % max(1, x.dim()) for d in dims) or tuple(range(x.dim()))
+
+
 def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
-    dims = tuple(range(x.center.dim())) if dim is None else dim
-    shape = x.center.shape
+    dims, shape = dims_of(x, dim), x.center.shape
 
     def fold(part: Tensor) -> Tensor:
         part = part.expand(shape)
@@ -160,8 +168,8 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
             return part
         return part.mean(dims, keepdim) if mean else part.sum(dims, keepdim)
 
-    terms = math.prod(shape) if dim is None else math.prod(shape[d] for d in ([dim] if isinstance(dim, int) else dim))
-    lost, bend, signs = gamma(terms), None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
+    lost = gamma(math.prod(shape[d] for d in dims) if shape else 1)
+    bend, signs = None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
     carried = fold(x.error)
     folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), bend, signs)
     tracked(folded, carried, (x,), transposed(fold, x.center))

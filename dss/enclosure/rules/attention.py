@@ -1,47 +1,65 @@
 """Attention, as the contractions and the softmax it is made of."""
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.registry import rule
 from dss.enclosure.rules.normal import softmax
 from dss.enclosure.rules.products import linear, matmul
 from dss.enclosure.rules.shapes import where
-from dss.enclosure.value import Enclosure, lift, rule
+from dss.enclosure.value import Enclosure, lift
 
 _SHUT = -1e4
 """A score that stands for -inf once the largest is 0: exp(-1e4) is less than any error that is kept."""
 
 
+Mask = tuple[Tensor, Enclosure | None]
+"""Who takes part, and what is added to the scores."""
+
+
 @rule("scaled_dot_product_attention")
-def attention(q, k, v, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False) -> Enclosure:
+def attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False) -> Enclosure:
     """softmax(q k^T scale + mask) v."""
-    if dropout_p or enable_gqa:
-        raise EnclosureError("no rule encloses attention with dropout or grouped queries")
+    if dropout_p:
+        raise EnclosureError("no rule encloses attention with dropout; set dropout_p to 0 where the module is in eval()")
+    q, k, v = map(lift, (query, key, value))
+    if enable_gqa:
+        k, v = (lift(x).repeat_interleave(q.shape[-3] // x.shape[-3], -3) for x in (k, v))
     if is_causal and attn_mask is None:
-        attn_mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    return attended(q, k, v, attn_mask, scale)[0]
+        attn_mask = _causal(q, k)
+    return attended(q, k, v, [] if attn_mask is None else [_split(attn_mask)], scale)[0]
 
 
-def attended(q, k, v, mask, scale: float | None = None) -> tuple[Enclosure, Enclosure]:
-    """Output and weights of attention; a mask of booleans says who takes part, one of numbers is added."""
-    scores = matmul(lift(q), lift(k).transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    if mask is None:
-        weights = softmax(scores, -1)
-    elif isinstance(mask, Enclosure) and not mask.still:
-        weights = softmax(scores + mask, -1)
-    else:
-        weights = _shut(scores, mask.center if isinstance(mask, Enclosure) else mask)
+def attended(
+    q: Enclosure, k: Enclosure, v: Enclosure, masks: list[Mask], scale: float | None = None
+) -> tuple[Enclosure, Enclosure]:
+    """Output and weights of attention."""
+    scores = matmul(q, k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
+    for _, added in masks:
+        scores = scores if added is None else scores + added
+    weights = _shut(scores, reduce(torch.logical_and, (part for part, _ in masks))) if masks else softmax(scores, -1)
     return matmul(weights, v), weights
 
 
-def _shut(scores: Enclosure, mask: Tensor) -> Enclosure:
+def _causal(q: Enclosure, k: Enclosure) -> Tensor:
+    return torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
+
+
+def _split(mask: Tensor, *, true_is_shut: bool = False) -> Mask:
+    """A mask of booleans says who takes part, one of numbers is added, and -inf shuts out."""
+    if mask.dtype == torch.bool:
+        return ~mask if true_is_shut else mask, None
+    mask = lift(mask)
+    part = mask.center != -math.inf
+    return part, where(part, mask, 0.0)
+
+
+def _shut(scores: Enclosure, part: Tensor) -> Enclosure:
     """Weights of a row of which some entries take no part: the largest score that does is moved to zero first."""
-    part = mask if mask.dtype == torch.bool else mask != -math.inf
-    if mask.dtype != torch.bool:
-        scores = scores + mask.masked_fill(~part, 0.0)
     top = torch.where(part, scores.center, -math.inf).amax(-1, keepdim=True)
     shifted = scores - top
     return where(part, softmax(where(part, shifted, lift(_SHUT)), -1), lift(0.0))
@@ -64,10 +82,11 @@ def multi_head_attention(
         weights = in_proj_weight.chunk(3)
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
     q, k, v = (_heads(linear(*parts), num_heads) for parts in zip(inputs, weights, biases))
-    mask = _joint_mask(attn_mask, key_padding_mask, num_heads, q.shape)
     if is_causal and attn_mask is None:
         raise EnclosureError("MultiheadAttention got is_causal without attn_mask; pass the mask")
-    output, share = attended(q, k, v, mask)
+    if is_causal and key_padding_mask is None and not need_weights:  # torch then takes the caller's word for the mask
+        attn_mask = ~_causal(q, k)
+    output, share = attended(q, k, v, _masks(attn_mask, key_padding_mask, num_heads))
     output = output.permute(2, 0, 1, 3).flatten(2)
     output = linear(output, out_proj_weight, out_proj_bias)
     share = (share.mean(1) if average_attn_weights else share) if need_weights else None
@@ -81,19 +100,13 @@ def _heads(x: Enclosure, heads: int) -> Enclosure:
     return x.reshape(x.shape[0], x.shape[1], heads, -1).permute(1, 2, 0, 3)
 
 
-def _joint_mask(mask: Tensor | None, padding: Tensor | None, heads: int, shape: torch.Size) -> Tensor | None:
-    """Both masks as one of numbers, in the convention of MultiheadAttention: True is shut out."""
+def _masks(mask: Tensor | None, padding: Tensor | None, heads: int) -> list[Mask]:
+    """Both masks, in the convention of MultiheadAttention: True is shut out."""
+    masks = []
     if mask is not None:
-        mask = _numbers(mask)
-        mask = mask.reshape(shape[0], heads, *mask.shape[1:]) if mask.dim() == 3 else mask
-    if padding is None:
-        return mask
-    padding = _numbers(padding if padding.dim() == 2 else padding[None])[:, None, None, :]
-    return padding if mask is None else mask + padding
-
-
-def _numbers(mask: Tensor) -> Tensor:
-    mask = mask.center if isinstance(mask, Enclosure) else mask
-    if mask.dtype != torch.bool:
-        return mask
-    return torch.zeros(mask.shape, dtype=torch.float64, device=mask.device).masked_fill(mask, -math.inf)
+        mask = mask.reshape(-1, heads, *mask.shape[1:]) if mask.dim() == 3 else mask
+        masks.append(_split(mask, true_is_shut=True))
+    if padding is not None:
+        padding = padding if padding.dim() == 2 else padding[None]
+        masks.append(_split(padding[:, None, None, :], true_is_shut=True))
+    return masks

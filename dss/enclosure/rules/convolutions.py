@@ -9,13 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dss.enclosure.adjoint import is_number
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import is_plain_float32
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import pad
 from dss.enclosure.shared_symbols import current
-from dss.enclosure.value import Enclosure, lift, rule
+from dss.enclosure.value import Enclosure, lift
 
-CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d}
+CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
 MATRIX_SHARE = 1 / 4
 """A convolution is a product with a matrix when at least this share of the matrix is not zero: torch's float64
@@ -54,14 +56,23 @@ def _same(window: tuple[int, ...], dilation: tuple[int, ...]) -> list[int]:
     return [side for total in each for side in (total // 2, total - total // 2)]
 
 
+def _transposed(dims: int, input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1) -> Enclosure:
+    """A sum over the window and the channels of a group at most."""
+    function = TRANSPOSED[dims]
+    bias, window = None if bias is None else lift(bias).reshape(-1, *[1] * dims), math.prod(weight.shape[2:])
+    return bilinear(lambda a, b: function(a, b, None, stride, padding, output_padding, groups, dilation), input, weight, bias,
+                    terms=weight.shape[0] // groups * window)  # fmt: skip
+
+
 for _dims in CONVOLUTIONS:
     rule(f"conv{_dims}d")(partial(_convolution, _dims))
+    rule(f"conv_transpose{_dims}d")(partial(_transposed, _dims))
 
 
 def _pays(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
     """Whether the matrix is neither too empty nor too large."""
     shapes = (torch.empty(shape, device="meta") for shape in (image, window))
-    entries = math.prod(image) * CONVOLUTIONS[len(image) - 1](*shapes, None, *options).numel()
+    entries = math.prod(image) * _plain(options, *shapes).numel()
     return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and entries <= MATRIX_SIZE
 
 

@@ -5,9 +5,12 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
+from dss.enclosure.registry import name_of, rule
 from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
 from dss.enclosure.rules.losses import reduced, under, weighted
-from dss.enclosure.value import CORNERS, Enclosure, lift, rule
+from dss.enclosure.shared_symbols import note_refusal
+from dss.enclosure.standin import StandIn
+from dss.enclosure.value import CORNERS, METADATA, Enclosure, lift
 
 
 @rule("cross_entropy")
@@ -18,32 +21,41 @@ def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, 
     Targets with a share q_k for each class: sum_k q_k log sum_j exp(z_j - z_k), each term at its own worst case: where
     q_k < 0 the tangent at the center, which lies below the convex function, at the least that its unknowns make it.
     """
-    x = lift(x)
-    x = x.movedim(0 if x.dim() == 1 else 1, -1)
-    if weight is not None and bool((weight < 0).any()):
-        raise EnclosureError("class weights must not be negative: the weighted loss would not be convex")
+    weight, legacy = _class_weights(weight, target), (size_average, reduce)
+    x = lift(x).movedim(0 if x.dim() == 1 else 1, -1)
     if target.is_floating_point():
         shares = target.to(torch.float64).movedim(0 if target.dim() == 1 else 1, -1)
-        return reduced(_shared(x, _smoothed(shares, label_smoothing), weight), reduction)
+        return reduced(_shared(x, _smoothed(shares, label_smoothing), weight), reduction, legacy=legacy)
     counted = target != ignore_index
     label = torch.where(counted, target, 0)
-    share = counted.to(torch.float64) if weight is None else weight.to(torch.float64)[label] * counted
+    share = counted.to(torch.float64) if weight is None else weight[label] * counted
     if label_smoothing:
         labels = torch.nn.functional.one_hot(label, x.shape[-1]).to(torch.float64)
         losses = weighted(_shared(x, _smoothed(labels, label_smoothing), weight), counted.to(torch.float64))
     else:
         losses = weighted(_labelled(x, label), share)
-    return reduced(losses, reduction, share)
+    return reduced(losses, reduction, share, legacy=legacy)
 
 
 @rule("nll_loss")
 def nll_loss(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean") -> Enclosure:
     """-x at the label, weighted: affine."""
+    weight, x = _class_weights(weight, target), lift(x)
     counted = target != ignore_index
     label = torch.where(counted, target, 0)
-    share = counted.to(torch.float64) if weight is None else weight.to(torch.float64)[label] * counted
+    share = counted.to(torch.float64) if weight is None else weight[label] * counted
     at = 0 if x.dim() == 1 else 1
-    return reduced(-x.gather(at, label.unsqueeze(at)).squeeze(at) * share, reduction, share)
+    losses = -x.gather(at, label.unsqueeze(at)).squeeze(at) * share
+    return reduced(losses, reduction, share, legacy=(size_average, reduce))
+
+
+def _class_weights(weight, target) -> Tensor | None:
+    """Class weights in float64; they and the targets must be given numbers."""
+    if isinstance(weight, Enclosure) or isinstance(target, Enclosure):
+        raise EnclosureError("no rule encloses a loss whose targets or class weights were computed by the network")
+    if weight is not None and bool((weight < 0).any()):
+        raise EnclosureError("class weights must not be negative: the weighted loss would not be convex")
+    return None if weight is None else weight.to(torch.float64)
 
 
 def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
@@ -93,23 +105,45 @@ def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
 class Choice(torch.Tensor):
     """The index of the largest logit, as far as it is known: it can only be compared with labels."""
 
+    logits: Enclosure
+
     @staticmethod
-    def __new__(cls, logits: Enclosure):
-        self = torch.Tensor._make_wrapper_subclass(cls, logits.center.shape[:-1], dtype=torch.int64)
+    def __new__(cls, logits: Enclosure, shape: tuple[int, ...] | None = None):
+        shape = tuple(logits.center.shape[:-1]) if shape is None else shape
+        self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=torch.int64, device=logits.device)
         self.logits = logits
         return self
 
+    def kept(self, dim: int) -> "Choice":
+        """With a dimension of one entry in place of that of the logits."""
+        shape = list(self.shape)
+        shape.insert(dim % (len(shape) + 1), 1)
+        return Choice(self.logits, tuple(shape))
+
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
-        if func.__name__ in ("eq", "__eq__", "ne", "__ne__"):
+        name, kwargs = name_of(func), kwargs or {}
+        if name in METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        if name in ("eq", "__eq__", "ne", "__ne__") and len(args) == 2:
             choice, label = args if isinstance(args[0], Choice) else args[::-1]
-            wrong = _wrong(choice.logits, label)
-            return wrong if func.__name__ in ("ne", "__ne__") else 1 - wrong
-        raise EnclosureError(f"no rule encloses '{func.__name__}' of an argmax; compare it with the labels (== or !=)")
+            if (
+                type(label) is Tensor
+                and not label.is_floating_point()
+                and label.shape == choice.shape == choice.logits.shape[:-1]
+            ):
+                wrong = _wrong(choice.logits, label.clone())
+                return StandIn(wrong if "n" in name else 1 - wrong, torch.bool)
+        raise note_refusal(cls._refusal(name))
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
-        raise EnclosureError(f"no rule encloses '{func}' of an argmax; compare it with the labels (== or !=)")
+        raise note_refusal(cls._refusal(str(func)))
+
+    @staticmethod
+    def _refusal(name: str) -> EnclosureError:
+        return EnclosureError(f"no rule encloses '{name}' of an argmax; compare it with the labels (== or !=)")
 
 
 @rule("argmax")

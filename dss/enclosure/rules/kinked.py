@@ -12,11 +12,12 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import TINY, UNIT
-from dss.enclosure.rules.arithmetic import negative
-from dss.enclosure.rules.shapes import broadcast
+from dss.enclosure.rules.arithmetic import dims_of, negative
+from dss.enclosure.rules.shapes import broadcast, joined
 from dss.enclosure.shared_symbols import aligned, count_bend, total, with_unknowns
-from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 
 def kink(x, left: float, right: float) -> Enclosure:
@@ -101,7 +102,7 @@ def maximum(x, y) -> Enclosure:
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
     result, share = _larger(x, y)
-    return tracked(result, _mixed(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
+    return tracked(result, torch.lerp(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
 
 
 def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
@@ -109,7 +110,8 @@ def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
     size = x.reach + y.reach
     share, half = _chord_of_relu(*_difference(y, x).extent, size)
     signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
-    center, slope, error, bend = (_mixed(getattr(x, part), getattr(y, part), share) for part in PARTS[:4])
+    center, slope, error = (torch.lerp(getattr(x, part), getattr(y, part), share) for part in PARTS[:3])
+    bend = _mixed(x.bend, y.bend, share)
     return settled(center + half, slope, error + rest, bend, signs, magnitude=size), share
 
 
@@ -139,12 +141,25 @@ def minimum(x, y) -> Enclosure:
 
 
 @rule("amax")
-def amax(x, dim=-1, keepdim: bool = False) -> Enclosure:
-    """The largest entry along one dimension, as a knock-out of pairs."""
+def amax(x, dim=(), keepdim: bool = False) -> Enclosure:
+    """The largest entry along some dimensions (all by default), as a knock-out of pairs along one after the other."""
+    dims = dims_of(x, dim)
+    for one in sorted(dims, reverse=True):
+        x = _largest_along(x, one, keepdim)
+    return x
+
+
+@rule("amin")
+def amin(x, dim=(), keepdim: bool = False) -> Enclosure:
+    """-max(-x)."""
+    return -amax(-x, dim, keepdim)
+
+
+def _largest_along(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     while (count := x.shape[dim]) > 1:
         half = count // 2
         best = maximum(x.narrow(dim, 0, half), x.narrow(dim, half, half))
-        x = torch.cat([best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
+        x = joined(torch.cat, [best, x.narrow(dim, 2 * half, 1)], dim) if count % 2 else best
     return x if keepdim else x.squeeze(dim)
 
 
@@ -203,12 +218,21 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
 
 def _pooled(takes: list, shares: list[Tensor], shape: torch.Size, weight: Tensor) -> Tensor:
     """Weights of a maximum of copies taken back to where these came from: one tensor is filled, instead of one per copy."""
-    sums = weight.new_zeros(shape)
+    sums = _zeros(shape, weight, *shares)
     for take, share in zip(takes[:0:-1], shares[::-1]):
         weight, part = _divided(weight, share)
         _add_at(sums, take, part)
     _add_at(sums, takes[0], weight)
     return sums
+
+
+def _zeros(shape: torch.Size, *likes: Tensor) -> Tensor:
+    """Zeros of the first one's dtype, under `vmap` batched wherever one of them is: only then may they be filled in place."""
+    zero = likes[0].new_zeros(())
+    for like in likes:
+        entry = like.flatten()[0].to(zero.dtype)
+        zero = torch.where(torch.zeros_like(entry, dtype=torch.bool), entry, zero)
+    return zero.expand(shape).clone()
 
 
 def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:
@@ -218,5 +242,27 @@ def _add_at(sums: Tensor, take: tuple, part: Tensor) -> None:
         sums.index_add_(len(take) - 1, take[-1], part)
 
 
-rule("max_pool1d")(partial(_max_pool, 1))
-rule("max_pool2d")(partial(_max_pool, 2))
+for _dims in (1, 2, 3):
+    rule(f"max_pool{_dims}d")(partial(_max_pool, _dims))
+
+
+def _adaptive_max_pool(dims: int, x, output_size, return_indices: bool = False) -> Enclosure:
+    """Maxima over windows that depend on the shape, one dimension after the other."""
+    if return_indices:
+        raise EnclosureError("no rule encloses the indices of a maximum; call max_pool with return_indices=False")
+    for i, count in enumerate(_each(dims, output_size)):
+        x = _adaptive_max_along(x, x.dim() - dims + i, count)
+    return x
+
+
+def _adaptive_max_along(x: Enclosure, dim: int, count: int | None) -> Enclosure:
+    """Window i of n entries goes from floor(i n / count) to ceil((i + 1) n / count)."""
+    size = x.shape[dim]
+    if count is None or count == size:
+        return x
+    ends = [(i * size // count, -(-(i + 1) * size // count)) for i in range(count)]
+    return joined(torch.cat, [_largest_along(x.narrow(dim, a, b - a), dim, True) for a, b in ends], dim)
+
+
+for _dims in (1, 2):
+    rule(f"adaptive_max_pool{_dims}d")(partial(_adaptive_max_pool, _dims))

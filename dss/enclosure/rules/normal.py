@@ -3,15 +3,17 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
-from dss.enclosure.adjoint import tracked, transposed
+from dss.enclosure.adjoint import tracked
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
+from dss.enclosure.rules.arithmetic import dims_of
+from dss.enclosure.rules.means import averaged
 from dss.enclosure.rules.shapes import per_row
 from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
-from dss.enclosure.value import Enclosure, lift, rule, settled
+from dss.enclosure.value import Enclosure, lift, settled
 
 
 @rule("batch_norm")
@@ -61,7 +63,7 @@ def local_response_norm(x, size: int, alpha: float = 1e-4, beta: float = 0.75, k
         # A product with a band matrix: several times as fast as a pool across channels.
         return (band.to(part.dtype) @ part.flatten(2)).view(part.shape)
 
-    return x / (_averaged(x * x, near, size) * alpha + k) ** beta
+    return x / (averaged(x * x, near, size) * alpha + k) ** beta
 
 
 def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
@@ -76,17 +78,32 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
 
 
 @rule("softmax")
-def softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+def softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
     common, so p changes by a factor of at most exp(2 R)."""
     x = lift(x)
+    dim = _usual(x, dim)
     p = torch.softmax(x.center, dim)
     growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
     return nearer(apply(EXP, log_softmax(x, dim)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
 
 
+def _usual(x: Enclosure, dim: int | None) -> int:
+    """The dimension that torch's softmax takes where it is not told (with a warning)."""
+    return (0 if x.dim() in (0, 1, 3) else 1) if dim is None else dim
+
+
 @rule("logsumexp")
-def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
+def logsumexp(x, dim, keepdim: bool = False) -> Enclosure:
+    """Over several dimensions: over all of them as one."""
+    x, dims = lift(x), dims_of(x, dim)
+    if len(dims) == 1 or not x.dim():
+        return _logsumexp(x, dims[0] if dims else 0, keepdim)
+    result = _logsumexp(x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)), -1, False)
+    return result.reshape([1 if d in dims else size for d, size in enumerate(x.shape)]) if keepdim else result
+
+
+def _logsumexp(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     """Taylor with p = softmax(c): log sum exp(c + d) = log sum exp(c) + p.d + Var_q(d) / 2 for a q on the way.
 
     The variance ignores a displacement common to all, so d counts from p.g tau: |d| <= r <= R, and the odds of q are
@@ -94,8 +111,6 @@ def logsumexp(x, dim: int = -1, keepdim: bool = False) -> Enclosure:
     and Var_q(d) differs from it by (exp(2 R) - 1) sum p r^2 at most. Where that is more, Var_q(d) lies in
     [0, min(exp(2 R) sum p r^2, R^2)].
     """
-    x = lift(x)
-    dim = dim[0] if isinstance(dim, (tuple, list)) else dim
     p = torch.softmax(x.center, dim)
 
     def fold(part: Tensor) -> Tensor:
@@ -126,51 +141,13 @@ def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor
 
 
 @rule("log_softmax")
-def log_softmax(x, dim: int = -1, _stacklevel=3, dtype=None) -> Enclosure:
+def log_softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """x - logsumexp(x)."""
-    return x - logsumexp(x, dim, True)
+    x = lift(x)
+    return x - _logsumexp(x, _usual(x, dim), True)
 
 
-@rule("avg_pool2d")
-def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
-    """The mean of a window, component by component."""
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
-    return _averaged(x, lambda part: F.avg_pool2d(part, *options), _size(kernel_size))
-
-
-@rule("avg_pool1d")
-def avg_pool1d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> Enclosure:
-    """The mean of a window, component by component."""
-    options = (kernel_size, stride, padding, ceil_mode, count_include_pad)
-    return _averaged(x, lambda part: F.avg_pool1d(part, *options), _size(kernel_size))
-
-
-@rule("adaptive_avg_pool2d")
-def adaptive_avg_pool2d(x, output_size) -> Enclosure:
-    """Means over windows that depend on the shape."""
-    return _averaged(x, lambda part: F.adaptive_avg_pool2d(part, output_size), math.prod(x.shape[-2:]), fan=_fan(x, output_size))
-
-
-@rule("adaptive_avg_pool1d")
-def adaptive_avg_pool1d(x, output_size) -> Enclosure:
-    """Means over windows that depend on the shape."""
-    return _averaged(x, lambda part: F.adaptive_avg_pool1d(part, output_size), x.shape[-1], fan=_fan(x, output_size))
-
-
-def _fan(x: Enclosure, output_size) -> int:
-    """In how many windows of an adaptive pool an entry may be."""
-    outputs = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * 2
-    return math.prod(size or x.shape[i - len(outputs)] for i, size in enumerate(outputs))
-
-
-def _size(kernel) -> int:
-    return math.prod(kernel) if isinstance(kernel, (tuple, list)) else kernel * kernel
-
-
-def _averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclosure:
-    """A mean with weights >= 0 of each component: of `terms` entries, and each in `fan` means at most, or `terms` too."""
-    center, slope, error, large = (pool(part.expand(x.center.shape)) for part in
-                                   (x.center, x.slope, x.error, x.magnitude))  # fmt: skip
-    bend = None if x.bend is None else pool(x.bend)
-    result = Enclosure(center, slope, raised(error, large, gamma(terms)), bend, per_row(pool, x.signs))
-    return tracked(result, error, (x,), transposed(pool, x.center), terms=fan or terms)
+@rule("softmin")
+def softmin(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
+    """softmax(-x)."""
+    return softmax(-lift(x), dim)

@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
+from string import ascii_letters
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +11,11 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, WIDE, gamma, largest, raised
 from dss.enclosure.rules.shapes import per_row, rearranged
 from dss.enclosure.shared_symbols import total, wide
-from dss.enclosure.value import Enclosure, lift, rule
+from dss.enclosure.value import Enclosure, lift
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
@@ -86,7 +88,7 @@ def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
     if y.bend is not None and not x.still:
         tilted.append(function(x.slope, y.bend))
     if tilted:
-        error = sum(tilted).abs()
+        error = reduce(torch.add, tilted).abs()
     if x.bend is not None and y.bend is not None:
         error = error + function(x.curvature, y.curvature)
     if x.signs is not None and y.signs is not None:
@@ -100,7 +102,7 @@ def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
 
 def _drifts(x: Enclosure) -> list[Tensor]:
     """What moves with tau."""
-    return [part for part, none in ((x.slope, x.still), (x.bend, x.bend is None)) if not none]
+    return [part for part in (None if x.still else x.slope, x.bend) if part is not None]
 
 
 def _total(rows: Tensor | None) -> Tensor | float:
@@ -144,7 +146,7 @@ def linear(x, weight, bias=None) -> Enclosure:
     return bilinear(F.linear, x, weight, bias, terms=weight.shape[-1], back=torch.matmul)
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "__matmul__")
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "__matmul__")
 def matmul(x, y) -> Enclosure:
     """The product of two matrices, or of batches of them."""
     return bilinear(torch.matmul, x, y, terms=x.shape[-1])
@@ -165,24 +167,59 @@ def add_matmul(bias, x, y, *, beta=1, alpha=1) -> Enclosure:
 @rule("einsum")
 def einsum(equation: str, *operands) -> Enclosure:
     """A contraction of two tensors, from left to right where there are more, or a rearrangement of one."""
-    tensors = operands[0] if isinstance(operands[0], (tuple, list)) else operands
-    if len(tensors) > 2 or "..." in equation or "->" not in equation:
-        raise EnclosureError(f"no rule encloses einsum({equation!r}) of {len(tensors)} tensors; "
-                             "write it as contractions of two with explicit indices and an arrow")  # fmt: skip
-    tensors = [lift(tensor) for tensor in tensors] + [lift(1.0)] * (2 - len(tensors))
-    inputs, output = equation.replace(" ", "").split("->")
-    sizes = {}
-    for labels, tensor in zip(inputs.split(","), tensors):
-        sizes.update(zip(labels, tensor.shape))
+    if not isinstance(equation, str):
+        raise EnclosureError("no rule encloses einsum with lists of indices; write them as an equation")
+    tensors = [lift(x) for x in (operands[0] if isinstance(operands[0], (tuple, list)) else operands)]
+    inputs, output = _labels(equation, [x.dim() for x in tensors])
+    if len(tensors) == 1:
+        return _contracted(inputs, output, tensors[0], lift(1.0))
+    while len(tensors) > 2:
+        rest = set(output).union(*inputs[2:])
+        joint = "".join(sorted(rest & set(inputs[0] + inputs[1])))
+        tensors = [_contracted(inputs[:2], joint, *tensors[:2]), *tensors[2:]]
+        inputs = [joint, *inputs[2:]]
+    return _contracted(inputs, output, *tensors)
+
+
+def _labels(equation: str, dims: list[int]) -> tuple[list[str], str]:
+    """The labels of all operands and of the result, with letters for dots and a result for an equation without one."""
+    left, arrow, output = equation.replace(" ", "").partition("->")
+    inputs, free = left.split(","), [letter for letter in ascii_letters if letter not in equation]
+    dots = [dim - len(labels.replace("...", "")) for labels, dim in zip(inputs, dims, strict=True)]
+    letters = "".join(free[: max([count for labels, count in zip(inputs, dots) if "..." in labels], default=0)])
+    inputs = [labels.replace("...", letters[len(letters) - count :]) for labels, count in zip(inputs, dots)]
+    if not arrow:
+        each = "".join(inputs)
+        output = letters + "".join(sorted(label for label in set(each) - set(letters) if each.count(label) == 1))
+    return inputs, output.replace("...", letters)
+
+
+def _contracted(inputs: list[str], output: str, x: Enclosure, y: Enclosure) -> Enclosure:
+    """The contraction of two tensors; one label is one of the first operand's where the second has none."""
+    sizes: dict[str, int] = {}
+    for labels, tensor in zip(inputs, (x, y)):
+        for label, size in zip(labels, tensor.shape):  # a size of 1 is repeated to fit the other's
+            sizes[label] = max(size, sizes.get(label, 1))
     terms = math.prod(size for label, size in sizes.items() if label not in output)
-    if "," in inputs:
-        return bilinear(lambda a, b: torch.einsum(equation, a, b), *tensors, terms=terms)
-    return bilinear(lambda a, b: torch.einsum(equation, a) * b, *tensors, terms=terms)
+    equation = f"{','.join(inputs)}->{output}"
+    if len(inputs) == 2:
+        return bilinear(lambda a, b: torch.einsum(equation, a, b), x, y, terms=terms)
+    return bilinear(lambda a, b: torch.einsum(equation, a) * b, x, y, terms=terms)
+
+
+@rule("bilinear")
+def bilinear_form(input1, input2, weight, bias=None) -> Enclosure:
+    """x^T W_o y + b_o for every output o."""
+    form = einsum("...i,oij,...j->...o", input1, weight, input2)
+    return form if bias is None else form + bias
 
 
 @rule("embedding")
-def embedding(indices, weight, *_args, max_norm=None, **_options) -> Enclosure:
-    """Rows of the table: nothing is computed, so nothing is lost."""
+def embedding(indices, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False,
+              sparse=False) -> Enclosure:  # fmt: skip
+    """Rows of the table: nothing is computed, so nothing is lost; the options but `max_norm` are about gradients."""
     if max_norm is not None:
         raise EnclosureError("no rule encloses an embedding with max_norm: it changes its table; train without it")
+    if isinstance(indices, Enclosure):
+        raise EnclosureError("no rule encloses torch.embedding; call torch.nn.functional.embedding")
     return rearranged(lambda table: F.embedding(indices, table), lift(weight), copies=indices.numel())

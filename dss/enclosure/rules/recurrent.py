@@ -5,10 +5,12 @@ from collections.abc import Callable
 import torch
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.registry import rule
+from dss.enclosure.rules.kinked import relu
 from dss.enclosure.rules.products import linear
 from dss.enclosure.rules.shapes import joined
 from dss.enclosure.rules.smooth import SIGMOID, TANH, apply
-from dss.enclosure.value import Enclosure, lift, rule
+from dss.enclosure.value import Enclosure, lift
 
 State = tuple[Enclosure, ...]
 
@@ -34,13 +36,22 @@ def tanh_step(gates: Enclosure, state: State, weight, bias) -> State:
     return (apply(TANH, gates + linear(state[0], weight, bias)),)
 
 
+def relu_step(gates: Enclosure, state: State, weight, bias) -> State:
+    """h' = relu(x + W h + b)."""
+    return (relu(gates + linear(state[0], weight, bias)),)
+
+
 def _layer(step: Callable, x: Enclosure, state: State, weights: list, *, backward: bool) -> tuple[Enclosure, State]:
-    """One direction of one layer over `x` `(length, n, features)`: all outputs, and the last state."""
+    """One direction of one layer over `x` `(length, n, features)`: all outputs, and the last state. An odd weight, which comes
+    last, projects the outputs."""
+    *weights, projection = weights if len(weights) % 2 else (*weights, None)
     weight_x, weight_h, bias_x, bias_h = weights if len(weights) == 4 else (*weights, None, None)
     gates, outputs = linear(x, weight_x, bias_x), []
     steps = range(x.shape[0])
     for t in reversed(steps) if backward else steps:
         state = step(gates[t], state, weight_h, bias_h)
+        if projection is not None:
+            state = (linear(state[0], projection), *state[1:])
         outputs.append(state[0])
     return joined(torch.stack, outputs[::-1] if backward else outputs), state
 
@@ -51,8 +62,7 @@ def _stack(step: Callable, x, states: tuple, weights, has_biases: bool, layers: 
     if train and dropout:
         raise EnclosureError("recurrent dropout draws at random in train mode; put the model in eval()")
     x, per, ways = lift(x), 4 if has_biases else 2, 2 if bidirectional else 1
-    if len(weights) != per * layers * ways:
-        raise EnclosureError("no rule encloses an LSTM with proj_size; use a linear layer after it")
+    per += len(weights) != per * layers * ways
     x = x.transpose(0, 1) if batch_first else x
     last = []
     for layer in range(layers):
@@ -76,21 +86,27 @@ def _recurrent(step: Callable, x, states, *rest) -> tuple[Enclosure, ...]:
 
 
 @rule("lstm")
-def lstm(x, states, *rest) -> tuple[Enclosure, Enclosure, Enclosure]:
+def lstm(x, states, *rest) -> tuple[Enclosure, ...]:
     """`nn.LSTM`."""
     return _recurrent(lstm_step, x, tuple(states), *rest)
 
 
 @rule("gru")
-def gru(x, state, *rest) -> tuple[Enclosure, Enclosure]:
+def gru(x, state, *rest) -> tuple[Enclosure, ...]:
     """`nn.GRU`."""
     return _recurrent(gru_step, x, (state,), *rest)
 
 
 @rule("rnn_tanh")
-def rnn_tanh(x, state, *rest) -> tuple[Enclosure, Enclosure]:
+def rnn_tanh(x, state, *rest) -> tuple[Enclosure, ...]:
     """`nn.RNN`."""
     return _recurrent(tanh_step, x, (state,), *rest)
+
+
+@rule("rnn_relu")
+def rnn_relu(x, state, *rest) -> tuple[Enclosure, ...]:
+    """`nn.RNN` with nonlinearity="relu"."""
+    return _recurrent(relu_step, x, (state,), *rest)
 
 
 @rule("lstm_cell")
@@ -103,3 +119,15 @@ def lstm_cell(x, states, weight_x, weight_h, bias_x=None, bias_h=None) -> State:
 def gru_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
     """`nn.GRUCell`."""
     return gru_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]
+
+
+@rule("rnn_tanh_cell")
+def rnn_tanh_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
+    """`nn.RNNCell`."""
+    return tanh_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]
+
+
+@rule("rnn_relu_cell")
+def rnn_relu_cell(x, state, weight_x, weight_h, bias_x=None, bias_h=None) -> Enclosure:
+    """`nn.RNNCell` with nonlinearity="relu"."""
+    return relu_step(linear(x, weight_x, bias_x), (lift(state),), weight_h, bias_h)[0]

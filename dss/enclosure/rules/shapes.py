@@ -8,15 +8,9 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, through, tracked, transposed
+from dss.enclosure.registry import name_of, rule, rule_with_function
 from dss.enclosure.shared_symbols import padded
-from dss.enclosure.value import Enclosure, lift, rule, rule_with_function
-
-
-def _share(source: Enclosure, *results: Enclosure) -> None:
-    """Note that the results may be views of the source, which forbids changing any of them in place."""
-    source.views[0] += 1
-    for result in results:
-        result.views = source.views
+from dss.enclosure.value import Enclosure, lift
 
 
 def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool = False) -> Enclosure:
@@ -26,13 +20,12 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     for all; if it `reshapes`, the function leaves their order alone.
     """
     whole = x.center.dim() == 0
-    parts = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
+    center, slope, error = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
     bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
-    result = Enclosure(*parts, bend, signs)
+    result = Enclosure(center, slope, error, bend, signs)
     result._most, result._reach = x._most, x._reach
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
-    _share(x, result)
     if reshapes:
         return through(result, x, function, lambda weight: weight.reshape(x.center.shape), terms=0)
     copies = result.center.numel() if copies is None else copies
@@ -40,24 +33,40 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
 
 
 @rule_with_function(
-    "flatten", "reshape", "view", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "unsqueeze",
-    "squeeze",
-    "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll", "unflatten",
+    "flatten", "ravel", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint",
+    "unsqueeze", "squeeze", "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll",
     "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
-    "repeat_interleave",
+    "repeat_interleave", "unfold",
 )  # fmt: skip
 def rearrange(func, x, *args, **kwargs) -> Enclosure:
     """Any torch function that copies entries of its first argument to new places."""
+    name = name_of(func)
     if not isinstance(x, Enclosure) or any(isinstance(arg, Enclosure) for arg in args):
-        raise EnclosureError(f"no rule encloses {func.__name__} with an index that depends on the parameters")
+        raise EnclosureError(f"no rule encloses {name} with an index that depends on the parameters")
     # A slice takes an entry once; lists and tensors of indices, and all that repeats, may take it to every place.
-    once = func.__name__ in _ONCE or (func.__name__ == "__getitem__" and _is_plain(args[0]))
-    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=1 if once else None,
-                      reshapes=func.__name__ in _RESHAPES)  # fmt: skip
+    once = name in _ONCE or (name == "__getitem__" and _is_plain(args[0]))
+    return rearranged(lambda part: func(part, *args, **kwargs), x, copies=1 if once else None, reshapes=name in _RESHAPES)
 
 
-_RESHAPES = {"flatten", "reshape", "view", "unsqueeze", "squeeze", "unflatten"}
-_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "select", "narrow", "movedim", "flip",
+@rule("view", "reshape")
+def reshape(x, *shape, **options) -> Enclosure:
+    """The same entries in another shape. The components may lie in memory in another order than the tensor that they are
+    components of, and cannot be viewed wherever it can."""
+    shape = options.get("shape", shape)
+    if options.get("dtype") is not None or any(isinstance(part, torch.dtype) for part in shape):
+        raise EnclosureError("no rule encloses a view of the bits as another dtype")
+    return rearranged(lambda part: part.reshape(*shape), x, reshapes=True)
+
+
+@rule("unflatten")
+def unflatten(x, dim: int, sizes) -> Enclosure:
+    """One dimension as several."""
+    dim = dim % x.dim()
+    return reshape(x, *x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+
+
+_RESHAPES = {"flatten", "unsqueeze", "squeeze", "ravel"}
+_ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint", "select", "narrow", "movedim", "flip",
                      "roll", "diagonal", "pixel_shuffle"}  # fmt: skip
 
 
@@ -67,15 +76,17 @@ def _is_plain(index) -> bool:
 
 
 @rule("view_as", "reshape_as")
-def view_as(x, other) -> Enclosure:
+def view_as(x, other) -> Tensor:
     """A reshape."""
-    return rearrange(torch.reshape, x, tuple(other.shape))
+    shape = tuple(other.shape)
+    return reshape(x, shape) if isinstance(x, Enclosure) else x.reshape(shape)
 
 
 @rule("expand_as")
-def expand_as(x, other) -> Enclosure:
+def expand_as(x, other) -> Tensor:
     """An expansion."""
-    return rearrange(Tensor.expand, x, tuple(other.shape))
+    shape = tuple(other.shape)
+    return rearrange(Tensor.expand, x, shape) if isinstance(x, Enclosure) else x.expand(shape)
 
 
 def per_row(function, signs: Tensor | None) -> Tensor | None:
@@ -94,7 +105,6 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     nothing = [None] * len(whole[0])
     bends = nothing if x.bend is None else cut(x.bend)
     results = tuple(Enclosure(*parts) for parts in zip(*whole, bends, per_row(cut, x.signs) or nothing))
-    _share(x, *results)
     for i, result in enumerate(results):
         tracked(result, None, (x,), transposed(lambda part, i=i: cut(part)[i], x.center), terms=0)
     return results
@@ -110,7 +120,7 @@ def joined(func, tensors, *args, **kwargs) -> Enclosure:
 def combined(function, *tensors: Enclosure) -> Enclosure:
     """`function` of several tensors, linear in them and without arithmetic, of each component."""
     whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
-    parts = [function(*parts) for parts in zip(*whole)]
+    center, slope, error = (function(*part) for part in zip(*whole))
     bends = None
     if any(x.bend is not None for x in tensors):
         bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
@@ -123,7 +133,7 @@ def combined(function, *tensors: Enclosure) -> Enclosure:
     numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
     carried = function(*(torch.zeros_like(x.center) if number else x.error for x, number in zip(tensors, numbers)))
     sources = [x for x, number in zip(tensors, numbers) if not number]
-    return tracked(Enclosure(*parts, bends, signs), carried, sources,
+    return tracked(Enclosure(center, slope, error, bends, signs), carried, sources,
                    lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
 
 
@@ -141,7 +151,9 @@ def pad(x, pad, mode: str = "constant", value: float | None = None) -> Enclosure
 
 @rule("where")
 def where(condition, x, y) -> Enclosure:
-    """A choice that does not depend on the parameters."""
+    """A choice that does not depend on the parameters, as a function or as a method of `x`."""
+    if isinstance(x, Tensor) and x.dtype == torch.bool and condition.dtype != torch.bool:
+        condition, x = x, condition
     if isinstance(condition, Enclosure):
         raise EnclosureError("no rule encloses 'where' with a condition that depends on the parameters")
     x, y = lift(x), lift(y)
@@ -156,22 +168,65 @@ def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
     return rearranged(lambda part: part.expand(shape), x, copies=shape.numel() // max(1, x.center.numel()))
 
 
+@rule("tril")
+def tril(x, diagonal: int = 0) -> Enclosure:
+    """Zeros above a diagonal."""
+    return where(torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).tril(diagonal), x, 0.0)
+
+
+@rule("triu")
+def triu(x, diagonal: int = 0) -> Enclosure:
+    """Zeros below a diagonal."""
+    return where(torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).triu(diagonal), x, 0.0)
+
+
 @rule("masked_fill")
 def masked_fill(x, mask, value) -> Enclosure:
     """Entries replaced by a constant where a mask says so."""
     return where(mask, lift(value), x)
 
 
-@rule("contiguous", "clone", "detach", "to", "float", "double", "type", "type_as", "requires_grad_", "cpu", "alias")
+@rule("contiguous", "clone", "detach", "to", "float", "double", "half", "bfloat16", "long", "int", "type", "type_as",
+      "requires_grad_", "cpu", "positive", "__pos__", "data")  # fmt: skip
 def same(x, *args, **kwargs) -> Enclosure:
-    """The tensor itself: bounds are on real numbers, which a change of floating type would only round."""
-    if any(isinstance(arg, torch.dtype) and not arg.is_floating_point for arg in (*args, *kwargs.values())):
-        raise EnclosureError("no rule encloses a cast to whole numbers, which jumps")
+    """The same numbers: bounds are on real numbers, which a change of floating type would only round. What dtype a cast gives,
+    and which are refused, is decided where `forward` calls it."""
     return lift(x)
 
 
-@rule("dropout", "alpha_dropout", "feature_alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
-def dropout(x, p: float = 0.5, training: bool = False) -> Enclosure:
+@rule("zero")
+def zero(x) -> Enclosure:
+    """Zeros in place of the entries, for `zero_`."""
+    return filled(x, 0.0)
+
+
+@rule("fill")
+def filled(x, value) -> Enclosure:
+    """One number in place of the entries, for `fill_`."""
+    return broadcast(lift(value), x.shape)
+
+
+@rule("copy")
+def copied(x, source, non_blocking: bool = False) -> Enclosure:
+    """Another tensor in place of the entries, for `copy_`."""
+    return broadcast(lift(source), x.shape)
+
+
+@rule("setitem")
+def with_item(x, index, value) -> Enclosure:
+    """`x` after `x[index] = value`, at places that do not depend on the parameters."""
+    value = lift(value)
+    if isinstance(index, Tensor) and index.dtype == torch.bool and value.dim() == 0:
+        return where(index.reshape(*index.shape, *[1] * (x.dim() - index.dim())), value, x)
+    if any(isinstance(part, Enclosure) for part in (index if isinstance(index, tuple) else (index,))):
+        raise EnclosureError("no rule encloses a write to places that depend on the parameters")
+    places = torch.arange(x.numel(), device=x.device).view(x.shape)[index]
+    new = broadcast(value, places.shape)
+    return combined(lambda old, new: old.flatten().index_copy(0, places.flatten(), new.flatten()).view(x.shape), x, new)
+
+
+@rule("dropout", "alpha_dropout", "feature_alpha_dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d")
+def dropout(x, p: float = 0.5, training: bool = True) -> Enclosure:
     """The identity in eval."""
     if training and p:
         raise EnclosureError("dropout draws at random in train mode; put the model in eval()")

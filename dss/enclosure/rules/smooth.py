@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.registry import rule
 from dss.enclosure.rounding import UNIT, WIDE, raised
 from dss.enclosure.shared_symbols import aligned
-from dss.enclosure.value import PARTS, Enclosure, lift, rule, settled
+from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Curve:
         bend: s''.
         turns: `(place, value)` of every extremum of s'' inside the domain; s'' is monotone between them.
         scale: sup |s''|, or None where s'' is unbounded and evaluated to relative accuracy.
+        bend_range: the range of s'' over an interval `(l, u)`, where `turns` cannot name its extrema.
         span: the bare range `(low, high)` of s over an interval `(l, u)`, or None.
         positive: whether the domain is x > 0; elsewhere nothing is known.
     """
@@ -40,10 +42,13 @@ class Curve:
     scale: float | None = None
     span: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
     positive: bool = False
+    bend_range: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None = None
 
 
 def bends(curve: Curve, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """The range of s'' on [low, high]: its values at the ends and at the turns between."""
+    if curve.bend_range is not None:
+        return curve.bend_range(low, high)
     first, second = curve.bend(low), curve.bend(high)
     least, most = torch.minimum(first, second), torch.maximum(first, second)
     for place, value in curve.turns:
@@ -181,6 +186,26 @@ ERF = Curve(
     torch.erf, lambda x: torch.exp(-x * x) * (2 / math.sqrt(math.pi)),
     lambda x: -2 * x * torch.exp(-x * x) * (2 / math.sqrt(math.pi)),
     turns=((-0.7071067812, 0.9678828982), (0.7071067812, -0.9678828982)), scale=1.0, span=rising(torch.erf),
+)  # fmt: skip
+
+
+def _range_of_cosine(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    """Its values at the ends, and 1 or -1 where the interval holds a whole or half turn, a little widened."""
+    first, second = torch.cos(low), torch.cos(high)
+    margin = 1e-9 + 1e-12 * torch.maximum(low.abs(), high.abs())
+
+    def holds(place: float) -> Tensor:
+        turn = 2 * math.pi
+        return torch.floor((high + margin - place) / turn) >= torch.ceil((low - margin - place) / turn)
+
+    least = torch.where(holds(math.pi), -1.0, torch.minimum(first, second))
+    most = torch.where(holds(0.0), 1.0, torch.maximum(first, second))
+    return least - 1e-12 - margin * 1e-3, most + 1e-12 + margin * 1e-3
+
+
+COSINE = Curve(
+    torch.cos, lambda x: -torch.sin(x), lambda x: -torch.cos(x), scale=1.0, span=_range_of_cosine,
+    bend_range=lambda low, high: _range_of_cosine(low + math.pi, high + math.pi),
 )  # fmt: skip
 EXP = Curve(torch.exp, torch.exp, torch.exp)
 LOG = Curve(torch.log, torch.reciprocal, lambda x: -1 / (x * x), positive=True)

@@ -4,7 +4,7 @@ How a loss adds up has nothing to do with the model: any outputs that the model 
 tried for the price of the loss alone, and the padding that begins late, or the class that comes last, is among them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
+from dss.objectives.network.batches import describe
 from dss.objectives.network.loss import Loss, SampleLoss, weight_of
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import Outputs, told
 
 BLOCK_BYTES = 64 * 2**20
@@ -46,7 +47,7 @@ class Additivity:
         Args:
             output: of samples at one point.
         """
-        places = torch.arange(len(few), device=few.target.device)
+        places = torch.arange(len(few), device=few.device)
         all_ = output(few)
         outputs = Outputs.of(all_, len(few))
 
@@ -56,12 +57,12 @@ class Additivity:
 
         with told("the loss"):
             whole = sums(places)
-            for parts in (places.split(1), halves(few.target, places)):
+            for parts in (places.split(1), halves(few.targets, places)):
                 self.compare(whole, list(map(sums, parts)), few, outputs)
 
     def sums(self, output: Any, samples: Samples) -> tuple[float, float]:
         """Sum and weight of some samples; the loss may write over the target."""
-        target = samples.target.clone()
+        target = samples.own_target
         if self.loss.known or self.loss.averaged:
             value = self.loss.value(output, target)
             return value.double().item() * self.loss.factor(len(samples)), self.loss.weigh(samples)
@@ -75,16 +76,20 @@ class Additivity:
         total, weight = sum(part[0] for part in parts), sum(part[1] for part in parts)
         if whole[0] != whole[0]:  # not a number with all samples together: nothing to compare
             return
-        reals = [x for x in (data.target, *(outputs.tensors if outputs else ())) if x.is_floating_point()]
+        reals = [x for x in (*data.targets, *(outputs.tensors if outputs else ())) if x.is_floating_point()]
         eps = max((torch.finfo(x.dtype).eps for x in reals), default=torch.finfo(torch.float32).eps)
-        size = (1 + outputs.size if outputs else 1.0) * max(len(data), data.target.numel())
+        size = (1 + outputs.size if outputs else 1.0) * max(len(data), *(x.numel() for x in data.targets))
         room = max(1024 * eps, 1e-10) * sum(abs(part[0]) for part in parts) + 16 * eps * size
         if _near(total, whole[0], room) and _near(weight, whole[1], 1e-5 * abs(whole[1])):
             return
-        shapes = f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {tuple(data.target.shape)})" if outputs else ""
+        shapes = f" (outputs {[tuple(x.shape) for x in outputs.tensors]}, targets {describe(data.target)})" if outputs else ""
         together, apart = (a / b if b else float("nan") for a, b in (whole, (total, weight)))
+        sums = self.loss.known or self.loss.averaged
+        must = (
+            "the loss must be a mean over samples (axis 0)" if sums else "both of a pair (sum, weight) must add up over samples"
+        )
         raise InputError(
-            f"the loss must be a mean over samples (axis 0): {len(data)} samples together give {together:.6g}, the same samples "
+            f"{must}: {len(data)} samples together give {together:.6g}, the same samples "
             f"in {len(parts)} parts {apart:.6g}{shapes}. For class weights, ignore_index, sums or masks give torch's own loss "
             "(functools.partial(cross_entropy, ignore_index=0)) or return the pair (sum, weight); a loss of the whole data at "
             "once needs whole=True"
@@ -105,19 +110,20 @@ class AllTargets:
 
     def check(self, samples: Samples) -> None:
         """Parts must add up, and the weights of pairs must not depend on the outputs."""
-        blocks = self._blocks(samples)
-        chosen = [*blocks[:: -(-len(blocks) // BLOCKS)], blocks[-1]]
+        targets, count = samples.without_inputs(), len(samples)
+        size = len(next(self._blocks(samples)))
+        starts = [*range(0, count, size * -(-count // (size * BLOCKS))), max(0, count - size)]
         with told("the loss"):
-            self._in_double(lambda dtype: [self._check_block(block, dtype) for block in chosen])
+            self._in_double(lambda dtype: [self._check_block(targets.take(slice(i, i + size)), dtype) for i in starts])
 
     def weigh(self, samples: Samples) -> float:
         """The sum of the weights that a loss of pairs gives to the targets."""
         with torch.no_grad(), told("the loss"):
             return self._in_double(lambda dtype: sum(self._drawn(block, 0, dtype)[1] for block in self._blocks(samples)))
 
-    def _blocks(self, samples: Samples) -> list[Samples]:
+    def _blocks(self, samples: Samples) -> Iterator[Samples]:
         """Consecutive targets, without inputs."""
-        return list(Samples((), samples.target).chunks(max(2, BLOCK_BYTES // self.bank.bytes_each)))
+        return samples.without_inputs().chunks(max(2, BLOCK_BYTES // self.bank.bytes_each))
 
     def _in_double(self, compute: Callable[[torch.dtype], Any]) -> Any:
         """In float64, where rounding hides nothing, or in the precision of the model if the loss has constants of that."""
@@ -130,16 +136,14 @@ class AllTargets:
         """An output for each target, of the model at other samples and points."""
         generator = torch.Generator().manual_seed(seed)
         index = torch.randint(self.bank.samples, (len(block),), generator=generator)
-        target = block.target.to(self.bank.device)
-        target = target.to(dtype) if target.is_floating_point() else target
-        return self.bank.take(index.to(self.bank.device), dtype), Samples((), target)
+        return self.bank.take(index.to(self.bank.device), dtype), block.cast(dtype, self.bank.device)
 
     def _drawn(self, block: Samples, seed: int, dtype: torch.dtype) -> tuple[float, float]:
         return self.adding.sums(*self._draw(block, seed, dtype))
 
     def _check_block(self, block: Samples, dtype: torch.dtype) -> None:
         output, given = self._draw(block, 1, dtype)
-        outputs, places = Outputs.of(output, len(given)), torch.arange(len(given), device=given.target.device)
+        outputs, places = Outputs.of(output, len(given)), torch.arange(len(given), device=given.device)
         assert outputs is not None  # they were drawn sample by sample
 
         def sums(index: Tensor) -> tuple[float, float]:
@@ -147,7 +151,7 @@ class AllTargets:
 
         whole = sums(places)
         shuffled = torch.randperm(len(given), generator=torch.Generator().manual_seed(2)).to(places.device)
-        for parts in (halves(given.target, places), shuffled.tensor_split([1, 1 + len(given) // 7])):
+        for parts in (halves(given.targets, places), shuffled.tensor_split([1, 1 + len(given) // 7])):
             self.adding.compare(whole, [sums(index) for index in parts if len(index)], given, outputs)
         other = self._drawn(block, 3, dtype)[1]
         if not _near(other, whole[1], 1e-5 * abs(other)):
@@ -157,10 +161,11 @@ class AllTargets:
             )
 
 
-def halves(target: Tensor, places: Tensor) -> tuple[Tensor, ...]:
+def halves(targets: Sequence[Tensor], places: Tensor) -> tuple[Tensor, ...]:
     """Two unequal parts that differ as much as targets do: those with small ones and those with large ones."""
-    order = target.reshape(len(target), -1).double().mean(1).argsort(stable=True) if target.numel() else places
-    return order.tensor_split([max(1, len(target) * 2 // 5)])
+    rows = [target.reshape(len(target), -1) for target in targets if target.numel() and not target.is_complex()]
+    sizes = sum((flat.double().mean(1) for flat in rows), torch.zeros(len(places), dtype=torch.float64, device=places.device))
+    return sizes.argsort(stable=True).tensor_split([max(1, len(places) * 2 // 5)])
 
 
 def _near(one: float, other: float, room: float) -> bool:

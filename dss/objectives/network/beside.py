@@ -71,7 +71,10 @@ def _check_idle(trial: Trial) -> None:
     with torch.enable_grad():
         output = trial.output(leaves)
         reals = [x.sum() for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.requires_grad]
-        found = torch.autograd.grad(reals, list(leaves.values()), allow_unused=True) if reals else ()
+        try:
+            found = torch.autograd.grad(reals, list(leaves.values()), allow_unused=True) if reals else ()
+        except RuntimeError:  # it writes over what its gradient needs: it can be judged, and nothing tells what is idle
+            return
     for name, gradient in zip(leaves, found):
         signs = [] if gradient is not None else list(_signs_of_memory(trial.model, name))
         if signs:

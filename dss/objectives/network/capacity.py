@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from dss.objectives.network.additive import tolerance
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples
 
 
 def bytes_per_sample(rows: RowLosses, parameters: Tensors, samples: Samples) -> int:

@@ -1,25 +1,26 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from dss.base.errors import InputError
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
+from dss.objectives.network.trials import cloned
 
 
-def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Iterator[Samples]:
+def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
     """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""
     count = max(1, min(-(-len(samples) // size), len(samples) // least))
     cuts = [len(samples) * i // count for i in range(count + 1)]
-    return (samples.take(slice(a, b)) for a, b in itertools.pairwise(cuts))
+    return Slices(samples, cuts)
 
 
 class Evaluation:
@@ -42,14 +43,21 @@ class Evaluation:
             found += self._of_rows(parameters, constants, part, training).double() * self.rows.loss.factor(len(part))
         return found / total
 
+    def plain(self, point: Tensor, constants: Tensors, samples: Samples) -> Tensor:
+        """The loss `()` of a point `(p,)` on all samples at once, in float64, without what this package makes of losses."""
+        tensors = cloned(self.space.unflatten(point) | constants)
+        given = samples.clone()
+        output = functional_call(self.rows.template, tensors, given.inputs)
+        return self.rows.loss.plain(output, given.target).double()
+
     def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
         """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
         of the samples that were probed may do so to others. None for losses that jump, which rounding may move by a sample."""
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
         with torch.no_grad():
             for part in parts:
-                given = Samples(tuple(x.clone() for x in part.inputs), part.target.clone())
-                watched = [group, *constants.values(), *given.inputs, given.target]
+                given = part.clone()
+                watched = [group, *constants.values(), *given.leaves]
                 before = [x._version for x in watched]
                 found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
                 self.rows.writes |= before != [x._version for x in watched]

@@ -20,11 +20,12 @@ from functools import partial
 from typing import Any, TypeGuard
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from dss.base.errors import EnclosureError, InputError
-from dss.enclosure import Enclosure
-from dss.objectives.network.data import Samples
+from dss.objectives.network.batches import Tree
+from dss.objectives.network.samples import Samples
 
 Loss = Callable[..., Any]
 """`loss(output, target)`: the mean `()` over the samples of axis 0, their losses `(n,)`, or the pair (sum, weight) of
@@ -39,6 +40,7 @@ class SampleLoss:
         value: `(output, target) -> ()`, of some samples: the mean of their s_i if `averaged`, else the sum.
         averaged: which of the two. A mean is not turned into a sum on the way, which would round once more.
         weigh: the sum of the w_i of some samples.
+        plain: `(output, target) -> ()`, of all samples: the ratio itself, by one call of what the caller gave.
         whole: whether it can be taken of all samples at once only; s and w are then the loss itself and 1.
         known: whether it is a ratio of sums by what torch documents, and need not be tried.
     """
@@ -46,6 +48,7 @@ class SampleLoss:
     value: Callable[..., Tensor]
     averaged: bool
     weigh: Callable[[Samples], float]
+    plain: Callable[..., Tensor]
     whole: bool = False
     known: bool = False
 
@@ -65,20 +68,20 @@ def read_by_result(loss: Loss, found: object, samples: int, weights: Callable[[S
     """
     if is_pair(found):
         _check_pair(found, samples)
-        return SampleLoss(partial(_numerator, loss), False, weights)
+        return SampleLoss(partial(_numerator, loss), False, weights, partial(as_number, loss))
     if isinstance(found, Tensor) and found.shape == (samples,) and found.is_floating_point():
-        return SampleLoss(partial(_mean_of_vector, loss), True, len)
+        return SampleLoss(partial(_mean_of_vector, loss), True, len, partial(as_number, loss))
     if not isinstance(found, Tensor) or found.ndim or not found.is_floating_point():
         raise InputError(
             "the loss must be a floating-point scalar, the mean over samples (or their losses (n,), or the pair "
             f"(sum, weight)); got {_describe(found)} for {samples} samples; use reduction='mean' or average it"
         )
-    return SampleLoss(loss, True, len)
+    return SampleLoss(loss, True, len, loss)
 
 
 def read_whole(loss: Loss) -> SampleLoss:
     """A callable as a loss of all samples at once: a scalar, or a pair that stands for its quotient."""
-    return SampleLoss(partial(_quotient, loss), False, lambda samples: 1.0, whole=True)
+    return SampleLoss(partial(_quotient, loss), False, lambda samples: 1.0, partial(as_number, loss), whole=True)
 
 
 def is_pair(found: object) -> TypeGuard[tuple[Any, Any]]:
@@ -101,23 +104,24 @@ def weight_of(found: tuple[Any, Any]) -> float:
     return float(weight.detach().double().sum()) if isinstance(weight, Tensor) else float(weight)
 
 
-def _numerator(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _numerator(loss: Loss, output: object, target: Tree) -> Tensor:
     """The first of a pair."""
     total, weight = loss(output, target)
-    if isinstance(weight, Enclosure):
+    if _is_bound(weight):
         raise EnclosureError("the weight of the loss was computed from the model's output; it must depend on targets alone")
     return total.sum() if total.ndim else total
 
 
-def _mean_of_vector(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _mean_of_vector(loss: Loss, output: object, target: Tree) -> Tensor:
     """The mean of the losses of single samples."""
     losses = loss(output, target)
-    if losses.shape != (len(target),):
-        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {len(target)} samples; ({len(target)},) is expected")
+    count = len(tree_leaves(target)[0])
+    if losses.shape != (count,):
+        raise _refusal(losses)(f"the loss returned {_describe(losses)} for {count} samples; ({count},) is expected")
     return losses.mean()
 
 
-def _quotient(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _quotient(loss: Loss, output: object, target: Tree) -> Tensor:
     """The loss of all samples."""
     found = loss(output, target)
     found = found[0] / found[1] if is_pair(found) else found
@@ -130,10 +134,15 @@ def _quotient(loss: Loss, output: object, target: Tensor) -> Tensor:
 
 def _refusal(found: object) -> type[InputError]:
     """What a wrong result is refused as: of bounds, a proof alone is refused."""
-    return EnclosureError if isinstance(found, Enclosure) else InputError
+    return EnclosureError if _is_bound(found) else InputError
 
 
-def as_number(loss: Loss, output: object, target: Tensor) -> Tensor:
+def _is_bound(value: object) -> bool:
+    """Whether a value stands for what a tensor may be on a cell: bounds come as tensors of another class."""
+    return isinstance(value, Tensor) and type(value) not in (Tensor, nn.Parameter)
+
+
+def as_number(loss: Loss, output: object, target: Tree) -> Tensor:
     """The loss `()` of one batch, as a training script has it: a pair's quotient, a vector's mean."""
     found = loss(output, target)
     found = found[0].sum() / weight_of(found) if is_pair(found) else found

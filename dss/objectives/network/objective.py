@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
@@ -10,21 +11,26 @@ from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
-from dss.enclosure import bytes_per_cell, enclose, suited
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
-from dss.objectives.network.data import Samples, as_samples, check_same_layout
+from dss.objectives.network.bounds import Bounds
+from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
-from dss.objectives.network.loss import Loss, check_weight, name_of
+from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
+from dss.objectives.network.options import check_options
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
-from dss.objectives.network.trials import cloned
+from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.objective import Objective
 
 # Activations of one chunk stay below this, whatever the data's size.
 CHUNK_BYTES = 256 * 2**20
+# Activations of the plain computation, which knows no chunks.
+PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
+# Activations of the plain computation, which knows no chunks.
+PLAIN_BYTES = 512 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
 BATCH_BYTES = 48 * 2**20
 
@@ -79,9 +85,7 @@ class NetworkObjective(Objective):
         rows: Literal["auto", "vmap", "loop"] = "auto",
         description: str | None = None,
     ):
-        _check_choice("buffers", buffers, ("recalibrate", "frozen"))
-        _check_choice("rows", rows, ("auto", "vmap", "loop"))
-        _check_batch(batch_size, whole)
+        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole)
         self._samples = as_samples(data, target=target, seed=seed)
         model = self._samples.fitted(model)
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
@@ -98,13 +102,31 @@ class NetworkObjective(Objective):
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
-        self._suited: dict[str, bool] | None = None  # not asked yet
         self._ask(model, loss, whole)
         self._weight, self._tried = check_weight(self._rows.loss.weigh(self._samples)), self._rows.loss.whole
 
     @property
     def exact_estimate(self) -> bool:
         return self.batch_samples == self.samples and not self._norms
+
+    @property
+    def model(self) -> nn.Module:
+        """The copy of the model that is evaluated, in `eval()`: parameters are handed to it at every call."""
+        return self._rows.template
+
+    @property
+    def loss(self) -> SampleLoss:
+        """What is added up over samples."""
+        return self._rows.loss
+
+    @property
+    def weight(self) -> float:
+        """What the sum over all samples is divided by."""
+        return self._weight
+
+    def constants_like(self, points: Tensor) -> Tensors:
+        """What the model reads beside the coordinates, buffers and frozen parameters, for points of that dtype and device."""
+        return self._rows.constants_like(points)
 
     @property
     def recalibrates(self) -> bool:
@@ -115,6 +137,11 @@ class NetworkObjective(Objective):
     def data(self) -> Samples:
         """The samples as they were read."""
         return self._samples
+
+    @property
+    def recalibrated_norms(self) -> frozenset[str]:
+        """Names of the layers whose running statistics are recomputed for every point."""
+        return frozenset(self._norms)
 
     @property
     def data_digest(self) -> str:
@@ -158,52 +185,43 @@ class NetworkObjective(Objective):
         if self.batch_samples < self.samples:
             index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
             samples = samples.take(index.to(points.device))
-        return RowLoss.apply(
-            points,
-            lambda p: self._losses(p, samples, training=True),
-            lambda p: self._gradient(p, samples, training=True),
-        )
+        batch = {"samples": samples, "training": True}
+        return RowLoss.apply(points, partial(self._losses, **batch), partial(self._gradient, **batch))
 
     def part(self, samples: int) -> "NetworkObjective | None":
         """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
+        return self.on_samples(torch.arange(samples) * self.samples // samples)
+
+    def on_samples(self, index: Tensor) -> "NetworkObjective | None":
+        """The same loss on the samples numbered `index` `(m,)`; None if they have no loss of their own."""
         if self._rows.loss.whole:
             return None
         part = copy.copy(self)
-        part._samples = self._samples.take(torch.arange(samples) * self.samples // samples)
-        part.samples, part._casts = samples, {}
-        part.batch_samples = min(self.batch_samples, samples)
+        part._samples = self._samples.take(index.cpu())
+        part.samples, part._casts = len(index), {}
+        part.batch_samples = min(self.batch_samples, len(index))
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
 
+    @property
+    def samples_at_once(self) -> int:
+        """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+
+    def plain(self, points: Tensor) -> Tensor:
+        """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
+        loss called once, as it was given. Everything that a forward pass may write into is a copy."""
+        data = self._cast(self._samples, points)
+        with torch.no_grad():
+            return torch.stack([self._evaluation.plain(p, self._point_constants(p[None], False), data) for p in points])
+
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
-            raise EnclosureError(
-                "running statistics that are recalibrated for every point cannot be enclosed; use buffers='frozen' to prove"
-            )
+            raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
-        # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        fitting = max(1, CELL_BYTES // bytes_per_cell(self._bytes * self.samples, parameters=self.space.size))
-        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
-        return torch.cat([self._enclose(*part) for part in zip(*cells, strict=True)])
-
-    def _enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Bounds on cells that fit memory, over the data in chunks."""
-        start, end = self.space.unflatten(starts), self.space.unflatten(ends)
-        rows, constants = self._rows, self._rows.constants_like(starts)
-        each = len(starts) * bytes_per_cell(self._bytes, parameters=0)
-        # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
-        size = max(1, CELL_BYTES // each, min(16, 4 * CELL_BYTES // each))
-        data, loss = self._cast(self._samples, starts), rows.loss
-        if rows.writes:
-            data, constants = data.take(torch.arange(self.samples)), cloned(constants)
-        if self._suited is None:
-            tensors = {name: value[0] for name, value in start.items()} | constants
-            self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
-        return enclose(
-            rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
-            weight=None if loss.averaged else self._weight, whole=loss.whole, **self._suited,
-        )  # fmt: skip
+        cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
+        return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES)
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
@@ -212,11 +230,10 @@ class NetworkObjective(Objective):
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
+        self._bounds = Bounds(rows, self.space, self._bytes)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
-        if self._choice == "loop" or self._norms or not rows.can_batch:
-            rows.can_batch = False
-        else:
-            rows.can_batch = capacity.can_batch(rows, parameters, some)
+        rows.can_batch &= self._choice != "loop" and not self._norms
+        rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
 
@@ -246,8 +263,7 @@ class NetworkObjective(Objective):
         return losses, gradients
 
     def _tried_otherwise(self, points: Tensor) -> float | None:
-        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after, and where there is
-        nothing to compare."""
+        """Before the first exact evaluation: the loss of its first point in other chunks. None ever after."""
         if self._tried or self.samples < 2:
             return None
         self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
@@ -258,7 +274,7 @@ class NetworkObjective(Objective):
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
-        found, weight = [], self._weight_of(samples)
+        found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
         with torch.no_grad():
             for group in self._groups(points, samples):
                 constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
@@ -267,7 +283,7 @@ class NetworkObjective(Objective):
 
     def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
         """Losses `(k,)` and gradients `(k, p)`."""
-        gradients, weight = torch.empty_like(points), self._weight_of(samples)
+        gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
         losses, row = [], 0
         for group in self._groups(points, samples):
             constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
@@ -280,21 +296,17 @@ class NetworkObjective(Objective):
             row += len(group)
         return torch.cat(losses), gradients
 
-    def _weight_of(self, samples: Samples) -> float:
-        """What sums over the samples are divided by: a minibatch stands for all of them."""
-        return self._weight * len(samples) / self.samples
-
     def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
         """The samples in chunks that fit memory; all at once where the loss is of the whole."""
         if self._rows.loss.whole:
-            return iter([samples])
+            return iter([samples.take(slice(None))])
         if training and self._norms:  # layers normalise by what they see, which must be two samples at least
-            return even_chunks(samples, self._chunk(group), least=2)
+            return iter(even_chunks(samples, self._chunk(group), least=2))
         return samples.chunks(self._chunk(group))
 
-    def _calibrating(self, group: Tensor) -> list[Samples]:
+    def _calibrating(self, group: Tensor) -> Slices:
         """The calibration data in chunks."""
-        return list(even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2))
+        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
 
     def _point_constants(self, group: Tensor, training: bool) -> Tensors:
         """Constants to judge one group with: recalibrated statistics belong to a single row."""
@@ -306,17 +318,3 @@ class NetworkObjective(Objective):
 
     def _chunk(self, group: Tensor) -> int:
         return max(1, CHUNK_BYTES // (self._bytes * len(group)))
-
-
-def _check_batch(batch_size: int | None, whole: bool) -> None:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, got {batch_size}")
-    if batch_size is not None and whole:
-        raise InputError(
-            f"a loss of the whole data has no minibatches, got batch_size={batch_size} with whole=True; leave it out"
-        )
-
-
-def _check_choice(name: str, got: str, choices: tuple[str, ...]) -> None:
-    if got not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {got!r}")

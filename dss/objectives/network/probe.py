@@ -16,9 +16,9 @@ from torch import nn
 from dss.base.errors import InputError
 from dss.objectives.network.additive import Additivity, AllTargets, tolerance
 from dss.objectives.network.beside import check_hooks, check_memory, check_reads
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples
 from dss.objectives.network.torch_losses import recognised
 from dss.objectives.network.trials import Outputs, Trial, alike, cloned, close, moved, same, spread, told
 
@@ -40,7 +40,7 @@ class Probe(Trial):
 
     def __init__(self, rows: RowLosses, model: nn.Module, loss: Loss, samples: Samples, own: Tensors, whole: bool):
         one = next(iter(own.values()))
-        some = samples if whole else samples.take(spread(samples.target))
+        some = samples if whole else samples.take(spread(samples.targets))
         super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(one.dtype))
         self.samples, self.whole, self.dtype = samples, whole, one.dtype
         self.known = None if whole else recognised(loss)
@@ -70,7 +70,7 @@ class Probe(Trial):
     def _first(self) -> None:
         """The first call, from which is learnt how the loss adds up, and whether anything writes in place."""
         given, constants, data = cloned(self.own), cloned(self.constants), self.fresh()
-        watched = [*given.values(), *constants.values(), *data.inputs, data.target]
+        watched = [*given.values(), *constants.values(), *data.leaves]
         before = [(x._version, x.clone()) for x in watched]
         with told("the model"):
             output = self.rows.output(given, constants, data.inputs)
@@ -95,7 +95,7 @@ class Probe(Trial):
         """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
         if self.targets is not None:
             return self.targets.weigh(samples)
-        parts = (part.cast(self.dtype, self.few.target.device) for part in samples.chunks(256))
+        parts = (part.cast(self.dtype, self.few.device) for part in samples.chunks(256))
         with torch.no_grad():
             return sum(weight_of(self.called(self.output(self.own, part), part.target)) for part in parts)
 
@@ -139,7 +139,7 @@ class Probe(Trial):
 
     def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
         """What the model makes of a sample must not depend on those it is evaluated with."""
-        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.target.device)
+        order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.device)
         sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
         for index in order.split([size for size in sizes if size]):
             with told("the model, given some of the samples alone,"):

@@ -9,6 +9,8 @@ import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from types import BuiltinMethodType, CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from dss.objectives.network.batches import Target, Tree, split, tidy
 # Samples of one batch, where there is no loader to say it.
 TOGETHER = 256
 # How far generators are looked for in the objects that a loader holds, and among how many of a kind.
-_DEPTH, _MANY = 5, 64
+_DEPTH, _MANY = 6, 64
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
 
 
 def batches(data: object, target: Target) -> Iterator[Tree]:
@@ -136,21 +139,32 @@ def _words(error: Exception) -> str:
 
 
 def _generators(holder: object, depth: int, seen: set[int]) -> Iterator[Any]:
-    """Generators in an object's attributes, and in theirs."""
-    if isinstance(holder, (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)):
+    """Generators that an object refers to, or what it refers to does."""
+    if isinstance(holder, _GENERATORS):
         yield holder
-    elif depth and id(holder) not in seen and not isinstance(holder, (torch.Tensor, np.ndarray, type)):
+    elif depth and id(holder) not in seen and not isinstance(holder, (torch.Tensor, np.ndarray, type, ModuleType)):
         seen.add(id(holder))
         for part in _parts(holder):
             yield from _generators(part, depth - 1, seen)
 
 
-def _parts(holder: object) -> Iterable[object]:
+def _parts(holder: object) -> list[object]:
+    """What an object refers to: entries, attributes, what its functions have closed over and which generators they name."""
     if isinstance(holder, (list, tuple)):
-        return holder[:_MANY]
+        return list(holder[:_MANY])
     if isinstance(holder, dict):
         return list(holder.values())[:_MANY]
-    return list(getattr(holder, "__dict__", {}).values())
+    if isinstance(holder, partial):
+        return [holder.func, holder.args, holder.keywords]
+    if isinstance(holder, (MethodType, BuiltinMethodType)):
+        return [holder.__self__, getattr(holder, "__func__", None)]
+    if isinstance(holder, FunctionType):
+        named = (holder.__globals__.get(name) for name in holder.__code__.co_names)
+        closed = (cell.cell_contents for cell in holder.__closure__ or () if cell != CellType())
+        return [*(x for x in named if isinstance(x, _GENERATORS)), *closed]
+    # The methods that hand out samples are looked into too: they may name a generator of their file.
+    methods = (getattr(type(holder), name, None) for name in ("__getitem__", "__getitems__", "__iter__", "__call__"))
+    return [*getattr(holder, "__dict__", {}).values(), *(x for x in methods if isinstance(x, FunctionType))]
 
 
 def _state(generator: Any) -> Any:

@@ -11,8 +11,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dss.base.space import ParameterSpace
 from dss.objectives.network.copies import quiet_copy
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import SampleLoss
+from dss.objectives.network.samples import Samples
 
 Tensors = dict[str, Tensor]
 
@@ -67,7 +67,7 @@ class RowLosses:
     def one(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """What the loss adds up, `()`, with one set of parameters."""
         output = self.output(parameters, constants, samples.inputs)
-        return self.loss.value(output, samples.target.clone() if self.writes else samples.target)
+        return self.loss.value(output, samples.own_target if self.writes else samples.target)
 
     def batch(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same `(k,)` for parameters stacked along the first axis, through one `vmap`; constants are shared."""

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import SyncBatchNorm, _BatchNorm
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples, Slices
 
 Norms = dict[str, _BatchNorm]
 KINDS = ("running_mean", "running_var", "num_batches_tracked")
@@ -116,10 +116,10 @@ def capture(rows: RowLosses, norms: Norms, parameters: Tensors, samples: Samples
     return {name: values[0] if len(values) == 1 else torch.stack(values).mean(0) for name, values in seen.items()}
 
 
-def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: list[Samples]) -> Tensors:
+def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: Slices) -> Tensors:
     """Running statistics of one row of parameters: the chunks' statistics, averaged by chunk size, without gradient."""
     total: Tensors = {}
-    count = sum(map(len, parts))
+    count = len(parts.samples)
     with torch.no_grad():
         for part in parts:
             for name, value in capture(rows, norms, parameters, part).items():
@@ -127,9 +127,9 @@ def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: list
     return total
 
 
-def pull_back(rows: RowLosses, norms: Norms, parts: list[Samples], parameters: Tensors, cotangents: Tensors) -> list[Tensor]:
+def pull_back(rows: RowLosses, norms: Norms, parts: Slices, parameters: Tensors, cotangents: Tensors) -> list[Tensor]:
     """Gradient with respect to `parameters` through `recalibrated`, chunk by chunk so that one chunk is in memory."""
-    leaves, count = list(parameters.values()), sum(map(len, parts))
+    leaves, count = list(parameters.values()), len(parts.samples)
     total = [torch.zeros_like(leaf) for leaf in leaves]
     for part in parts:
         # Statistics of the data itself, before any parameter, have no gradient.

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn._reduction import legacy_get_string
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import Loss, SampleLoss
+from dss.objectives.network.samples import Samples
 
 _LABELLED = ("cross_entropy", "nll_loss")
 _ENTRYWISE = (
@@ -73,13 +73,13 @@ class TorchLoss:
         if self.reduction == "sum":
             # Every sample weighs 1/n, so that a part of the data stands for all of it.
             whole = len(samples)
-            return SampleLoss(self, False, lambda some: len(some) / whole, known=True)
+            return SampleLoss(self, False, lambda some: len(some) / whole, partial(_sum_for, self, whole), known=True)
         total = replace(self, reduction="sum")
         if self.name in _LABELLED and not target.is_floating_point() and self._is_uneven(target):
-            return SampleLoss(total, False, lambda some: self._weight(some.target), known=True)
+            return SampleLoss(total, False, lambda some: self._weight(some.target), self, known=True)
         if self.name == "kl_div" and self.reduction == "mean":  # torch warns of it at every call
-            return SampleLoss(total, False, lambda some: float(some.target.numel()), known=True)
-        return SampleLoss(self, True, len, known=True)
+            return SampleLoss(total, False, lambda some: float(some.target.numel()), partial(_mean_of, total), known=True)
+        return SampleLoss(self, True, len, self, known=True)
 
     @property
     def _ignored(self) -> int:
@@ -167,3 +167,13 @@ def _like(value: object, output: Tensor) -> object:
     if isinstance(value, Tensor) and value.is_floating_point():
         return value.detach().to(output.device, output.dtype)
     return value
+
+
+def _sum_for(loss: TorchLoss, samples: int, output: Tensor, target: Tensor) -> Tensor:
+    """The sum over some samples that stand for so many."""
+    return loss(output, target) * (samples / len(target))
+
+
+def _mean_of(loss: TorchLoss, output: Tensor, target: Tensor) -> Tensor:
+    """A sum over entries as their mean."""
+    return loss(output, target) / target.numel()

@@ -1,7 +1,7 @@
 """What a probe tries a model and its loss on: samples from all over the data, points away from the given one, outputs for
 every target; and how it compares what they give."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
-from dss.objectives.network.data import Samples
 from dss.objectives.network.rows import RowLosses, Tensors
+from dss.objectives.network.samples import Samples
 
 EDGE, EVEN, CLASSES = 3, 6, 12
 """Samples from either end of the data, at equal distances, and with different least or largest targets."""
 
 
-def spread(target: Tensor) -> Tensor:
+def spread(targets: Sequence[Tensor]) -> Tensor:
     """Places `(m,)` of few samples that differ as the data does: from both ends, at equal distances, and of many classes.
 
     Data is often sorted: by class, by length, with the padded samples last. The first ones alone tell nothing.
     """
-    n = len(target)
+    n = len(targets[0])
     ends = [*range(min(EDGE, n)), *range(max(0, n - EDGE), n)]
-    flat = target.reshape(n, -1)
-    keys = [flat.amin(1), flat.amax(1)] if flat.shape[1] and not flat.is_complex() else []
+    rows = [target.reshape(n, -1) for target in targets if target.numel() and not target.is_complex()]
+    keys = [key for flat in rows for key in (flat.amin(1), flat.amax(1))]
     places = [torch.tensor(ends), torch.arange(EVEN) * n // EVEN, *map(_first_of_each, keys)]
-    return torch.cat([place.to(target.device) for place in places]).unique()
+    return torch.cat([place.to(targets[0].device) for place in places]).unique()
 
 
 def _first_of_each(keys: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class Trial:
 
     def fresh(self) -> Samples:
         """The samples, for once."""
-        return Samples(tuple(x.clone() for x in self.few.inputs), self.few.target.clone())
+        return self.few.clone()
 
     def output(self, point: Tensors, samples: Samples | None = None, rows: RowLosses | None = None) -> Any:
         """What the model makes of the few samples, or others, at a point; all of it copies."""
@@ -200,4 +200,4 @@ class Trial:
 
     def judged(self, output: Any) -> Tensor:
         """The loss of an output for the few samples, of which it may write over a copy."""
-        return self.rows.loss.value(copy_of(output), self.few.target.clone())
+        return self.rows.loss.value(copy_of(output), self.few.own_target)

@@ -4,6 +4,7 @@ from decimal import ROUND_CEILING, Decimal
 from math import isfinite
 from typing import Any
 
+from dss.base.limits import Status
 from dss.page.figures.style import number
 
 RESTARTS = "Nothing found is never “disconnected”: a path may exist that this search did not find."
@@ -24,6 +25,11 @@ def verdict(summary: dict | None, threshold: float) -> tuple[str, str]:
         return "sampled", (
             f"Connected, as far as samples show: the largest loss seen on the path is {number(_real(summary['max_loss']))}, "
             f"and the threshold is {level}. This was looked at point by point, not proved."
+        )
+    if summary.get("status") == Status.DISCONNECTED.value:
+        return "failed", (
+            f"Proved disconnected: every path whatever between the ends rises above {level} somewhere, so nothing was searched. "
+            f"{summary['reason']} What is shown is the straight line."
         )
     return "failed", (f"Not connected by this search: {summary['reason']}. The path shown is the partial one. {RESTARTS}")
 

@@ -54,6 +54,7 @@ def page_of(run: Run, views: Views) -> Page:
     """What the page of a run says."""
     summary, question, profile = run.summary, run.question, views.profile
     start, end = (FilePath(file).name for file in question.get("ends", ("A", "B")))
+    copy = "a reordered copy of " if question.get("align") else ""
     data = profile.metrics[0].description or f"task {question.get('task', 'unknown')}"
     drawings = [loss_drawing(profile, data)] if profile.known else []
     drawings.append(string_drawing(views.picture, data))
@@ -61,7 +62,7 @@ def page_of(run: Run, views: Views) -> Page:
         drawings.append(plane_drawing(views.plane))
     return Page(
         title=f"{start} → {end}",
-        about=f"A path from {start} (A) to {end} (B), two sets of weights of one network. Judged by: {data}.",
+        about=f"A path from {start} (A) to {copy}{end} (B), two sets of weights of one network. Judged by: {data}.",
         verdict=verdict(summary, profile.threshold),
         figures_of_run=key_figures(summary, question),
         drawings=drawings,

@@ -1,0 +1,57 @@
+"""Bounds on a model's loss on cells of segments: what of cells and samples goes together through an enclosure."""
+
+import torch
+from torch import Tensor
+
+from dss.base.space import ParameterSpace
+from dss.enclosure import bytes_per_cell, enclose, suited
+from dss.objectives.network.rows import RowLosses
+from dss.objectives.network.samples import Samples
+from dss.objectives.network.trials import cloned
+
+
+class Bounds:
+    """The enclosure of one model and loss.
+
+    Args:
+        rows: the model and its loss.
+        space: names of the coordinates.
+        bytes_per_sample: what a forward pass takes.
+    """
+
+    def __init__(self, rows: RowLosses, space: ParameterSpace, bytes_per_sample: int):
+        self.rows, self.space, self.bytes = rows, space, bytes_per_sample
+        self._suited: dict[str, bool] | None = None  # not asked yet
+
+    def on_cells(
+        self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, data: Samples, weight: float, memory: int
+    ) -> Tensor:
+        """Bounds `(k, c)` as `Objective.enclose` has them.
+
+        Args:
+            data: all samples, in the dtype of the points.
+            weight: the sum of their weights.
+            memory: bytes that may be used, roughly.
+        """
+        # All samples of a few cells go together, or, where that is too much, some samples of one cell.
+        fitting = max(1, memory // bytes_per_cell(self.bytes * len(data), parameters=self.space.size))
+        cells = (x.split(fitting) for x in (starts, ends, lower, upper))
+        return torch.cat([self._on_fitting(part, data, weight, memory) for part in zip(*cells, strict=True)])
+
+    def _on_fitting(self, cells: tuple[Tensor, ...], data: Samples, weight: float, memory: int) -> Tensor:
+        """Bounds on cells that fit memory, over the data in chunks."""
+        starts, ends, lower, upper = cells
+        start, end = self.space.unflatten(starts), self.space.unflatten(ends)
+        rows, constants, loss = self.rows, self.rows.constants_like(starts), self.rows.loss
+        each = len(starts) * bytes_per_cell(self.bytes, parameters=0)
+        # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
+        size = max(1, memory // each, min(16, 4 * memory // each))
+        if rows.writes:
+            data, constants = data.take(torch.arange(len(data))), cloned(constants)
+        if self._suited is None:
+            tensors = {name: value[0] for name, value in start.items()} | constants
+            self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
+        return enclose(
+            rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
+            weight=None if loss.averaged else weight, whole=loss.whole, **self._suited,
+        )  # fmt: skip
