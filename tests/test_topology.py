@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from test_topology_closure import ultrametric
 
 import dss
+from dss.page.figures.tree import component_counts
+from dss.page.figures.tree_tables import matrix_table, merges_table
 from dss.theory import disconnection_threshold
 from dss.topology import MinimaxString, Searched
 from dss.topology.growth import grow
@@ -236,6 +238,22 @@ def test_heights_are_proved(nets):
     assert set(re.findall(r"'(\w)'", tree.to_newick())) == {"a", "b", "c", "d"}
 
 
+@pytest.mark.parametrize("by", ["weights", "activations"])
+def test_reordered_copies_are_one_point_when_aligned(nets, by):
+    """A copy with its hidden units in another order, and another network."""
+    objective, states = nets
+    order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
+    copy = {
+        name: value[:, order] if name == "2.weight" else value if name == "2.bias" else value[order]
+        for name, value in states[0].items()
+    }
+    apart = dss.merge_tree(objective, [states[0], copy, states[1]], prove="never", search=dss.StraightLine())
+    tree = dss.merge_tree(objective, [states[0], copy, states[1]], prove="never", search=dss.StraightLine(), align=by)
+    assert torch.equal(tree.points[0], tree.points[1]) and torch.equal(tree.points[0], apart.points[0])
+    assert apart.straight[0, 1] > 2 * apart.births.max() and tree.straight[0, 1] == tree.births[0]
+    assert torch.allclose(tree.births, apart.births, rtol=1e-4)
+
+
 def test_bad_input_is_named(nets):
     objective, states = nets
     good = [objective.space.flatten(state) for state in states]
@@ -278,6 +296,21 @@ def test_the_search_from_below_stops_where_it_should():
     assert torch.equal(again.path.beads, steps[-1].path.beads) and again.memory == steps[-1].memory
     with pytest.raises(dss.InputError, match="positive tolerance"):
         MinimaxString(tolerance=0.0)
+
+
+def test_figures_say_what_the_tree_says():
+    truth = ultrametric(5, 7)
+    tree, _ = planted(truth, pairs="all")
+    levels, counts = component_counts(tree)
+    assert len(levels) == 101 and [tuple(row[:2]) for row in counts.tolist()] == [tree.components(t) for t in levels.tolist()]
+    assert counts[-1, 1] == 1 and (counts[:, 0] <= counts[:, 1]).all() and (counts[:, 1] <= counts[:, 2]).all()
+    heights = {trace.name: set(trace.y) for trace in tree.figure().data}
+    assert heights["joined, proved"] == {merge.height for merge in tree.merges} and "joined, sampled" not in heights
+    colours = torch.tensor(dss.figures.barrier_matrix(tree).data[0].z)  # positive losses are coloured by their logarithm
+    assert torch.allclose(10**colours, tree.upper[list(tree.order)][:, list(tree.order)])
+    places = dss.figures.map_by_barriers(planted(torch.tensor([[0.0, 4.0], [4.0, 0.0]]).double())[0])
+    assert (places.points[0] - places.points[1]).norm() == pytest.approx(4.0)
+    assert merges_table(tree).count("\n") == 7 and matrix_table(tree).count("\n") == 22
 
 
 def test_disconnected_by_theory_stays_between():

@@ -1,12 +1,12 @@
-"""How many points hang together: barriers are an ultrametric, known between two values, and grown lazily into a tree.
+"""How many points hang together: barriers are an ultrametric, known between two values, and grown into a tree from few of them.
 
-    tree = dss.merge_tree(train, points, judge=judge)      # straight lines, then K - 1 searches at most
+    tree = dss.merge_tree(train, points, judge=judge)      # straight lines, then few searches
     tree.components(0.1)                                   # (1, 1): at least one component, and at most one
     tree.path(0, 3)                                        # the path that proves it
     tree.merges[-1].height                                 # the lowest threshold at which all are known to be joined
 
-`closure` spreads what is known, `minimax` searches one pair, `searching` certifies it, `growth` chooses the pairs, `tree` holds
-the answer.
+`closure` spreads what is known, `minimax` searches one pair, `searching` certifies it, `jobs` says what there is to do, `growth`
+chooses the pairs, `tree` holds the answer. `docs/many.md` has the definitions.
 """
 
 from dss.topology.growth import merge_tree

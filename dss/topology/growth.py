@@ -143,7 +143,7 @@ def grow(
 def _floors(judge: Objective, points: Tensor, births: Tensor, obstructions: Sequence[Obstruction]) -> Tensor:
     """Lower values `(K, K)`: the higher end's loss, and the highest wall."""
     floors = torch.maximum(births[:, None], births)
-    for i, j in all_pairs(len(points)):
+    for i, j in all_pairs(len(points)) if obstructions else ():
         wall = highest_wall(obstructions, judge, points[i], points[j])
         if wall is not None:
             floors[i, j] = floors[j, i] = max(floors[i, j].item(), wall.lower)
