@@ -55,6 +55,7 @@ from dss.theory import (
     hidden_orientation,
     polygon_obstruction,
 )
+from dss.topology import MergeTree, merge_tree
 
 __all__ = [
     "Alignment",
@@ -78,6 +79,7 @@ __all__ = [
     "GreedyString",
     "InputError",
     "Limits",
+    "MergeTree",
     "MuellerBrown",
     "NetworkObjective",
     "Objective",
@@ -127,6 +129,7 @@ __all__ = [
     "load_point",
     "load_run",
     "load_task",
+    "merge_tree",
     "polygon_obstruction",
     "prove",
     "prune",

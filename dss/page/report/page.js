@@ -27,7 +27,15 @@ class Figure {
     this.tools = document.getElementById("tools-" + entry.id);
     this.log = entry.log;
     this.variant = 0;
-    this.ready = this.draw().then(() => this.addControls());
+    this.ready = this.draw().then(() => { this.addControls(); this.addLinks(); });
+  }
+
+  addLinks() {
+    // A cell may stand for a page: the address is the cell's own data, relative and of this kind alone.
+    this.plot.on("plotly_click", ({ points }) => {
+      const address = points[0].customdata;
+      if (typeof address === "string" && /^[^:?#]+\/report\.html$/.test(address)) window.location.href = encodeURI(address);
+    });
   }
 
   get shown() { return this.entry.variants[this.variant]; }

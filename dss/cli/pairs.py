@@ -1,0 +1,203 @@
+"""What a worker does for `dss tree`: the straight lines of some pairs, or the ordinary, resumable run of one.
+
+Tasks carry names of files and digests of what is in them, never tensors: a worker in another process or on another machine
+reads the files itself, and keeps the model and its data for the next task.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dss.base.digest import digest
+from dss.base.errors import CheckpointError, RunError
+from dss.base.files import write_text
+from dss.cli.ends import Ends, load_ends
+from dss.cli.judges import digests_of
+from dss.cli.show import write_page
+from dss.finders import FINDERS, StraightLine
+from dss.finders.finder import Finder
+from dss.objectives.network import NetworkObjective
+from dss.problem import Problem
+from dss.runs import QUESTION, REPORT, SUMMARY, Run, RunRecorder, load_run
+from dss.runs.checkpoints import load_checkpoint
+from dss.tasks import load_task
+from dss.topology.jobs import Job
+from dss.topology.minimax import MinimaxString
+from dss.topology.points import straight_lines
+from dss.topology.searching import Searched, conclude_at_maximum
+
+# The search of a pair by its name on the command line.
+LOWEST = MinimaxString.name
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all tasks of a tree share.
+
+    Attributes:
+        task: its name, a file's in full.
+        reference: the checkpoint whose buffers and frozen parameters all pairs are judged with.
+        dtype: of the points, such as "float32".
+        seed: of what the data draws at random.
+        finder, grid, prove, buffers, device: as for `dss connect`.
+        pages: whether every run gets its page.
+    """
+
+    task: str
+    reference: str
+    dtype: str
+    seed: int
+    finder: str
+    grid: int
+    prove: Literal["auto", "always", "never"]
+    buffers: Literal["recalibrate", "frozen"]
+    device: str
+    pages: bool = True
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A point as a file, and the digest of what was in it."""
+
+    file: str
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a worker keeps from task to task."""
+
+    ends: Ends
+    objective: NetworkObjective
+    judge: NetworkObjective
+
+    @property
+    def other_judge(self) -> NetworkObjective | None:
+        """The judge, if it is not the objective itself."""
+        return None if self.judge is self.objective else self.judge
+
+
+@lru_cache(maxsize=1)
+def loaded(setting: Setting) -> Loaded:
+    """The task of a setting with the reference's buffers, its data read."""
+    task = load_task(setting.task, draws=setting.seed)
+    ends = load_ends(Path(setting.reference), Path(setting.reference), task, setting.device)
+    return Loaded(ends, *ends.task.objectives(buffers=setting.buffers))
+
+
+def point_of(setting: Setting, stored: Stored) -> Tensor:
+    """The point `(p,)` in a file.
+
+    Raises:
+        CheckpointError: it is not the one that the tree began with.
+    """
+    point = load_checkpoint(stored.file, loaded(setting).objective.space, adopt=True).point
+    point = point.to(setting.device, getattr(torch, setting.dtype))
+    if digest(point) != stored.digest:
+        raise CheckpointError(f"{stored.file} changed while its tree was growing; run dss tree again")
+    return point
+
+
+def run_lines(setting: Setting, stored: Sequence[Stored], pairs: Sequence[tuple[int, int]]) -> list[float]:
+    """The largest loss on the straight line of some pairs of stored points."""
+    points = torch.stack([point_of(setting, one) for one in stored])
+    return straight_lines(loaded(setting).judge, points, pairs, grid=setting.grid)
+
+
+def run_pair(setting: Setting, ends: tuple[Stored, Stored], job: Job, folder: str) -> str:
+    """Search one pair, recorded in a run folder that is gone on with if it is there; returns the folder.
+
+    Args:
+        ends: in the order of `job.ends`.
+    """
+    place, kept = Path(folder), loaded(setting)
+    start, end = (point_of(setting, one) for one in ends)
+    problem = Problem.of(kept.objective, start, end, threshold=job.goal, judge=kept.other_judge, seed=job.seed)
+    question = _question(setting, ends, job, kept)
+    if (place / QUESTION).exists():
+        question["threshold"] = _settled_threshold(place, job.goal)
+        recorder, last = RunRecorder.resume(place, question)
+    else:
+        recorder, last = RunRecorder.start(place, question, buffers=kept.ends.buffers), None
+    if not (place / SUMMARY).exists():
+        _search(setting, kept, problem, recorder, last, job, question)
+    if setting.pages and not (place / REPORT).exists():
+        write_page(load_run(place))
+    return folder
+
+
+def searched_of(run: Run, job: Job) -> Searched:
+    """What a finished run says of its pair."""
+    s = run.outcome
+    beads = run.path.beads.flip(0) if job.reverse else run.path.beads
+    return Searched(
+        pair=job.pair,
+        path=type(run.path)(beads),
+        seen=float(s["max_loss"]),
+        upper=float(s["upper_bound"] if s["proven"] else s["max_loss"]),
+        proven=s["proven"],
+        goal=job.goal,
+        reason=s["reason"],
+        finder=s["finder"],
+        seconds=s["seconds"],
+        loss_evaluations=s["loss_evaluations"],
+        gradient_evaluations=s["gradient_evaluations"],
+        run=str(run.folder),
+    )
+
+
+def finder_named(name: str, grid: int) -> Finder:
+    """The search of a pair: the lowest string, with the finder that was named in the place of its own."""
+    if name == LOWEST:
+        return MinimaxString(grid=grid)
+    return MinimaxString(finders=(FINDERS[name](),), grid=grid)
+
+
+def _question(setting: Setting, ends: tuple[Stored, Stored], job: Job, kept: Loaded) -> dict:
+    """What the run answers. Its threshold is where the search may stop, until the search has found how low it gets."""
+    shared = {name: value for name, value in asdict(setting).items() if name not in ("reference", "dtype", "grid", "pages")}
+    return {
+        **shared,
+        "finder": StraightLine.name if job.line else setting.finder,
+        "threshold": job.goal,
+        "goal": job.goal,
+        "search_seed": job.seed,
+        "points": setting.grid,  # the name that run folders have had from the start
+        "ends": [one.file for one in ends],
+        "digests": [one.digest for one in ends],
+        "data": digests_of(kept.objective, kept.judge),
+        "parameters": list(kept.objective.space.names),
+    }
+
+
+def _settled_threshold(folder: Path, goal: float) -> float:
+    """The threshold that a run folder names: the goal's own, or the one that its search has led to."""
+    question = json.loads((folder / QUESTION).read_text(encoding="utf-8"))
+    if question.get("goal") != goal:
+        raise RunError(
+            f"{folder} holds a run with another goal; grow the tree with the options it began with, or give another --out"
+        )
+    return question["threshold"]
+
+
+def _search(setting, kept: Loaded, problem: Problem, recorder: RunRecorder, last, job: Job, question: dict) -> None:
+    """Drive the search from where it stands, certify its path at its own maximum, and write that down as the threshold."""
+    finder = StraightLine(grid=setting.grid) if job.line else finder_named(setting.finder, setting.grid)
+    began, step = time.monotonic(), finder.begin(problem)
+    if last is not None:
+        began, step = began - last.seconds, last.step
+        problem.tally.restore(last.tally)
+    for following in finder.steps(problem, resume=None if last is None else step):
+        step = following
+        recorder.record(step, problem.tally, time.monotonic() - began)
+    found = conclude_at_maximum(problem, finder, step, grid=setting.grid, prove=setting.prove, began=began)
+    settled = json.loads((recorder.folder / QUESTION).read_text(encoding="utf-8")) | {"threshold": found.problem.threshold}
+    write_text(recorder.folder / QUESTION, json.dumps(settled, indent=2) + "\n")
+    recorder.finish(found, kept.objective.space, task=setting.task, buffers=kept.objective.buffers, data=question["data"])

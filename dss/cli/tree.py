@@ -1,0 +1,268 @@
+"""`dss tree`: how many saved models hang together: one page, one run folder for every pair that was searched."""
+
+import argparse
+import csv
+import io
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dss.base.digest import digest
+from dss.base.errors import RunError
+from dss.base.files import write_text
+from dss.cli.crew import LINES_KNOWN, RUNS, Crew
+from dss.cli.ends import load_ends
+from dss.cli.pairs import LOWEST, Setting, Stored, loaded
+from dss.cli.progress import add_quiet, meter
+from dss.finders import FINDERS
+from dss.page.report.tree import counted, write_tree
+from dss.parallel import ProcessPool, dask_cluster
+from dss.runs.checkpoints import save_state
+from dss.tasks import Task, load_task
+from dss.topology.frame import METHODS, aligned
+from dss.topology.growth import grow
+from dss.topology.jobs import Goals
+from dss.topology.points import all_pairs
+from dss.topology.tree import MergeTree
+
+QUESTION, ALIGNED = "tree-question.json", "aligned"
+# Merges that are printed, highest first; --json has them all.
+SHOWN = 20
+TREE, NEWICK, MATRIX, REPORT = "tree.json", "tree.nwk", "matrix.csv", "report.html"
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    """Register the command."""
+    parser = commands.add_parser(
+        "tree", help="how many saved models hang together below every threshold",
+        description="Exit code 0: the tree was grown, whatever it says; 2: bad input.",
+    )  # fmt: skip
+    parser.add_argument("points", type=Path, nargs="+", metavar="MODEL", help="weights of one architecture")
+    parser.add_argument("--task", required=True, help="a built-in name (see dss tasks), file.py:name or package.module:name")
+    parser.add_argument("--out", type=Path, required=True, help="a folder: the tree, its page, one run folder a pair")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--all-pairs", action="store_true", help="search every pair, not only those that the tree rests on")
+    which.add_argument(
+        "--trajectory",
+        action="store_true",
+        help="the models are checkpoints of one training run, in order: search each and the next",
+    )
+    parser.add_argument(
+        "--retries", type=_count, default=0,
+        help="search another pair across what stayed above its lower value, so often (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--align", choices=METHODS, help="first put every model's units in the order closest to the others'")
+    parser.add_argument(
+        "--finder", choices=(LOWEST, *FINDERS), default=LOWEST,
+        help="what looks for a path at a level (default: pulling tight, then a climbing band)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--close", type=float, default=0.05,
+        help="a straight line within this share of its floor, the higher end's loss, is not searched (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--aim", type=float, default=0.01, help="a search stops within this share of the floor (default: %(default)s)"
+    )
+    parser.add_argument("--prove", choices=("auto", "always", "never"), default="auto", help="as for dss connect")
+    parser.add_argument(
+        "--grid", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    parser.add_argument(
+        "--buffers",
+        choices=("recalibrate", "frozen"),
+        default="recalibrate",
+        help="as for dss connect; frozen at the first model's",
+    )
+    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    _add_workers(parser.add_argument_group("where the pairs are searched"))
+    parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
+    existing = parser.add_mutually_exclusive_group()
+    existing.add_argument("--resume", action="store_true", help="go on with an interrupted tree, or with more models than it had")
+    existing.add_argument("--overwrite", action="store_true", help="replace a tree in the folder")
+    parser.add_argument("--json", action="store_true", help="print the tree alone, as JSON")
+    add_quiet(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_workers(group: argparse._ArgumentGroup) -> None:
+    where = group.add_mutually_exclusive_group()
+    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: this one alone)")
+    where.add_argument("--dask", metavar="ADDRESS", help="the scheduler of a running Dask cluster that shares the folder")
+    group.add_argument("--threads", type=int, metavar="N", help="of torch in each process (default: the cores divided)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grow the tree, write it down, print it."""
+    _check_folder(options)
+    goals = Goals(options.close, options.aim)
+    task = load_task(options.task, draws=options.seed)
+    points = load_points(options.points, task, options.device)
+    with _executor(options) as executor:
+        _begin(options)
+        tree, data = _grown(options, points, goals, getattr(task, "obstructions", ()), executor)
+    _write(tree, data, options)
+    print(json.dumps(tree.as_json() | {"judge": data}, indent=2) if options.json else words(tree, options))
+    return 0
+
+
+def _grown(
+    options: argparse.Namespace, points: Tensor, goals: Goals, obstructions: Sequence, executor: Executor | None
+) -> tuple[MergeTree, str]:
+    """The tree, and what judged it."""
+    files = [file.resolve() for file in options.points]
+    if options.align:
+        points, files = _aligned(options, points)
+    names = unique_names(options.points)
+    setting = Setting(
+        task=_absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
+        finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device,
+        pages=not options.no_pages,
+    )  # fmt: skip
+    stored = [Stored(str(file), digest(point)) for file, point in zip(files, points, strict=True)]
+    crew = Crew(setting, stored, names, options.out, executor, meter(options))
+    judge = loaded(setting).judge
+    tree = grow(
+        judge, points, crew.lines(), crew.search, pairs=_pairs(options), names=names, retries=options.retries, goals=goals,
+        obstructions=obstructions, prove=options.prove != "never", seed=options.seed,
+    )  # fmt: skip
+    return tree, judge.description
+
+
+def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
+    """The points `(K, p)` in files, which must share all that the model does not train.
+
+    Raises:
+        CheckpointError: a file cannot be used, is of another architecture, or disagrees with the first one.
+    """
+    rows = [load_ends(files[0], file, task, device).end for file in files]
+    dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else rows[0].dtype
+    return torch.stack([row.to(dtype) for row in rows])
+
+
+def unique_names(files: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell files apart; a file that is named twice is numbered."""
+    plain: list[tuple[str, ...]] = [file.resolve().with_suffix("").parts for file in files]
+    depth = 1
+    while depth < max(map(len, plain)) and len({p[-depth:] for p in plain}) < len(set(plain)):
+        depth += 1
+    names = ["-".join(part.strip("/") for part in parts[-depth:]) for parts in plain]
+    return [name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names)]
+
+
+def words(tree: MergeTree, options: argparse.Namespace) -> str:
+    """The tree for people."""
+    top = max(merge.height for merge in tree.merges) if tree.merges else tree.births.max().item()
+    lines = [f"{counted(len(tree))} at or below {top:.6g}: {tree.components_in_words(top)}"]
+    if options.align:
+        lines.append(f"  modulo symmetry      copies with reordered units, in {options.out / ALIGNED}")
+    for merge in tree.merges[: -SHOWN - 1 : -1]:
+        known = "proved" if merge.proven else "sampled"
+        lines.append(
+            f"  {merge.height:<12.6g} {tree.names[merge.dead]} joins {tree.names[merge.survivor]} ({known}; not below {merge.lower:.6g}; "
+            f"persistence {merge.persistence:.4g})"
+        )
+    searched = sum(1 for s in tree.searches if s.finder != "straight")
+    lines.append(f"  searched             {searched} of {len(all_pairs(len(tree)))} pairs; the others are straight lines")
+    lines.append(f"  page                 {(options.out / REPORT).resolve().as_uri()}")
+    return "\n".join(lines)
+
+
+def _count(text: str) -> int:
+    """A whole number that is not negative."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"a number of at least 0 is needed, got {text}")
+    return number
+
+
+def _pairs(options: argparse.Namespace) -> str:
+    return "all" if options.all_pairs else "chain" if options.trajectory else "tree"
+
+
+def _executor(options: argparse.Namespace) -> AbstractContextManager[Executor | None]:
+    if options.dask is not None:
+        return dask_cluster(options.dask)
+    if options.workers is not None:
+        return ProcessPool(options.workers, threads=options.threads)
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    return nullcontext()
+
+
+def _question(options: argparse.Namespace) -> dict:
+    """What a tree answers: with the same question it may be resumed, with these or with more models."""
+    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
+    return {"task": _absolute(options.task), **{name: getattr(options, name) for name in kept}}
+
+
+def _check_folder(options: argparse.Namespace) -> None:
+    """Refuse a folder in which a tree would destroy something."""
+    out, file = options.out, options.out / QUESTION
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; a folder for the tree is needed")
+    if file.exists() and not options.overwrite:
+        _check_same(file, _question(options), resume=options.resume)
+    if not file.exists() and out.exists() and any(not f.name.startswith(".") for f in out.iterdir()):
+        raise RunError(f"{out} is not empty and holds no tree; name a new folder")
+
+
+def _begin(options: argparse.Namespace) -> None:
+    """Clear the folder if it is to be replaced, and remember the question."""
+    out = options.out
+    if options.overwrite:
+        for name in (RUNS, ALIGNED):
+            shutil.rmtree(out / name, ignore_errors=True)
+        for name in (QUESTION, LINES_KNOWN, TREE, NEWICK, MATRIX, REPORT):
+            (out / name).unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / QUESTION, json.dumps(_question(options), indent=2) + "\n")
+
+
+def _check_same(file: Path, question: dict, *, resume: bool) -> None:
+    if not resume:
+        raise RunError(
+            f"{file.parent} holds a tree already; say --resume to go on with it, --overwrite to replace it, or name another"
+        )
+    before = json.loads(file.read_text(encoding="utf-8"))
+    differing = sorted(name for name in question if before.get(name) != question[name])
+    if differing:
+        raise RunError(f"{file.parent} holds a tree with another {', '.join(differing)}; give the same options, or another --out")
+
+
+def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[Path]]:
+    """The points in one frame, and the files in which workers find them."""
+    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), options.device)
+    objective, _ = ends.task.objectives(buffers=options.buffers)
+    points = aligned(objective, points, by=options.align, seed=options.seed)
+    folder = (options.out / ALIGNED).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / f"{name}.safetensors" for name in unique_names(options.points)]
+    for file, point in zip(files, points, strict=True):
+        parameters = objective.space.unflatten(point)
+        save_state(file, parameters | {alias: parameters[name] for alias, name in objective.space.aliases.items()})
+    return points, files
+
+
+def _absolute(task: str) -> str:
+    """A task's name that is understood in every folder."""
+    place, colon, name = task.rpartition(":")
+    return f"{Path(place).resolve()}:{name}" if colon and place.endswith(".py") else task
+
+
+def _write(tree: MergeTree, data: str, options: argparse.Namespace) -> None:
+    """Everything that the folder says of the tree."""
+    out = options.out
+    write_text(out / TREE, json.dumps(tree.as_json() | {"judge": data}, indent=2) + "\n")
+    write_text(out / NEWICK, tree.to_newick() + "\n")
+    rows: Iterable[Sequence[object]] = ([name, *row] for name, row in zip(tree.names, tree.upper.tolist(), strict=True))
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([["", *tree.names], *rows])
+    write_text(out / MATRIX, stream.getvalue())
+    write_tree(tree, out / REPORT, data=data, trajectory=options.trajectory, aligned=options.align)
