@@ -167,6 +167,19 @@ def test_walls_part_components_for_certain():
         planted(truth, obstructions=[Walls(truth + 1, one)])
 
 
+def test_a_certified_line_counts_whatever_the_rounding():
+    """Evaluated in another batch, the same line may seem higher by a last bit."""
+    points = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    truth = torch.tensor([[0.0, 0.5], [0.5, 0.0]], dtype=torch.float64)
+
+    def certified(jobs):
+        seen = 0.5 * (1 + 1e-9)
+        yield Searched((0, 1), dss.Path(points), seen, 0.51, True, jobs[0].goal, "planted", "straight", 0.0, 0, 0)
+
+    tree = grow(Table(truth), points, [0.5], certified)
+    assert tree.merges[0].proven and tree.upper[0, 1] == 0.51
+
+
 def test_one_point_copies_and_chains():
     alone = dss.merge_tree(dss.DoubleWell(), [MINIMA[0]])
     assert len(alone) == 1 and alone.merges == () and alone.components(inf) == (1, 1) and len(alone.path(0, 0)) == 2
