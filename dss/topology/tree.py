@@ -101,7 +101,7 @@ class MergeTree:
         for (i, j), searched in best.items():
             # The losses of the ends bound every path from below; evaluated in another batch they may be rounded otherwise.
             ends = self.births[[i, j]].max().item()
-            seen[i, j] = seen[j, i] = max(ends, searched.seen)
+            seen[i, j] = seen[j, i] = max(ends, min(searched.seen, seen[i, j].item()))
             direct[i, j] = direct[j, i] = max(ends, searched.upper)
             proven[i, j] = proven[j, i] = searched.proven
         edges = _tree_by(seen, direct)
