@@ -3,10 +3,18 @@
 import json
 
 import pytest
+import torch
 
 import dss
 from dss.cli import COMMANDS, main
 
+FLAT = """
+import torch, dss
+
+def task():
+    x = torch.ones(4, 1)
+    return dss.Task(torch.nn.Linear(1, 1, bias=False), torch.nn.functional.mse_loss, train=(x, x), judge=(x, x))
+"""
 NAMES = [command.__name__.rpartition(".")[2] for command in COMMANDS]
 
 
@@ -50,9 +58,23 @@ def test_data_that_are_not_at_hand_do_not_hide_the_other_tasks(capsys, monkeypat
         """The same, without its data."""
         raise dss.TaskError("the data are not here")
 
-    monkeypatch.setitem(dss.tasks.BUILTIN, "fashion", missing)
+    monkeypatch.setitem(dss.tasks.BUILTIN, "cubics", missing)
     assert main(["tasks"]) == 0
     assert "not at hand: the data are not here" in capsys.readouterr().out
+
+
+def test_a_list_of_tasks_asks_no_network_for_their_data(capsys, monkeypatch, tmp_path):
+    def asked(*arguments, **options):
+        raise AssertionError("a list asked the network")
+
+    monkeypatch.setattr("sklearn.datasets.fetch_openml", asked)
+    monkeypatch.setattr("dss.tasks.data.FASHION_FOLDER", tmp_path / "nowhere")
+    monkeypatch.setenv("DSS_DATA", str(tmp_path))
+    dss.tasks.data.fashion.cache_clear()
+    assert main(["tasks", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert "OpenML" in rows["fashion"]["missing"] and rows["fashion"]["parameters"] is None
+    assert rows["digits"]["missing"] is None and rows["digits"]["judge"] == 597
 
 
 def test_the_barrier_lies_between_the_ends_and_the_straight_line(tiny, capsys):
@@ -70,7 +92,22 @@ def test_the_barrier_lies_between_the_ends_and_the_straight_line(tiny, capsys):
     assert found["ends"] <= found["lower"] <= found["upper"] <= found["linear"]
     assert found["excess"] == pytest.approx(found["upper"] - found["ends"])
     assert main(arguments) == 0
-    assert "which proves nothing" in capsys.readouterr().out
+    failed = any(not passed for _, passed in found["tried"])
+    text = capsys.readouterr().out
+    assert ("which proves nothing" in text) == failed and ("no search failed" in text) == (not failed)
+
+
+def test_a_barrier_whose_searches_all_succeeded_names_no_failed_one(tmp_path, capsys):
+    (tmp_path / "task.py").write_text(FLAT)
+    for name, weight in (("a.pt", 1.0), ("b.pt", 1.001)):
+        torch.save({"weight": torch.tensor([[weight]])}, tmp_path / name)
+    arguments = ["barrier", str(tmp_path / "a.pt"), str(tmp_path / "b.pt"), "--task", f"{tmp_path}/task.py:task"]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(passed for _, passed in found["tried"]) and found["lower"] == found["ends"]
+    assert main(arguments) == 0
+    text = capsys.readouterr().out
+    assert "no search failed" in text and "no search succeeded" not in text
 
 
 def test_a_threshold_may_be_a_multiple_of_the_higher_ends_loss(tiny, tmp_path, capsys):

@@ -67,13 +67,16 @@ def figures(found: Barrier) -> dict[str, object]:
 
 def words(found: Barrier) -> str:
     """What was found, for people."""
-    below = f"no search succeeded below {found.lower:.6g}, which proves nothing"
     if found.lower_proven:
         below = f"no path whatever stays below {found.lower:.6g}, which is proved. {found.reason}"
+    elif found.lower > found.ends:
+        below = f"no search succeeded below {found.lower:.6g}, which proves nothing"
+    else:
+        below = "no search failed, and the tolerance asks for none below it; lower paths are not ruled out"
     return "\n".join(
         [
             f"a path is known below {found.upper:.6g} (sampled); {below}",
-            f"  ends                 {found.ends:.6g} (the higher one); the barrier lies {found.excess:.6g} above it",
+            f"  ends                 {found.ends:.6g} (the higher one); the barrier lies at most {found.excess:.6g} above it",
             f"  straight line        {found.linear:.6g}",
             f"  path                 {found.path.intermediate_beads} intermediate beads, normalized length "
             f"{found.path.normalized_length:.4f}",

@@ -6,6 +6,8 @@ import json
 
 from dss.base.errors import InputError
 from dss.tasks import BUILTIN
+from dss.tasks.builtin import AT_HAND
+from dss.tasks.data import DATA_VARIABLE
 
 OWN = """Your own is a function in a file, named as file.py:name or package.module:name, that returns
 
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def described(name: str) -> dict[str, object]:
-    """One built-in task: what it is and how large."""
+    """One built-in task: what it is and how large, without asking the network for its data."""
     row: dict[str, object] = {
         "name": name,
         "what": inspect.getdoc(BUILTIN[name]),
@@ -47,6 +49,8 @@ def described(name: str) -> dict[str, object]:
         "train": None,
         "judge": None,
     }
+    if name in AT_HAND and not AT_HAND[name]():
+        return row | {"missing": f"not at hand: OpenML is asked for its data at use, unless {DATA_VARIABLE} names their folder"}
     try:
         task = BUILTIN[name]()
         train, judge = task.objectives(buffers="frozen")

@@ -36,3 +36,6 @@ def fashion() -> Task:
 
 
 BUILTIN: dict[str, Callable[[], Task]] = {t.__name__: t for t in (digits, quadratics, cubics, fashion)}
+
+# Tasks that would ask the network for their data, and whether they need not.
+AT_HAND: dict[str, Callable[[], bool]] = {"fashion": lambda: data.fashion_folder() is not None}

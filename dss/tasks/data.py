@@ -59,13 +59,17 @@ def fashion() -> tuple[Pair, Pair]:
     Raises:
         TaskError: it is nowhere to be had, or a file is not what its name says.
     """
-    folders = [Path(os.environ[DATA_VARIABLE])] if DATA_VARIABLE in os.environ else []
-    for folder in (*folders, FASHION_FOLDER):
-        if all((folder / name).is_file() for name in FASHION_FILES):
-            parts = [_read_idx(folder / name) for name in FASHION_FILES]
-            return _images(parts[0], parts[1]), _images(parts[2], parts[3])
+    if (folder := fashion_folder()) is not None:
+        parts = [_read_idx(folder / name) for name in FASHION_FILES]
+        return _images(parts[0], parts[1]), _images(parts[2], parts[3])
     x, y = _fetch_openml()
     return _images(x[:60000], y[:60000]), _images(x[60000:], y[60000:])
+
+
+def fashion_folder() -> Path | None:
+    """The folder on this machine that holds all files of Fashion-MNIST; None if none does."""
+    named = [Path(os.environ[DATA_VARIABLE])] if DATA_VARIABLE in os.environ else []
+    return next((f for f in (*named, FASHION_FOLDER) if all((f / name).is_file() for name in FASHION_FILES)), None)
 
 
 def _images(pixels: np.ndarray, labels: np.ndarray) -> Pair:
