@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from torch import Tensor
-
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
@@ -14,9 +12,9 @@ from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import ElasticBand, GeodesicString
 from dss.finders.finder import Finder, Step
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective
 from dss.objectives.wrappers import Tally
-from dss.problem import Problem
+from dss.problem import Problem, ends_of
 from dss.theory.obstruction import Obstruction, highest_wall
 
 # A path seen to stay below a proved wall by this share of its height over the ends did not miss its top by a little.
@@ -65,8 +63,8 @@ class Barrier:
 @renamed(points="grid")
 def barrier(
     objective: Objective,
-    start: Tensor,
-    end: Tensor,
+    start: End,
+    end: End,
     *,
     judge: Objective | None = None,
     finders: tuple[Finder, ...] = FINDERS,
@@ -80,7 +78,7 @@ def barrier(
 
     Args:
         objective: gradients come from it.
-        start, end: points `(p,)`.
+        start, end: points `(p,)` or state dicts.
         judge: the loss whose barrier is wanted; the objective itself by default.
         finders: tried one after the other at every threshold, each from the best path and from the straight line.
         tolerance: the bracket is narrow enough at this share of the straight line's excess over the ends.
@@ -95,6 +93,7 @@ def barrier(
     """
     if not tolerance > 0 or not finders:
         raise InputError(f"a positive tolerance and at least one finder are needed, got {tolerance} and {finders}")
+    start, end = ends_of(objective, start, end)
     line = Path.straight(start, end)
     judged = objective if judge is None else judge.calibrated_by(objective)
     ends = judged(line.beads.detach()).max().item()

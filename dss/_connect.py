@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from dss._version import __version__
 from dss.base.errors import InputError
@@ -19,7 +18,7 @@ from dss.certificates.certificate import Certificate, certify
 from dss.finders import GreedyString
 from dss.finders.finder import Finder, Step
 from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_within
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective
 from dss.objectives.wrappers import Tally
 from dss.problem import Problem
 from dss.theory.obstruction import Obstruction, Wall, highest_wall
@@ -113,8 +112,8 @@ class Connection:
 @renamed(points="grid")
 def connect(
     objective: Objective,
-    start: Tensor,
-    end: Tensor,
+    start: End,
+    end: End,
     *,
     threshold: float,
     judge: Objective | None = None,
@@ -131,7 +130,7 @@ def connect(
 
     Args:
         objective: gradients come from it.
-        start, end: points `(p,)`; see `ParameterSpace.flatten`.
+        start, end: points `(p,)` or state dicts; see `ParameterSpace.flatten`.
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
         finder: the algorithm; greedy dynamic string sampling by default.

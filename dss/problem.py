@@ -11,7 +11,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.limits import Budget, Limits
 from dss.base.path import Path
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective, as_point
 from dss.objectives.wrappers import Counted, Recalled, Tally
 
 
@@ -42,16 +42,19 @@ class Problem:
 
     @classmethod
     def of(
-        cls, objective: Objective, start: Tensor, end: Tensor, *, threshold: float, judge: Objective | None = None, seed: int = 0
+        cls, objective: Objective, start: End, end: End, *, threshold: float, judge: Objective | None = None, seed: int = 0
     ) -> "Problem":
         """Validate once what every finder relies on.
 
         Raises:
-            InputError: ends of other shapes or dtypes than one another, not finite, identical, or above the
-                threshold; a threshold that is not finite.
+            InputError: ends that are no points of the objective, differ in size, dtype or device, are identical, or lie above
+                the threshold; a threshold that is not finite.
         """
-        _check_ends(start, end, threshold)
-        start, end = start.detach().clone(), end.detach().clone()
+        start, end = ends_of(objective, start, end)
+        if torch.equal(start, end):
+            raise InputError("the two ends are identical: there is no path to find")
+        if not torch.tensor(float(threshold)).isfinite():
+            raise InputError(f"the threshold must be a finite number, got {threshold}")
         tally, budget = Tally(), Budget()
         judged = objective if judge is None else judge.calibrated_by(objective)
         counted = Counted(objective, tally, budget)
@@ -90,15 +93,16 @@ class Problem:
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def _check_ends(start: Tensor, end: Tensor, threshold: float) -> None:
-    if start.ndim != 1 or start.shape != end.shape or start.dtype != end.dtype or start.device != end.device:
+def ends_of(objective: Objective, start: End, end: End) -> tuple[Tensor, Tensor]:
+    """The two ends of a path as points `(p,)` of the objective: copies, and fit for one another.
+
+    Raises:
+        InputError: one is no point of the objective; they differ in size, dtype or device.
+    """
+    start, end = as_point(objective, start, "the start").clone(), as_point(objective, end, "the end").clone()
+    if start.shape != end.shape or start.dtype != end.dtype or start.device != end.device:
         raise InputError(
-            f"the ends must be points (p,) of one shape, dtype and device, got {tuple(start.shape)} {start.dtype} "
+            f"the ends must be points of one shape, dtype and device, got {tuple(start.shape)} {start.dtype} "
             f"{start.device} and {tuple(end.shape)} {end.dtype} {end.device}"
         )
-    if not (start.isfinite().all() and end.isfinite().all()):
-        raise InputError("the ends must be finite, got NaN or infinity")
-    if torch.equal(start, end):
-        raise InputError("the two ends are identical: there is no path to find")
-    if not torch.tensor(float(threshold)).isfinite():
-        raise InputError(f"the threshold must be a finite number, got {threshold}")
+    return start, end

@@ -152,7 +152,7 @@ BOWL, A, B = dss.Quadratic(), torch.zeros(2), torch.ones(2)
         (A, torch.ones(3), 3.0, "one shape"),
         (A, B.double(), 3.0, "dtype"),
         (A, B * torch.inf, 3.0, "finite"),
-        (torch.zeros(1, 2), torch.ones(1, 2), 3.0, "points"),
+        (torch.zeros(1, 2), torch.ones(1, 2), 3.0, "finite point"),
     ],
 )
 def test_ends_that_cannot_be_used_are_refused(start, end, threshold, message):

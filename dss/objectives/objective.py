@@ -1,11 +1,15 @@
 """The one abstraction: a function from a batch of points to a batch of losses, rows independent."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from dss.base.errors import EnclosureError
+from dss.base.errors import EnclosureError, InputError
+
+End = Tensor | Mapping[str, Tensor]
+"""What users give as a point: a tensor `(p,)`, or a state dict where the objective is a network's."""
 
 
 class Objective(ABC):
@@ -14,11 +18,13 @@ class Objective(ABC):
     Gradients are plain autograd of `objective(points).sum()`, valid because rows are independent.
 
     Attributes:
+        size: how many coordinates p its points have; None if any number will do.
         samples: how many data samples one evaluation of one point reads (1 for analytic functions).
         batch_samples: how many of them one call of `estimate` reads per point.
         description: what the loss is and on which data, for people.
     """
 
+    size: int | None = None
     samples: int = 1
     batch_samples: int = 1
     description: str = "analytic function"
@@ -40,6 +46,14 @@ class Objective(ABC):
     def unwrapped(self) -> "Objective":
         """The objective itself, without what is wrapped around it."""
         return self
+
+    def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The point `(p,)` of a state dict.
+
+        Raises:
+            InputError: the state does not fit, or this objective knows no state dicts.
+        """
+        raise InputError("a state dict is read by a network's objective only; give a point (p,)")
 
     def calibrated_by(self, training: "Objective") -> "Objective":
         """This judge, with whatever it must take from the training data (running statistics) taken from `training`."""
@@ -83,3 +97,27 @@ class Objective(ABC):
             EnclosureError: this objective cannot be enclosed; the message names why.
         """
         raise EnclosureError(f"{type(self).__name__} has no enclosure: only a sampled certificate can judge it")
+
+
+def as_point(objective: Objective, given: End, name: str) -> Tensor:
+    """The point `(p,)` that was given as one or as a state dict, detached; `name` is what errors call it.
+
+    Raises:
+        InputError: it is neither, does not fit the objective, or is not finite.
+    """
+    if isinstance(given, Mapping):
+        try:
+            return objective.flatten(given)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+    if not isinstance(given, Tensor):
+        raise InputError(f"{name} must be a point (p,) or a state dict, got {type(given).__name__}")
+    size = given.numel() if objective.size is None else objective.size
+    if given.shape != (size,) or not given.is_floating_point() or not given.isfinite().all():
+        raise InputError(f"{name} must be a finite point ({size},) of floating-point numbers, got {_described(given)}")
+    return given.detach()
+
+
+def _described(point: Tensor) -> str:
+    nonfinite = "" if point.isfinite().all() else " with NaN or infinity"
+    return f"{tuple(point.shape)} {point.dtype}{nonfinite}"

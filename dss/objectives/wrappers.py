@@ -1,6 +1,7 @@
 """Objectives around objectives: a base that forwards everything, one that counts work, one that remembers losses."""
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,10 @@ class Wrapped(Objective):
         return other
 
     @property
+    def size(self) -> int | None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self.objective.size
+
+    @property
     def samples(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.objective.samples
 
@@ -56,6 +61,9 @@ class Wrapped(Objective):
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator)
+
+    def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
+        return self.objective.flatten(state)
 
     def calibrated_by(self, training: Objective) -> Objective:
         return self.around(self.objective.calibrated_by(training))

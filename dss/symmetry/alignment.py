@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.objectives.network import NetworkObjective
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective, as_point
 from dss.symmetry.activations import activation_terms
 from dss.symmetry.evaluation import difference
 from dss.symmetry.layout import Group
@@ -63,8 +63,8 @@ class Alignment:
 
 def align(
     objective: Objective,
-    a: Tensor | Mapping[str, Tensor],
-    b: Tensor | Mapping[str, Tensor],
+    a: End,
+    b: End,
     *,
     by: Literal["weights", "activations"] = "weights",
     rescale: bool = False,
@@ -92,7 +92,7 @@ def align(
     if by not in METHODS or restarts < 1:
         raise InputError(f"by must be one of {', '.join(METHODS)} and restarts at least 1, got {by!r} and {restarts}")
     network = _network(objective)
-    a, b = _point(network, a), _point(network, b)
+    a, b = as_point(network, a, "a"), as_point(network, b, "b")
     specification = specification_of(network)
     gauge = Gauge.of(specification, _states(_part(network, FEW), a, b)) if rescale else Gauge()
     near, far = (gauge.balanced(network.space.unflatten(point.detach().cpu().double())) for point in (a, b))
@@ -135,13 +135,6 @@ def _network(objective: Objective) -> NetworkObjective:
     if not isinstance(network, NetworkObjective):
         raise InputError(f"only networks have units to align: a NetworkObjective is needed, got {type(network).__name__}")
     return network
-
-
-def _point(network: NetworkObjective, end: Tensor | Mapping[str, Tensor]) -> Tensor:
-    point = end.detach() if isinstance(end, Tensor) else network.space.flatten(end)
-    if point.shape != (network.space.size,) or not point.isfinite().all():
-        raise InputError(f"a finite point ({network.space.size},) of this network is needed, got {tuple(point.shape)}")
-    return point
 
 
 def _part(network: NetworkObjective, count: int) -> NetworkObjective:

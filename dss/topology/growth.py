@@ -9,7 +9,7 @@ Which pairs a round searches depends on the rounds before alone, never on which 
 depend on how many workers there are.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.progress import ProgressMeter
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective
 from dss.theory.obstruction import Obstruction, highest_wall
 from dss.topology.closure import spanning_tree
 from dss.topology.frame import aligned
@@ -36,7 +36,7 @@ Runner = Callable[[Sequence[Job]], Iterable[Searched]]
 
 def merge_tree(
     objective: Objective,
-    points: Tensor | Sequence[Tensor | Mapping[str, Tensor]],
+    points: Tensor | Sequence[End],
     *,
     judge: Objective | None = None,
     pairs: Literal["tree", "all", "chain"] = "tree",

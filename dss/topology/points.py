@@ -1,6 +1,6 @@
 """Many points: validated, their losses, and the straight lines between them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import isfinite
 
 import torch
@@ -9,8 +9,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.certificates.sampling import as_losses, sample_segments
-from dss.objectives.network import NetworkObjective
-from dss.objectives.objective import Objective
+from dss.objectives.objective import End, Objective, as_point
 
 Pair = tuple[int, int]
 
@@ -18,16 +17,14 @@ Pair = tuple[int, int]
 LINES = 16
 
 
-def stacked(
-    objective: Objective, points: Tensor | Sequence[Tensor | Mapping[str, Tensor]], names: Sequence[str] | None
-) -> Tensor:
+def stacked(objective: Objective, points: Tensor | Sequence[End], names: Sequence[str] | None) -> Tensor:
     """The points `(K, p)`, validated."""
     if len(points) == 0:
         raise InputError("a tree needs at least one point, got none")
     if names is not None and len(names) != len(points):
         raise InputError(f"every point needs one name, got {len(names)} names for {len(points)} points")
     called = [f"point {i}" for i in range(len(points))] if names is None else names
-    rows = [_point(objective, point, name) for point, name in zip(points, called, strict=True)]
+    rows = [as_point(objective, point, name) for point, name in zip(points, called, strict=True)]
     for row, name in zip(rows, called, strict=True):
         if row.shape != rows[0].shape or row.dtype != rows[0].dtype or row.device != rows[0].device:
             raise InputError(
@@ -35,21 +32,6 @@ def stacked(
                 f"{rows[0].device}, {name} is {tuple(row.shape)} {row.dtype} {row.device}; only one architecture has a tree"
             )
     return torch.stack(rows)
-
-
-def _point(objective: Objective, point: Tensor | Mapping[str, Tensor], name: str) -> Tensor:
-    if isinstance(point, Mapping):
-        network = objective.unwrapped
-        if not isinstance(network, NetworkObjective):
-            raise InputError(f"{name} is a state dict, which only a network can read; give points (p,)")
-        try:
-            return network.space.flatten(point)
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-    if not isinstance(point, Tensor) or point.ndim != 1 or not point.is_floating_point() or not point.isfinite().all():
-        got = f"{tuple(point.shape)} {point.dtype}" if isinstance(point, Tensor) else type(point).__name__
-        raise InputError(f"points are finite floating-point tensors (p,), but {name} is {got}, or not finite")
-    return point.detach()
 
 
 def all_pairs(count: int) -> list[Pair]:

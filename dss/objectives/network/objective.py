@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Literal
 
@@ -29,8 +29,6 @@ CHUNK_BYTES = 256 * 2**20
 PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
-# Activations of the plain computation, which knows no chunks.
-PLAIN_BYTES = 512 * 2**20
 # Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
 BATCH_BYTES = 48 * 2**20
 
@@ -97,7 +95,7 @@ class NetworkObjective(Objective):
         self._calibration = self._samples if calibration is None else as_samples(calibration, target=target, seed=seed)
         check_same_layout(self._samples, self._calibration)
         self._own_calibration = calibration is None
-        self.samples = len(self._samples)
+        self.size, self.samples = self.space.size, len(self._samples)
         batch_size = None if whole else batch_size or self._samples.batch_size
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
@@ -154,6 +152,10 @@ class NetworkObjective(Objective):
         if not self._tracked:
             return "none"
         return "recalibrate" if self._norms else "frozen"
+
+    def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
+        """The point `(p,)` of a state dict; see `ParameterSpace.flatten`."""
+        return self.space.flatten(state)
 
     def calibrated_by(self, training: Objective) -> Objective:
         """This objective with running statistics from `training`'s data, unless it was given calibration data."""
