@@ -39,3 +39,15 @@ def tiny(tmp_path_factory) -> Path:
     for seed, name in enumerate(("a.pt", "b.safetensors")):
         assert main(["train", f"{folder}/task.py:task", "--seed", str(seed), "--out", str(folder / name)]) == 0
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless chromium; see `browsing`."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+    from browsing import SOFTWARE_GL, chromium
+
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=SOFTWARE_GL)
+        yield browser
+        browser.close()

@@ -14,12 +14,15 @@ from dss.page.figures import (
     comparison_table,
     loss_along_path,
     loss_on_plane,
+    loss_on_sheet,
     loss_table,
     losses_compared,
     plane_table,
+    sheet_table,
     string_in_space,
     string_table,
     strings_compared,
+    unroll,
 )
 from dss.page.figures.style import LossColours, log_ticks, number, round_numbers
 from dss.page.loss_plane import farthest_bead, survey
@@ -63,7 +66,6 @@ def test_threshold_and_proof_belong_to_the_judge_alone(profile):
     names = lambda figure: [trace.name for trace in figure.data]  # noqa: E731
     assert "threshold 1.5" in names(loss_along_path(profile)) and "proven bound" in names(loss_along_path(profile))
     assert names(loss_along_path(profile, metric="ring")) == ["straight line", "path", "beads"]
-    assert loss_along_path(profile, metric="ring", log=True).layout.yaxis.type == "log"
 
 
 def test_a_bead_above_the_threshold_is_red_and_no_other():
@@ -237,3 +239,85 @@ def test_the_table_of_a_comparison_names_the_finder_of_every_row(profile):
     rows = list(csv.DictReader(io.StringIO(comparison_table({"one": profile, "two": profile}))))
     alone = list(csv.DictReader(io.StringIO(loss_table(profile))))
     assert rows == [{"finder": name, **row} for name in ("one", "two") for row in alone]
+
+
+def _scales(figure):
+    return {scale["name"]: scale["layout"] for scale in figure.layout.meta["scales"]}
+
+
+def _flat_profile(path, straight, threshold=0.35):
+    arc = torch.linspace(0, 1, len(path), dtype=torch.float64)
+    metric = Metric("loss", "", torch.tensor(path, dtype=torch.float64), torch.tensor(straight, dtype=torch.float64))
+    return PathProfile(arc, torch.tensor([0, len(path) - 1]), torch.linspace(0, 1, len(straight)), (metric,), threshold)
+
+
+def test_a_hill_that_dwarfs_the_path_is_cut_with_its_height_written():
+    figure = loss_along_path(_flat_profile([0.1, 0.34, 0.1], [0.1, 2.68, 0.1]))
+    assert list(_scales(figure)) == ["the lower part", "all of it", "logarithmic"]
+    low, high = figure.layout.yaxis.range
+    assert low < 0.1 and high == pytest.approx(0.1 + 2 * (0.35 - 0.1))
+    (note,) = figure.layout.annotations
+    assert note.text == "↑ straight line: up to 2.68" and note.x == 0.5
+    assert not _scales(figure)["all of it"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("path", "straight", "threshold", "names"),
+    [
+        ([0.1, 0.3, 0.1], [0.1, 0.5, 0.1], 0.35, ["all of it", "logarithmic"]),  # no hill to speak of
+        ([0.1, 9.0, 0.1], [0.1, 9.5, 0.1], 0.35, ["all of it", "logarithmic"]),  # the path itself is as high
+        ([-40.6, -41.0, -41.0], [-41.0, 25.0, -41.0], -40.0, ["the lower part", "all of it"]),  # nothing is positive
+        ([0.0, 0.3, 0.1], [0.0, 0.5, 0.1], 0.35, ["all of it"]),  # a logarithm would hide the zero
+        ([0.1, torch.nan, 0.1], [0.1, torch.nan, 7.0], 0.35, ["the lower part", "all of it", "logarithmic"]),
+        ([torch.inf, 0.3, 0.1], [0.1, 9.0, 0.1], 0.35, ["the lower part", "all of it", "logarithmic"]),
+    ],
+)
+def test_scales_are_those_that_make_sense(path, straight, threshold, names):
+    assert list(_scales(loss_along_path(_flat_profile(path, straight, threshold)))) == names
+
+
+def test_a_logarithm_is_drawn_where_it_is_wished_and_possible():
+    assert loss_along_path(_flat_profile([0.1, 0.3], [0.1, 0.5]), log=True).layout.yaxis.type == "log"
+    assert loss_along_path(_flat_profile([0.0, 0.3], [0.0, 0.5]), log=True).layout.yaxis.type == "linear"
+
+
+def test_a_scene_has_one_scale_unless_it_is_stretched_and_then_says_by_how_much():
+    figure = string_in_space(picture_string(BENT, dss.DoubleWell(), threshold=1.5))
+    sides = [np.diff(figure.layout.scene[f"{letter}axis"].range).item() for letter in "xyz"]
+    ratio = figure.layout.scene.aspectratio
+    np.testing.assert_allclose(np.array([ratio.x, ratio.y, ratio.z]) / ratio.x, np.array(sides) / sides[0])
+    stretched = _scales(figure)["axes stretched"]["scene"]
+    assert stretched["aspectmode"] == "cube"
+    factor = float(stretched["yaxis"]["title"]["text"].split("×")[1])
+    assert factor == pytest.approx(sides[0] / sides[1], rel=0.05)
+
+
+def test_the_sheet_is_the_path_at_one_and_the_line_at_zero():
+    path = dss.Path(torch.tensor([[-1.0, 0.0], [-0.5, 0.9], [1.0, 0.0]], dtype=torch.float64))
+    judge, sheet = dss.DoubleWell(), unroll(dss.DoubleWell(), path, threshold=1.0, resolution=16)
+    arcs = path.arc_lengths()
+    assert 0 in sheet.across.tolist() and 1 in sheet.across.tolist() and set(arcs.tolist()) <= set(sheet.along.tolist())
+    for u, row in zip(sheet.across.tolist(), sheet.losses, strict=True):
+        for s, loss in zip(sheet.along.tolist(), row.tolist(), strict=True):
+            first = 0 if s < arcs[1] else 1
+            t = (s - arcs[first]) / (arcs[first + 1] - arcs[first])
+            on_path = (1 - t) * path.beads[first] + t * path.beads[first + 1]
+            on_line = (1 - s) * path.beads[0] + s * path.beads[-1]
+            assert loss == pytest.approx(judge(((1 - u) * on_line + u * on_path)[None]).item(), abs=1e-12)
+    assert 0.9 / 2 * 0.9 < sheet.widest <= 0.5
+
+
+def test_a_sheet_of_a_long_string_is_no_larger_and_a_vertical_bead_is_on_it():
+    beads = torch.stack([torch.linspace(-1, 1, 60), 0.3 * torch.linspace(-1, 1, 60).cos()], 1).double()
+    sheet = unroll(dss.DoubleWell(), dss.Path(beads), threshold=1.0, resolution=8)
+    assert sheet.losses.shape == (len(sheet.across), 17) and len(sheet.beads) == 60
+
+
+def test_the_sheet_is_drawn_with_the_path_as_a_straight_row_and_its_table_repeats_it():
+    sheet = unroll(dss.DoubleWell(), BENT, threshold=1.5, resolution=8)
+    figure = loss_on_sheet(sheet)
+    (beads,) = (trace for trace in figure.data if trace.name == "path with its beads")
+    assert list(beads.x) == [0, 0.5, 1] and set(beads.y) == {1}
+    rows = list(csv.reader(io.StringIO(sheet_table(sheet))))[1:]
+    assert len(rows) == sheet.losses.numel()
+    assert [float(row[2]) for row in rows] == pytest.approx(sheet.losses.flatten().tolist())

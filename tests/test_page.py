@@ -1,27 +1,15 @@
 """The page in a real browser: Debian's chromium, headless, with no network."""
 
-import shutil
-
 import pytest
 import torch
+from browsing import chromium, opened_page
 
 import dss
 from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import RunRecorder, load_run
 
-chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(chromium is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-
-LOCAL = ("file:", "data:", "blob:")
-SOFTWARE_GL = [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
 
 
 # Counts the colours of the string as plotly renders it to an image: an empty WebGL scene has a handful.
@@ -42,14 +30,6 @@ class Height(dss.Objective):
 
     def __call__(self, points):
         return points.square().sum(1) + 1
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=SOFTWARE_GL)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -74,15 +54,7 @@ def report(run):
 @pytest.fixture(scope="module")
 def opened(browser, report):
     """The page, opened once, and the list of its errors and of its requests to a network."""
-    complaints = []
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    # Drawing in software on a busy machine takes its time.
-    page.set_default_timeout(120_000)
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith(LOCAL) else complaints.append(request.url))
-    page.goto(report.as_uri())
-    page.wait_for_selector("body[data-ready]")
+    page, complaints = opened_page(browser, report)
     yield page, complaints
     page.close()
 
@@ -97,7 +69,7 @@ def page(opened):
 
 
 def test_the_page_is_small_enough_and_says_what_happened(page, report):
-    assert report.stat().st_size < 8e6
+    assert report.stat().st_size < 2.5e6
     assert "Connected, as far as samples show" in page.inner_text(".verdict")
     assert "b<i>.pt" in page.inner_text("h1")
     assert page.locator("figcaption").count() == page.locator("figure").count() == 2
@@ -132,16 +104,31 @@ def test_play_runs_to_the_end_and_stops(page, run):
     assert page.evaluate("document.getElementById('plot-string')._fullData.at(-2).x.length") == len(run.path)
 
 
-def test_metrics_switch_and_log_scale_only_where_all_is_positive(page):
-    log = page.locator("#tools-loss button", has_text="log scale")
-    title = "document.getElementById('plot-loss').layout.yaxis.title.text"
-    assert log.is_disabled() and page.evaluate(title) == "judged loss"
-    page.locator("#tools-loss select").select_option(label="height")
+def test_metrics_switch_and_scales_are_those_that_make_sense(page):
+    title, kind = (
+        "document.getElementById('plot-loss').layout.yaxis.title.text",
+        "document.getElementById('plot-loss')._fullLayout.yaxis.type",
+    )
+    metrics, scales = (page.locator(f"#tools-loss select[aria-label='{label}']") for label in ("what is shown", "scale"))
+    assert page.evaluate(title) == "judged loss" and "logarithmic" not in scales.inner_text()
+    metrics.select_option(label="height")
     page.wait_for_function(f"{title} === 'height'")
-    log.click()
-    page.wait_for_function("document.getElementById('plot-loss')._fullLayout.yaxis.type === 'log'")
-    assert log.get_attribute("aria-pressed") == "true"
+    scales.select_option(label="logarithmic")
+    page.wait_for_function(f"{kind} === 'log'")
     assert not any("threshold" in (t or "") for t in page.evaluate("document.getElementById('plot-loss').data.map(t => t.name)"))
+    metrics.select_option(label="judged loss")
+    page.wait_for_function(f"{kind} === 'linear'")
+
+
+def test_the_string_is_seen_on_one_scale_until_it_is_stretched(page):
+    mode = "document.getElementById('plot-string')._fullLayout.scene.aspectmode"
+    assert page.evaluate(mode) == "manual"
+    page.locator("#tools-string select").select_option(label="axes stretched")
+    page.wait_for_function(f"{mode} === 'cube'")
+    assert "stretched ×" in page.evaluate(
+        "document.getElementById('plot-string').layout.scene.zaxis.title.text"
+    ) or "stretched ×" in (page.evaluate("document.getElementById('plot-string').layout.scene.yaxis.title.text"))
+    page.locator("#tools-string select").select_option(label="equal scale")
 
 
 def test_light_and_dark_change_the_ink_of_the_figures(page):

@@ -12,7 +12,7 @@ import torch
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
-from dss.cli.judges import digests_of
+from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
@@ -210,4 +210,4 @@ def _search(
         wall=wall,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
-    recorder.finish(connection, objective.space, task=options.task, buffers=objective.buffers, data=data, **modulo)
+    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)

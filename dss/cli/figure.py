@@ -3,15 +3,18 @@
 import argparse
 from pathlib import Path
 
+import plotly.graph_objects as go
+
 from dss.base.errors import InputError
 from dss.base.files import check_writable, write_text
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import COARSE, view_of
-from dss.page.report.image import IMAGES, draw, write_image
+from dss.page.report.image import IMAGES, MOVIES, PAPER, draw, for_paper, write_image
+from dss.page.report.movie import write_movie
 from dss.runs import load_run
 
 OTHERS = (".csv", ".html", ".json")
-FIGURES = ("loss", "string", "plane")
+FIGURES = ("sheet", "loss", "string", "plane")
 FORMER = {"terrain": "plane"}
 
 
@@ -20,12 +23,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("figure", help="one figure of a run as an image, a page, plotly's JSON, or its data as CSV")
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--which", choices=FIGURES, type=lambda name: FORMER.get(name, name), required=True, help="the figure")
-    parser.add_argument("--out", type=Path, required=True, help=f"the file; its ending says what: {', '.join(IMAGES + OTHERS)}")
-    parser.add_argument("--width", type=int, default=900, help="of an image, in pixels (default: %(default)s)")
-    parser.add_argument("--height", type=int, default=600, help="of an image, in pixels (default: %(default)s)")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help=f"the file; its ending says what: {', '.join(IMAGES + OTHERS)}; {' or '.join(MOVIES)}: the string as it grew",
+    )  # fmt: skip
+    parser.add_argument(
+        "--width", type=_width, default=900, metavar="PIXELS|column|page",
+        help="of an image: in pixels, or fonts and sizes for one column or both of a paper (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--height", type=int, help="of an image, in pixels (default: two thirds of the width, of a column four fifths)"
+    )
     parser.add_argument(
         "--resolution", "--cells", type=int, default=COARSE,
-        help="of the plane: intervals per side, 8, 16, 32, ... (default: %(default)s)",
+        help="of sheet and plane: intervals per side, 8, 16, 32, ... (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     add_quiet(parser)
@@ -35,12 +46,11 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Evaluate what the figure needs, draw it, write it."""
     ending = options.out.suffix.lower()
-    _check_ending(ending, options.out)
+    _check_ending(ending, options)
     check_writable(options.out, overwrite=options.overwrite)
-    views = view_of(
-        load_run(options.folder), resolution=options.resolution if options.which == "plane" else 0, progress=meter(options)
-    )
-    figure, table = draw(options.which, views, controls=ending not in IMAGES)
+    wanted = {name: options.resolution if options.which == name else 0 for name in ("plane", "sheet")}
+    views = view_of(load_run(options.folder), resolution=wanted["plane"], sheet=wanted["sheet"], progress=meter(options))
+    figure, table = draw(options.which, views, controls=ending in OTHERS)
     if ending == ".csv":
         write_text(options.out, table)
     elif ending == ".json":
@@ -48,11 +58,28 @@ def run(options: argparse.Namespace) -> int:
     elif ending == ".html":
         write_text(options.out, figure.to_html(include_plotlyjs=True))
     else:
-        write_image(figure, options.out, width=options.width, height=options.height)
+        _write_pixels(figure, ending, options)
     print(options.out)
     return 0
 
 
-def _check_ending(ending: str, out: Path) -> None:
-    if ending not in IMAGES + OTHERS:
-        raise InputError(f"{out} has no ending that is known: use one of {', '.join(IMAGES + OTHERS)}")
+def _write_pixels(figure: go.Figure, ending: str, options: argparse.Namespace) -> None:
+    width = PAPER.get(options.width, options.width)
+    # A narrow figure needs more of its height for titles and legend.
+    size = {"width": width, "height": options.height or round(width * (0.8 if options.width == "column" else 2 / 3))}
+    figure = for_paper(figure, size["height"]) if options.width in PAPER else figure
+    (write_movie if ending in MOVIES else write_image)(figure, options.out, **size)
+
+
+def _width(text: str) -> int | str:
+    """Pixels, or the name of a width."""
+    return text if text in PAPER else int(text)
+
+
+def _check_ending(ending: str, options: argparse.Namespace) -> None:
+    if ending not in IMAGES + OTHERS + MOVIES:
+        raise InputError(f"{options.out} has no ending that is known: use one of {', '.join(IMAGES + OTHERS + MOVIES)}")
+    if ending in MOVIES and options.which != "string":
+        raise InputError(f"the string alone grows: --which string, or another ending than {ending}")
+    if (isinstance(options.width, int) and options.width < 50) or (options.height is not None and options.height < 50):
+        raise InputError(f"an image needs 50 pixels or more each way, got {options.width} and {options.height}")

@@ -40,6 +40,12 @@ def digests_of(objective: NetworkObjective, judge: NetworkObjective) -> dict[str
     return {"train": train, "judge": judge.data_digest if judge.data is not objective.data else train}
 
 
+def facts_of(objective: NetworkObjective) -> dict[str, object]:
+    """What a summary says of the network: its class, what does not move, how BatchNorm is treated."""
+    fixed = sum(value.numel() for value in objective.space.frozen.values())
+    return {"model": type(objective.model).__name__, "fixed_parameters": fixed, "buffers": objective.buffers}
+
+
 def problem_of(run: Run, path: Path) -> tuple[Problem, NetworkObjective, dict[str, str]]:
     """The question that a run answered, its training objective, and the digests of its data."""
     objective, judge = objectives_of(run)

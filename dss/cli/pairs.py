@@ -19,7 +19,7 @@ from dss.base.digest import digest
 from dss.base.errors import CheckpointError, RunError
 from dss.base.files import write_text
 from dss.cli.ends import Ends, load_ends
-from dss.cli.judges import digests_of
+from dss.cli.judges import digests_of, facts_of
 from dss.cli.show import write_page
 from dss.finders import FINDERS, StraightLine
 from dss.finders.finder import Finder
@@ -200,4 +200,4 @@ def _search(setting, kept: Loaded, problem: Problem, recorder: RunRecorder, last
     found = conclude_at_maximum(problem, finder, step, grid=setting.grid, prove=setting.prove, began=began)
     settled = json.loads((recorder.folder / QUESTION).read_text(encoding="utf-8")) | {"threshold": found.problem.threshold}
     write_text(recorder.folder / QUESTION, json.dumps(settled, indent=2) + "\n")
-    recorder.finish(found, kept.objective.space, task=setting.task, buffers=kept.objective.buffers, data=question["data"])
+    recorder.finish(found, kept.objective.space, task=setting.task, data=question["data"], **facts_of(kept.objective))

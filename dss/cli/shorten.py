@@ -9,7 +9,7 @@ from dss._connect import PROVE, conclude
 from dss.base.errors import RunError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
-from dss.cli.judges import problem_of
+from dss.cli.judges import facts_of, problem_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
     for path in (found.path, connection.path):
         recorder.record(_found(last.step, path), problem.tally, time.monotonic() - began)
     recorder.finish(
-        connection, objective.space, task=found.question["task"], buffers=objective.buffers, data=data,
+        connection, objective.space, task=found.question["task"], data=data, **facts_of(objective),
         **modulo_symmetry(found.question),
     )  # fmt: skip
     write_page(load_run(folder), progress=meter(options))

@@ -34,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--plane", "--terrain", type=int, metavar="RESOLUTION",
-        help=f"intervals per side of the plane around the path: 8, 16, 32, ..., 0 for none (default: {COARSE} where it is cheap)",
+        help=f"intervals per side of the sheet and of the plane around the path: 8, 16, 32, ..., 0 for neither (default: {COARSE} where it is cheap)",
     )  # fmt: skip
     parser.add_argument("--all-metrics", action="store_true", help="also metrics that are expensive on this run")
     parser.add_argument("--no-open", action="store_true", help="write the page, do not open it")
@@ -84,10 +84,10 @@ def write_page(
         return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
 
 
-def view_of(found: Run, *, resolution: int, progress: ProgressMeter) -> Views:
-    """What one figure of a run needs, judged as the page judges it."""
+def view_of(found: Run, *, resolution: int, sheet: int, progress: ProgressMeter) -> Views:
+    """What one figure of a run needs, judged as the page judges it; see `dss.page.report.views.view`."""
     with progress.stage("losses", "points") as stage:
-        return view(found, _metrics(found, False, stage), resolution=resolution)
+        return view(found, _metrics(found, False, stage), resolution=resolution, sheet=sheet)
 
 
 def _metrics(found: Run, every: bool, stage: ProgressMeter) -> dict[str, Objective] | None:

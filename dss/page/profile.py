@@ -1,6 +1,6 @@
 """What a page shows of a run: losses along its path, and its strings seen along principal axes. Plain small data."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -108,9 +108,19 @@ def grid(intervals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def along(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
     """Losses `(m,)` float64 on the CPU at places of a path; NaN where a kept one is not known."""
-    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
-    parts = zip(segments.split(rows), t.split(rows), strict=True)
-    return torch.cat([judge(path.points(*part)).detach().double().cpu() for part in parts])
+    return in_pieces(judge, lambda places: path.points(segments[places], t[places]), torch.arange(len(t)), path.beads[0].nbytes)
+
+
+def in_pieces(judge: Objective, points: Callable[[Tensor], Tensor], places: Tensor, size: int) -> Tensor:
+    """Losses `(m,)` float64 on the CPU of `points(places)`, of which as many as `POINT_BYTES` holds are made at once.
+
+    Args:
+        points: points `(k, p)` of places `(k,)`.
+        places: `(m,)`.
+        size: bytes of one point.
+    """
+    with torch.no_grad():
+        return torch.cat([judge(points(part)).double().cpu() for part in places.split(max(1, POINT_BYTES // size))])
 
 
 def _arcs(path: Path, segments: Tensor, t: Tensor) -> Tensor:

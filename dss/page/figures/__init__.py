@@ -7,8 +7,9 @@ from dss.page.figures import style
 from dss.page.figures.comparison import losses_compared, strings_compared
 from dss.page.figures.loss import loss_along_path
 from dss.page.figures.plane import loss_on_plane
+from dss.page.figures.sheet import loss_on_sheet
 from dss.page.figures.string import string_in_space
-from dss.page.figures.tables import comparison_table, loss_table, plane_table, string_table
+from dss.page.figures.tables import comparison_table, loss_table, plane_table, sheet_table, string_table
 from dss.page.figures.tree import (
     barrier_matrix,
     components_by_threshold,
@@ -19,6 +20,7 @@ from dss.page.figures.tree import (
     steps_of_trajectory,
 )
 from dss.page.loss_plane import survey
+from dss.page.loss_sheet import unroll
 from dss.page.profile import StringPicture, describe, measure_path, picture_string, picture_strings
 
 __all__ = [
@@ -44,5 +46,8 @@ __all__ = [
     "style",
     "survey",
     "loss_on_plane",
+    "loss_on_sheet",
     "plane_table",
+    "sheet_table",
+    "unroll",
 ]

@@ -1,13 +1,13 @@
 """Several paths between the same ends, over one another."""
 
 from collections.abc import Mapping
-from typing import Any, cast
 
 import plotly.graph_objects as go
 import torch
 
-from dss.page.figures.string import box_of, scene_of, wall_of
-from dss.page.figures.style import SERIES, SHADOW, STRAIGHT, THRESHOLD, axis, layout, log_ticks, number
+from dss.page.figures.scales import loss_scales, with_scales
+from dss.page.figures.string import box_of, scene_of, space_of, wall_of
+from dss.page.figures.style import SERIES, SHADOW, STRAIGHT, THRESHOLD, axis, layout, number
 from dss.page.profile import PathProfile, StringPicture
 
 # Colour is not the only thing that tells lines apart.
@@ -15,11 +15,11 @@ DASHES = ("solid", "dash", "dashdot", "longdash", "dot")
 
 
 def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -> go.Figure:
-    """The judge's loss along several paths, the straight line behind them, and the threshold.
+    """The judge's loss along several paths, the straight line behind them, and the threshold; see `loss_along_path`.
 
     Args:
         profiles: by finder.
-        log: a logarithmic axis.
+        log: a logarithmic axis, where every value is positive.
     """
     first = next(iter(profiles.values()))
     traces = [
@@ -30,16 +30,13 @@ def losses_compared(profiles: Mapping[str, PathProfile], *, log: bool = False) -
         ),
         *(_line(name, p.arc, p.metrics[0].path, _style(i)) for i, (name, p) in enumerate(profiles.items())),
     ]  # fmt: skip
-    figure = go.Figure(traces)
-    ticks = log_ticks([value for trace in traces for value in cast(Any, trace).y])
-    figure.update_layout(
-        layout(
-            xaxis=axis("distance along each path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
-            yaxis=axis(first.metrics[0].name, **({"type": "log"} | ticks if log else {})),
-            meta=ticks,
-        )
+    look = layout(
+        xaxis=axis("distance along each path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
+        yaxis=axis(first.metrics[0].name),
     )
-    return figure
+    line = ("straight line", first.straight_arc.tolist(), first.metrics[0].straight.tolist())
+    losses = [value for profile in profiles.values() if len(profile.beads) > 2 for value in profile.metrics[0].path.tolist()]
+    return go.Figure(traces).update_layout(with_scales(look, loss_scales(line, losses, first.threshold, log=log)))
 
 
 def strings_compared(picture: StringPicture) -> go.Figure:
@@ -67,10 +64,8 @@ def strings_compared(picture: StringPicture) -> go.Figure:
         )
     ends = picture.strings[0].points[[0, -1]].numpy()
     traces.append(_space(ends, mode="text", text=["A", "B"], textfont={"size": 16}, showlegend=False, hoverinfo="skip"))
-    figure = go.Figure(traces)
-    scene = scene_of(box, picture.explained.tolist())
-    figure.update_layout(layout(scene=scene, margin={"l": 0, "r": 0, "t": 30, "b": 0}))
-    return figure
+    look = layout(scene=space_of(box), margin={"l": 0, "r": 0, "t": 30, "b": 0})
+    return go.Figure(traces).update_layout(with_scales(look, scene_of(box, picture.explained.tolist())))
 
 
 def _straight(profiles: Mapping[str, PathProfile]) -> list[go.Scatter]:

@@ -3,17 +3,21 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from dss.page.figures.style import ABOVE, PATH, PROVEN, STRAIGHT, THRESHOLD, axis, layout, log_ticks, number
+from dss.page.figures.scales import loss_scales, with_scales
+from dss.page.figures.style import ABOVE, PATH, PROVEN, STRAIGHT, THRESHOLD, axis, layout, number
 from dss.page.profile import Metric, PathProfile
 
 
 def loss_along_path(profile: PathProfile, *, metric: int | str = 0, log: bool = False) -> go.Figure:
     """A metric by arc length: the path with its beads, the straight line behind it, the threshold, the proven bounds.
 
+    Where the straight line's hill would squeeze path and threshold into a corner, the axis ends at twice what matters, and the
+    height of the hill is written there; see `dss.page.figures.scales`.
+
     Args:
         profile: see `dss.page.profile.measure_path`.
         metric: which of its metrics, by place or name; threshold and bounds belong to the first alone.
-        log: a logarithmic axis; values that are not positive are left out then.
+        log: a logarithmic axis, where every value is positive.
     """
     names = [entry.name for entry in profile.metrics]
     index = names.index(metric) if isinstance(metric, str) else metric
@@ -22,17 +26,20 @@ def loss_along_path(profile: PathProfile, *, metric: int | str = 0, log: bool = 
     if index == 0:
         traces += [*_stairs(profile), _threshold(profile)]
     traces += [_path(profile, shown), _beads(profile, shown, profile.threshold if index == 0 else float("inf"))]
-    figure = go.Figure(traces)
-    ticks = log_ticks([*shown.path.tolist(), *shown.straight.tolist()])
-    figure.update_layout(
-        layout(
-            xaxis=axis("distance along the path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
-            yaxis=axis(shown.name, **({"type": "log"} | ticks if log else {})),
-            meta=ticks,
-            hovermode="closest",
-        )
+    look = layout(
+        xaxis=axis("distance along the path", range=[-0.015, 1.015], showgrid=False, tickformat=".0%"),
+        yaxis=axis(shown.name),
+        hovermode="closest",
     )
-    return figure
+    return go.Figure(traces).update_layout(with_scales(look, _scales(profile, index, log)))
+
+
+def _scales(profile: PathProfile, index: int, log: bool) -> list[dict]:
+    """Path, bounds and threshold are seen whole; the straight line may be cut."""
+    metric, bounds = profile.metrics[index], profile.bounds
+    proven = [] if index or bounds is None else bounds[:, 2].tolist()
+    line = ("straight line", profile.straight_arc.tolist(), metric.straight.tolist())
+    return loss_scales(line, [*metric.path.tolist(), *proven], None if index else profile.threshold, log=log)
 
 
 def _path(profile: PathProfile, metric: Metric) -> go.Scatter:

@@ -19,9 +19,10 @@ def loss_on_plane(plane: LossPlane) -> go.Figure:
     """
     lowest = plane.losses[plane.losses.isfinite()].min().item()
     colours = LossColours.of(plane.losses.flatten(), lowest if plane.threshold is None else plane.threshold)
-    traces = [_ground(plane, colours)]
-    if _crosses(plane):
-        traces.append(_boundary(plane, colours))
+    x, y = _array(plane.x), _array(plane.y)
+    traces = [ground(x, y, plane.losses, colours)]
+    if plane.threshold is not None and crosses(plane.losses, plane.threshold):
+        traces.append(boundary(x, y, plane.losses, colours, plane.threshold))
     figure = go.Figure([*traces, *_path(plane), _marks(plane)])
     bar = colours.axis(y=-0.2, len=1.0)
     equal = {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"}
@@ -36,29 +37,29 @@ def loss_on_plane(plane: LossPlane) -> go.Figure:
     return figure
 
 
-def _crosses(plane: LossPlane) -> bool:
-    """Whether the boundary of the level set runs through what is shown."""
-    level = plane.threshold
-    return level is not None and bool((plane.losses <= level).any() and (plane.losses > level).any())
+def crosses(losses: Tensor, level: float) -> bool:
+    """Whether the boundary of the level set runs through losses `(r, c)`."""
+    return bool((losses <= level).any() and (losses > level).any())
 
 
-def _ground(plane: LossPlane, colours: LossColours) -> go.Contour:
+def ground(x: np.ndarray, y: np.ndarray, losses: Tensor, colours: LossColours) -> go.Contour:
+    """Filled contours of losses `(r, c)` at x `(c,)` and y `(r,)`."""
     low, high = colours.limits()
     return go.Contour(
-        x=_array(plane.x), y=_array(plane.y), z=colours.values(plane.losses), coloraxis="coloraxis",
+        x=x, y=y, z=colours.values(losses), coloraxis="coloraxis",
         contours={"start": low, "end": high, "size": (high - low) / CONTOURS}, line={"width": 0.4, "color": "rgba(255,255,255,0.35)"},
-        text=[[number(loss) for loss in row] for row in plane.losses.tolist()],
+        text=[[number(loss) for loss in row] for row in losses.tolist()],
         hovertemplate="loss %{text}<extra></extra>", name="loss", showlegend=False,
     )  # fmt: skip
 
 
-def _boundary(plane: LossPlane, colours: LossColours) -> go.Contour:
+def boundary(x: np.ndarray, y: np.ndarray, losses: Tensor, colours: LossColours, level: float) -> go.Contour:
     """One contour line, at the threshold."""
-    level = float(colours.values(torch.tensor([plane.threshold], dtype=torch.float64))[0])
+    height = float(colours.values(torch.tensor([level], dtype=torch.float64))[0])
     return go.Contour(
-        x=_array(plane.x), y=_array(plane.y), z=colours.values(plane.losses), showscale=False, hoverinfo="skip",
-        contours={"start": level, "end": level, "size": 1, "coloring": "none"}, line={"width": 3, "color": THRESHOLD},
-        name=f"level set, L₀ = {number(plane.threshold)}", showlegend=True,
+        x=x, y=y, z=colours.values(losses), showscale=False, hoverinfo="skip",
+        contours={"start": height, "end": height, "size": 1, "coloring": "none"}, line={"width": 3, "color": THRESHOLD},
+        name=f"level set, L₀ = {number(level)}", showlegend=True,
     )  # fmt: skip
 
 

@@ -5,8 +5,12 @@ import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from dss.page.figures.scales import with_scales
 from dss.page.figures.style import ABOVE, SHADOW, LossColours, layout, number
 from dss.page.profile import ProjectedPath, StringPicture
+
+# The longest side of a scene of equal scale, in plotly's units: it is flat, as a rule, so it may be longer than a cube's.
+EQUAL = 2.2
 
 
 def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool = True) -> go.Figure:
@@ -23,14 +27,8 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
     figure = go.Figure(_traces(strings[shown], box, colours))
     if len(strings) > 1:
         figure.frames = [go.Frame(data=_traces(string, box, colours), name=str(i)) for i, string in enumerate(strings)]
-    figure.update_layout(
-        layout(
-            scene=scene_of(box, picture.explained.tolist()),
-            coloraxis=colours.axis(),
-            margin={"l": 0, "r": 0, "t": 8, "b": 70},
-            showlegend=False,
-        )
-    )
+    look = layout(scene=space_of(box), coloraxis=colours.axis(), margin={"l": 0, "r": 0, "t": 8, "b": 70}, showlegend=False)
+    figure.update_layout(with_scales(look, scene_of(box, picture.explained.tolist())))
     if controls and len(strings) > 1:
         figure.update_layout(_controls(strings, shown % len(strings)))
     return figure
@@ -39,7 +37,7 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
 def box_of(points: Tensor) -> np.ndarray:
     """Lower and upper corner `(2, 3)` with air around the strings; the low sides are walls for shadows."""
     low, high = points.min(0).values, points.max(0).values
-    air = torch.maximum(0.12 * (high - low), 0.05 * (high - low).max())
+    air = torch.maximum(0.12 * (high - low), 0.08 * (high - low).max())
     return torch.stack([low - air, high + air]).numpy()
 
 
@@ -90,11 +88,31 @@ def _ends(points: np.ndarray) -> go.Scatter3d:
     )  # fmt: skip
 
 
-def scene_of(box: np.ndarray, explained: list[float]) -> dict:
-    """A cube whatever the spread of the axes; each says its share of the variance."""
+def scene_of(box: np.ndarray, explained: list[float]) -> list[dict]:
+    """Two scales of a scene: the same for all axes, and stretched to a cube; see `dss.page.figures.scales`."""
+    sides = box[1] - box[0]
+    titles = [f"axis {i + 1} · {_percent(share)}" for i, share in enumerate(explained)]
+    shares = sides / sides.max()
+    equal = dict(zip("xyz", (EQUAL * shares).tolist(), strict=True))
+    stretched = [title if share > 0.95 else f"{title}, stretched ×{number(1 / share, 2)}"
+                 for title, share in zip(titles, shares.tolist(), strict=True)]  # fmt: skip
+    # Numbers on a short side would lie over one another.
+    named = [_axes(titles, shares > 0.3), _axes(stretched, shares > 0)]
+    return [
+        {"name": "equal scale", "layout": {"scene": named[0] | {"aspectmode": "manual", "aspectratio": equal}}},
+        {"name": "axes stretched", "layout": {"scene": named[1] | {"aspectmode": "cube", "aspectratio": None}}},
+    ]
+
+
+def _axes(titles: list[str], numbered: np.ndarray) -> dict:
+    axes = zip("xyz", titles, numbered.tolist(), strict=True)
+    return {f"{letter}axis": {"title": {"text": title}, "showticklabels": shown} for letter, title, shown in axes}
+
+
+def space_of(box: np.ndarray) -> dict:
+    """Axes and camera of a scene whose scale `scene_of` gives."""
     axes = {
         f"{letter}axis": {
-            "title": {"text": f"axis {i + 1} · {_percent(share)}"},
             "range": box[:, i].tolist(),
             "gridcolor": SHADOW,
             "zeroline": False,
@@ -103,10 +121,10 @@ def scene_of(box: np.ndarray, explained: list[float]) -> dict:
             "nticks": 4,
             "tickfont": {"size": 10},
         }
-        for i, (letter, share) in enumerate(zip("xyz", explained, strict=True))
+        for i, letter in enumerate("xyz")
     }
     camera = {"eye": {"x": 1.3, "y": 1.3, "z": 0.8}, "center": {"x": 0, "y": 0, "z": -0.14}}
-    return axes | {"aspectmode": "cube", "camera": camera}
+    return axes | {"camera": camera}
 
 
 def _percent(share: float) -> str:

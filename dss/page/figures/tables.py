@@ -5,8 +5,10 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
 from dss.page.loss_plane import LossPlane
+from dss.page.loss_sheet import LossSheet
 from dss.page.profile import PathProfile, StringPicture
 
 
@@ -44,9 +46,19 @@ def string_table(picture: StringPicture) -> str:
 
 def plane_table(plane: LossPlane) -> str:
     """CSV of a plane: one row per place of the grid."""
-    places = ((x, y, i, j) for j, y in enumerate(plane.y.tolist()) for i, x in enumerate(plane.x.tolist()))
-    losses = plane.losses.tolist()
-    return _written(("along", "across", "loss"), ((x, y, losses[j][i]) for x, y, i, j in places))
+    return _grid_table(plane.x, plane.y, plane.losses)
+
+
+def sheet_table(sheet: LossSheet) -> str:
+    """CSV of a sheet: one row per place of the grid."""
+    return _grid_table(sheet.along, sheet.across, sheet.losses)
+
+
+def _grid_table(along: Tensor, across: Tensor, losses: Tensor) -> str:
+    rows = zip(across.tolist(), losses.tolist(), strict=True)
+    return _written(
+        ("along", "across", "loss"), ((x, y, loss) for y, row in rows for x, loss in zip(along.tolist(), row, strict=True))
+    )
 
 
 def _written(header: Sequence[str], rows: Iterable[Sequence]) -> str:

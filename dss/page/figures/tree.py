@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.page.figures.scales import loss_scales, with_scales
 from dss.page.figures.style import ABOVE, PATH, PROVEN, STRAIGHT, THRESHOLD, LossColours, axis, layout, log_ticks, number
 from dss.page.projection import Projection
 from dss.topology.tree import MergeTree, Pair
@@ -56,17 +57,10 @@ def merge_tree_figure(tree: MergeTree) -> go.Figure:
             _leaves(tree),
         ]
     )
-    ticks = log_ticks([*tree.births.tolist(), *(merge.height for merge in tree.merges)])
-    figure.update_layout(
-        layout(
-            xaxis=_names_axis(tree),
-            yaxis=axis("loss"),
-            meta=ticks,
-            hovermode="closest",
-            margin={"l": 62, "r": 16, "t": 30, "b": 80},
-        )
-    )
-    return figure
+    margin = {"l": 62, "r": 16, "t": 30, "b": 80}
+    look = layout(xaxis=_names_axis(tree), yaxis=axis("loss"), hovermode="closest", margin=margin)
+    heights = [*tree.births.tolist(), *(merge.height for merge in tree.merges)]
+    return figure.update_layout(with_scales(look, loss_scales(None, heights, None)))
 
 
 def barrier_matrix(tree: MergeTree, *, known: bool = True, runs: Mapping[Pair, str] | None = None) -> go.Figure:
@@ -226,10 +220,9 @@ def steps_of_trajectory(tree: MergeTree) -> go.Figure:
             go.Scatter(x=list(range(len(tree))), y=tree.births.tolist(), name="loss", mode="lines+markers", line={"color": PATH}, **hover),
         ]
     )  # fmt: skip
-    ticks = log_ticks([*tree.births.tolist(), *direct, *straight])
     names = {"tickvals": list(range(len(tree))), "ticktext": list(tree.names) if len(tree) <= UNNAMED else None}
-    figure.update_layout(layout(xaxis=axis("checkpoint", **names), yaxis=axis("loss"), meta=ticks, hovermode="closest"))
-    return figure
+    look = layout(xaxis=axis("checkpoint", **names), yaxis=axis("loss"), hovermode="closest")
+    return figure.update_layout(with_scales(look, loss_scales(None, [*tree.births.tolist(), *direct, *straight], None, log=True)))
 
 
 def _joints(tree: MergeTree, joints: Sequence) -> list[go.Scatter]:

@@ -72,7 +72,6 @@ def _check(runs: Sequence[Run]) -> None:
 
 
 def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data: str) -> list[Drawing]:
-    positive = all(bool((p.metrics[0].path > 0).all() and (p.metrics[0].straight > 0).all()) for p in profiles.values())
     return [
         Drawing(
             name="losses",
@@ -80,14 +79,12 @@ def _drawings(profiles: Mapping[str, PathProfile], picture: StringPicture, data:
             caption=f"{data[:1].upper() + data[1:]}: along the path that each finder proposed, by distance travelled; threshold dotted.",
             variants={"losses": losses_compared(profiles)},
             csv=comparison_table(profiles),
-            log={"losses": positive},
-            starts_log=positive,
         ),
         Drawing(
             name="strings",
             title="The strings in space",
-            caption="The paths along the first three principal axes of all their beads together, each axis stretched to fill the "
-            "box, with the share of variance that it carries; grey lines are shadows on the walls.",
+            caption="The paths along the first three principal axes of all their beads together, with the share of variance that each "
+            "axis carries, on one scale; stretched, every axis fills the box. Grey lines are shadows on the walls.",
             variants={"strings": strings_compared(picture)},
             csv=string_table(picture),
             kind="space",

@@ -12,6 +12,26 @@ function button(parent, text, label, act) {
   return made;
 }
 
+// Entries of a layout changed, however deep.
+function merge(target, changes) {
+  for (const [key, value] of Object.entries(changes)) {
+    const deep = value !== null && typeof value === "object" && !Array.isArray(value) && typeof target[key] === "object" && target[key] !== null;
+    if (deep) merge(target[key], value); else target[key] = value;
+  }
+}
+
+// Plotly's script lies in the page compressed, and runs once it is unpacked.
+async function unpackPlotly() {
+  if (typeof DecompressionStream === "undefined") throw new Error("this browser is too old to unpack the page's figures; any of 2023 or later does");
+  const packed = document.getElementById("plotly");
+  const bytes = Uint8Array.from(atob(packed.textContent), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+  packed.remove();
+}
+
 function save(name, text) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
@@ -25,8 +45,8 @@ class Figure {
     this.entry = entry;
     this.plot = document.getElementById("plot-" + entry.id);
     this.tools = document.getElementById("tools-" + entry.id);
-    this.log = entry.log;
     this.variant = 0;
+    this.scale = 0;
     this.ready = this.draw().then(() => { this.addControls(); this.addLinks(); });
   }
 
@@ -40,12 +60,15 @@ class Figure {
 
   get shown() { return this.entry.variants[this.variant]; }
 
+  // Ways to look at what is shown, which the figure brings along: they change its layout, never its data.
+  get scales() { return this.shown.figure.layout.meta?.scales ?? []; }
+
   layout() {
     const layout = structuredClone(this.shown.figure.layout);
+    if (this.scales.length) merge(layout, structuredClone(this.scales[this.scale].layout));
     // The reader's zoom and camera outlive a redraw of the same figure.
-    layout.uirevision = this.shown.name + this.log;
+    layout.uirevision = this.shown.name + this.scale;
     layout.font = { ...layout.font, color: css("--ink") };
-    if (this.log && this.shown.log) Object.assign(layout.yaxis, { type: "log" }, layout.meta);
     const narrow = this.plot.clientWidth < 600;
     if (narrow) layout.legend = { ...layout.legend, entrywidth: 0.5, entrywidthmode: "fraction", font: { size: 11 } };
     if (layout.scene && narrow) {
@@ -63,28 +86,31 @@ class Figure {
 
   addControls() {
     if (this.entry.variants.length > 1) this.addVariants();
-    if (this.entry.variants.some((variant) => variant.log !== null)) this.addLog();
+    if (this.entry.variants.some((variant) => (variant.figure.layout.meta?.scales ?? []).length > 1)) this.addScales();
     if (this.entry.frames) this.addHistory();
     this.addDownloads();
   }
 
   addVariants() {
-    const choice = make("select", { onchange: () => { this.variant = Number(choice.value); this.update(); } }, this.tools);
+    const choice = make("select", { onchange: () => { this.variant = Number(choice.value); this.scale = 0; this.update(); } }, this.tools);
     choice.setAttribute("aria-label", "what is shown");
     this.entry.variants.forEach((variant, value) => make("option", { value, textContent: variant.name }, choice));
   }
 
-  addLog() {
-    this.logButton = button(this.tools, "log scale", "logarithmic scale of the loss", () => { this.log = !this.log; this.update(); });
-    this.update();
+  addScales() {
+    this.scaleChoice = make("select", { onchange: () => { this.scale = Number(this.scaleChoice.value); this.draw(); } }, this.tools);
+    this.scaleChoice.setAttribute("aria-label", "scale");
+    this.listScales();
+  }
+
+  listScales() {
+    this.scaleChoice.replaceChildren();
+    this.scales.forEach((scale, value) => make("option", { value, textContent: scale.name }, this.scaleChoice));
+    this.scaleChoice.disabled = this.scales.length < 2;
   }
 
   update() {
-    if (this.logButton) {
-      this.logButton.disabled = !this.shown.log;
-      this.logButton.title = this.shown.log ? "logarithmic scale of the loss" : "not every value is positive";
-      this.logButton.setAttribute("aria-pressed", String(this.log && this.shown.log));
-    }
+    if (this.scaleChoice) this.listScales();
     return this.draw();
   }
 
@@ -144,8 +170,15 @@ function setTheme(theme) {
 
 const prefersDark = window.matchMedia("(prefers-color-scheme: dark)");
 setTheme(prefersDark.matches ? "dark" : "light");
-const figures = page.figures.map((entry) => new Figure(entry));
+let figures = [];
 const retheme = (theme) => { setTheme(theme); figures.forEach((figure) => figure.draw()); };
 document.getElementById("theme").onclick = () => retheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark");
 prefersDark.addEventListener("change", (event) => retheme(event.matches ? "dark" : "light"));
-window.pageReady = Promise.all(figures.map((figure) => figure.ready)).then(() => { document.body.dataset.ready = "true"; });
+window.pageReady = unpackPlotly()
+  .then(() => { figures = page.figures.map((entry) => new Figure(entry)); return Promise.all(figures.map((figure) => figure.ready)); })
+  .then(() => { document.body.dataset.ready = "true"; })
+  .catch((error) => {
+    const note = make("p", { className: "missing", textContent: "The figures cannot be drawn: " + error.message + "." }, document.querySelector("main"));
+    document.querySelector("main").insertBefore(note, document.querySelector("figure"));
+    throw error;
+  });

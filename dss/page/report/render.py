@@ -1,14 +1,19 @@
 """A page as one HTML file that needs no network: plotly once, the data once, everything escaped."""
 
+import gzip
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from html import escape
 from importlib.resources import files
 from string import Template
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
+
+from dss.page.report.words import Fact
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,20 +24,17 @@ class Drawing:
         name: short, for files and anchors.
         title: its heading.
         caption: what it shows and on which data.
-        variants: the figure, under each name that the reader may switch to.
-        log: for each variant whether it can be shown on a logarithmic scale; None where there is no such choice.
-        starts_log: whether it is shown so at first.
+        variants: the figure, under each name that the reader may switch to; each may have scales to switch between
+            (`dss.page.figures.scales`).
         moments: `(name, note)` of every frame of the first variant.
         csv: its data.
-        kind: "flat", "space" or "plane": how tall it is.
+        kind: "flat", "space", "plane" or "sheet": how tall it is.
     """
 
     name: str
     title: str
     caption: str
     variants: Mapping[str, go.Figure]
-    log: Mapping[str, bool] | None = None
-    starts_log: bool = False
     moments: Sequence[tuple[str, str]] = ()
     csv: str = ""
     kind: str = "flat"
@@ -45,7 +47,7 @@ class Page:
     Attributes:
         title, about: the heading, and a line under it.
         verdict: a word for the colour, and the sentence; or None.
-        figures_of_run: `(name, value, explanation)`.
+        facts: groups of `(name, value, explanation)` by title; the first stands without it, the last is folded away.
         drawings: the figures.
         table: a header and rows, or None.
         missing: sentences on what could not be shown.
@@ -55,7 +57,7 @@ class Page:
     title: str
     about: str
     verdict: tuple[str, str] | None = None
-    figures_of_run: Sequence[tuple[str, str, str]] = ()
+    facts: Mapping[str, Sequence[Fact]] = field(default_factory=dict)
     drawings: Sequence[Drawing] = ()
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     missing: Sequence[str] = field(default=())
@@ -65,7 +67,7 @@ class Page:
 def render(page: Page) -> str:
     """The HTML of a page."""
     data = {"name": "dss", "figures": [_drawing_data(drawing) for drawing in page.drawings]}
-    parts = [_verdict(page), _missing(page), _key_figures(page), _table(page), *map(_drawing_html, page.drawings)]
+    parts = [_verdict(page), _missing(page), _facts(page), _table(page), *map(_drawing_html, page.drawings)]
     return Template(_asset("page.html")).substitute(
         title=escape(page.title),
         about=escape(page.about),
@@ -73,9 +75,15 @@ def render(page: Page) -> str:
         footer=escape(page.footer),
         style=_asset("page.css"),
         script=_asset("page.js"),
-        plotly=get_plotlyjs(),
+        plotly=_packed_plotly(),
         data=json_for_html(data),
     )
+
+
+@cache
+def _packed_plotly() -> str:
+    """Plotly's script, compressed to less than half of what a page would weigh otherwise; browsers unpack it themselves."""
+    return b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
 def json_for_html(data: object) -> str:
@@ -89,14 +97,13 @@ def _asset(name: str) -> str:
 
 
 def _drawing_data(drawing: Drawing) -> dict:
-    log = drawing.log or dict.fromkeys(drawing.variants)
-    variants = [{"name": name, "figure": _plain(figure), "log": log[name]} for name, figure in drawing.variants.items()]
+    variants = [{"name": name, "figure": _plain(figure)} for name, figure in drawing.variants.items()]
     first = next(iter(drawing.variants.values()))
     frames = [
         {"name": name, "note": note, "data": frame["data"]}
         for (name, note), frame in zip(drawing.moments, json.loads(first.to_json() or "{}").get("frames", ()), strict=True)
     ]
-    return {"id": drawing.name, "variants": variants, "frames": frames or None, "log": drawing.starts_log, "csv": drawing.csv}
+    return {"id": drawing.name, "variants": variants, "frames": frames or None, "csv": drawing.csv}
 
 
 def _plain(figure: go.Figure) -> dict:
@@ -116,12 +123,22 @@ def _missing(page: Page) -> str:
     return f'<p class="missing">{escape(" ".join(page.missing))}</p>' if page.missing else ""
 
 
-def _key_figures(page: Page) -> str:
-    rows = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
-        for name, value, note in page.figures_of_run
+def _facts(page: Page) -> str:
+    """The first group as cards, the others behind their titles."""
+    groups = [(title, _cards(facts)) for title, facts in page.facts.items() if facts]
+    more = (
+        f"<details{'' if i == len(groups) - 1 else ' open'}><summary>{escape(title)}</summary>{cards}</details>"
+        for i, (title, cards) in enumerate(groups)
+        if i
     )
-    return f'<dl class="figures-of-run">{rows}</dl>' if rows else ""
+    return "".join(cards for _, cards in groups[:1]) + "".join(more)
+
+
+def _cards(facts: Sequence[Fact]) -> str:
+    rows = (
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>" for name, value, note in facts
+    )
+    return f'<dl class="facts">{"".join(rows)}</dl>'
 
 
 def _table(page: Page) -> str:

@@ -48,7 +48,7 @@ def page_of(tree: MergeTree, links: dict[Pair, str], data: str, trajectory: bool
         title=f"{counted(len(tree))}, and how they hang together",
         about=f"{what}: {_few(tree.names)}. Judged by: {data}.{modulo}",
         verdict=verdict(tree),
-        figures_of_run=_key_figures(tree),
+        facts={"Key figures": _key_figures(tree)},
         drawings=drawings,
         table=(COLUMNS, [_row(tree, merge) for merge in tree.merges[: -ROWS - 1 : -1]]) if tree.merges else None,
         missing=_candidates(tree),
@@ -118,7 +118,6 @@ def _row(tree: MergeTree, merge: Merge) -> list[str]:
 
 
 def _tree_drawing(tree: MergeTree, data: str) -> Drawing:
-    positive = tree.births.min().item() > 0
     return Drawing(
         name="tree",
         title="The merge tree",
@@ -126,8 +125,6 @@ def _tree_drawing(tree: MergeTree, data: str) -> Drawing:
         "bar reaches down to what is proved from below: no path joins them under it. Filled green joints are proved, open orange ones "
         "sampled. By the elder rule, the component that was born higher ends at a joint.",
         variants={"tree": figures.merge_tree_figure(tree)},
-        log={"tree": positive},
-        starts_log=False,
         csv=tables.merges_table(tree),
         kind="space" if len(tree) > 20 else "flat",
     )
@@ -161,15 +158,12 @@ def _components_drawing(tree: MergeTree) -> Drawing:
 
 
 def _steps_drawing(tree: MergeTree) -> Drawing:
-    positive = tree.births.min().item() > 0
     return Drawing(
         name="steps",
         title="From each checkpoint to the next",
         caption="The loss of every checkpoint, and between each and the next the largest loss on the straight line (crosses) and on the path "
         "that was searched (diamonds).",
         variants={"steps": figures.steps_of_trajectory(tree)},
-        log={"steps": positive},
-        starts_log=positive,
     )
 
 

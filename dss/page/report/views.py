@@ -13,12 +13,15 @@ from dss.base.path import Path
 from dss.objectives.objective import Objective
 from dss.page.loss_cache import LossCache, Remembered
 from dss.page.loss_plane import LossPlane, farthest_bead, survey
+from dss.page.loss_sheet import LossSheet, unroll
 from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, describe, measure_path, picture_string
 from dss.runs import BOUNDS, PROFILE, STEPS, Run
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
 JUDGE = "judged loss"
+# A path longer than the straight line by less than this share lies on it.
+STRAIGHT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +31,7 @@ class Views:
     profile: PathProfile
     picture: StringPicture
     plane: LossPlane | None
+    sheet: LossSheet | None
 
 
 def view(
@@ -37,8 +41,13 @@ def view(
     bounds: Tensor | None = None,
     evaluations: int = EVALUATIONS,
     resolution: int = 0,
+    sheet: int | None = None,
 ) -> Views:
-    """Evaluate what `write_report` shows, with the same arguments; losses are looked up in the run folder first."""
+    """Evaluate what `write_report` shows, with the same arguments; losses are looked up in the run folder first.
+
+    Args:
+        sheet: resolution of the sheet; that of the plane by default.
+    """
     cache = LossCache(run.folder / PROFILE)
     remembered = _remembered(cache, metrics)
     threshold, judge = run.question["threshold"], next(iter(remembered.values()))
@@ -46,11 +55,12 @@ def view(
         profile = measure_path(run.path, remembered, threshold=threshold, bounds=_bounds(run, bounds), evaluations=evaluations)
         picture = picture_string(run.path, judge, threshold=threshold, history=history(run), evaluations=evaluations)
         plane = plane_of(run.path, judge, threshold, resolution) if metrics and resolution else None
+        unrolled = sheet_of(run.path, judge, threshold, resolution if sheet is None else sheet) if metrics else None
     finally:
         # An interrupted page keeps what it has evaluated.
         if metrics:
             cache.save()
-    return Views(profile, picture, plane)
+    return Views(profile, picture, plane, unrolled)
 
 
 def _bounds(run: Run, given: Tensor | None) -> Tensor | None:
@@ -67,6 +77,13 @@ def plane_of(path: Path, judge: Objective, threshold: float, resolution: int) ->
         return None
     corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
     return last(survey(judge, corners, names=names, path=path, threshold=threshold, resolution=resolution))
+
+
+def sheet_of(path: Path, judge: Objective, threshold: float, resolution: int) -> LossSheet | None:
+    """The sheet between the straight line and the path; None for a path that is straight, or without a resolution."""
+    if not resolution or path.normalized_length <= 1 + STRAIGHT:
+        return None
+    return unroll(judge, path, threshold=threshold, resolution=resolution)
 
 
 def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> dict[str, Remembered]:

@@ -5,8 +5,16 @@ from math import isfinite
 from typing import Any
 
 from dss.base.limits import Status
+from dss.base.path import Path
 from dss.page.figures.style import number
 
+Fact = tuple[str, str, str]
+"""The name of a figure, its value, and what it is."""
+
+BUFFERS = {
+    "recalibrate": "statistics recomputed for every point, from the training data",
+    "frozen": "statistics of A, for every point",
+}
 RESTARTS = "Nothing found is never “disconnected”: a path may exist that this search did not find."
 
 
@@ -44,17 +52,17 @@ def above(value: float, digits: int = 4) -> str:
     return format(rounded.normalize(), "f" if -5 < exact.adjusted() < 7 else "e").replace("-", "−")
 
 
-def key_figures(summary: dict | None, question: dict) -> list[tuple[str, str, str]]:
-    """`(name, value, explanation)` of what a reader asks first; figures the summary lacks are left out."""
+def key_figures(summary: dict | None, question: dict) -> list[Fact]:
+    """What a reader asks first; figures the summary lacks are left out."""
     s = summary or {}
-    rows = [
+    return _known(
         ("threshold L₀", number(question["threshold"]), "the loss that must not be exceeded anywhere on the path"),
-        ("largest loss on the path", _loss(s.get("max_loss")), "the largest one that was computed"),
         (
             "proven bound",
             above(s["upper_bound"]) if s.get("upper_bound") is not None else None,
             "no point of the path has a larger loss",
         ),
+        ("largest loss on the path", _loss(s.get("max_loss")), "the largest one that was computed"),
         ("straight line", _loss(s.get("linear_barrier")), "the largest loss seen on the straight line between the ends"),
         ("losses of the ends", _pair(s), "A and B"),
         (
@@ -63,11 +71,52 @@ def key_figures(summary: dict | None, question: dict) -> list[tuple[str, str, st
             "length of the path over the distance of its ends; 1 is straight",
         ),
         ("intermediate beads", _plain(s.get("intermediate_beads")), "corners of the path between its ends"),
+    )
+
+
+def judged(summary: dict | None, question: dict, path: Path) -> list[Fact]:
+    """What was judged and how: the network, the data, and what was done to both, in words."""
+    s, data = summary or {}, question.get("data") or {}
+    digests = {kind: str(digest)[:12] for kind, digest in data.items()}
+    same = digests.get("train") == digests.get("judge")
+    return _known(
+        ("network", s.get("model"), f"{path.beads.shape[1]:,} parameters move{_fixed(s)}"),
+        ("numbers", str(path.beads.dtype).removeprefix("torch."), "in which weights are kept and losses computed"),
+        ("judge", s.get("judge"), _with_digest("the loss that counts", None if same else digests.get("judge"))),
+        ("training loss", s.get("objective"), _with_digest("what the search descends", digests.get("train"))),
+        ("order of units", _alignment(question), "hidden units may be reordered without changing the function"),
+        ("BatchNorm", BUFFERS.get(s.get("buffers", "")), "whose running statistics a network between two others has"),
+    )
+
+
+def work(summary: dict | None, question: dict) -> list[Fact]:
+    """What it cost, and with which choices."""
+    s = summary or {}
+    versions = ", ".join(f"{name} {version}" for name, version in s.get("versions", {}).items())
+    return _known(
         ("search", _work(s), "time, gradient steps of all beads, rounds"),
         ("samples read", _reads(s), "for losses, and for gradients"),
         ("finder and seed", _finder(s, question), "the algorithm, and the seed of its random choices"),
-    ]
-    return [row for row in rows if row[1] is not None]
+        ("versions", versions or None, "of what computed it"),
+    )
+
+
+def _known(*facts: tuple[str, str | None, str]) -> list[Fact]:
+    return [(name, value, note) for name, value, note in facts if value is not None]
+
+
+def _fixed(s: dict) -> str:
+    count = s.get("fixed_parameters")
+    return f"; {count:,} more are fixed, the same in A and B" if count else ""
+
+
+def _with_digest(text: str, digest: str | None) -> str:
+    return text if digest is None else f"{text}; digest of its data {digest}"
+
+
+def _alignment(question: dict) -> str | None:
+    by = question.get("align")
+    return None if by is None else f"B's are reordered to be closest to A's, matched by {by}"
 
 
 def _finder(s: dict, question: dict) -> str | None:

@@ -9,10 +9,10 @@ from dss.base.files import write_text
 from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS, PathProfile
-from dss.page.report.drawings import loss_drawing, plane_drawing, string_drawing
+from dss.page.report.drawings import loss_drawing, plane_drawing, sheet_drawing, string_drawing
 from dss.page.report.render import Page, render
 from dss.page.report.views import Views, view
-from dss.page.report.words import key_figures, verdict
+from dss.page.report.words import judged, key_figures, verdict, work
 from dss.runs import REPORT, Run
 
 
@@ -37,8 +37,8 @@ def write_report(
         bounds: `(c, 4)` cells of a proof, as `Certificate.bounds`; by default those in the run folder's
             `bounds.safetensors`, if it is there.
         evaluations: about how many points of the path are evaluated.
-        resolution: intervals per side of the plane through the ends and the bead farthest from their line (8, 16, 32, ...);
-            0 leaves it out.
+        resolution: of the sheet between line and path, and intervals per side of the plane through the ends and the bead
+            farthest from their line (8, 16, 32, ...); 0 leaves both out.
         out: the file; `report.html` in the run folder by default.
 
     Returns:
@@ -56,7 +56,8 @@ def page_of(run: Run, views: Views) -> Page:
     start, end = (FilePath(file).name for file in question.get("ends", ("A", "B")))
     copy = "a reordered copy of " if question.get("align") else ""
     data = profile.metrics[0].description or f"task {question.get('task', 'unknown')}"
-    drawings = [loss_drawing(profile, data)] if profile.known else []
+    drawings = [] if views.sheet is None else [sheet_drawing(views.sheet)]
+    drawings += [loss_drawing(profile, data)] if profile.known else []
     drawings.append(string_drawing(views.picture, data))
     if views.plane is not None:
         drawings.append(plane_drawing(views.plane))
@@ -64,7 +65,11 @@ def page_of(run: Run, views: Views) -> Page:
         title=f"{start} → {end}",
         about=f"A path from {start} (A) to {copy}{end} (B), two sets of weights of one network. Judged by: {data}.",
         verdict=verdict(summary, profile.threshold),
-        figures_of_run=key_figures(summary, question),
+        facts={
+            "Key figures": key_figures(summary, question),
+            "Network, data and judge": judged(summary, question, run.path),
+            "Work and versions": work(summary, question),
+        },
         drawings=drawings,
         missing=_missing(profile),
         footer=_footer(summary),

@@ -1,0 +1,77 @@
+"""The loss on the sheet between the straight line and a path: the ruled surface that joins them, unrolled."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dss.base.path import Path
+from dss.objectives.objective import Objective
+from dss.page.profile import in_pieces
+
+# How far the sheet goes on beyond the line and beyond the path, as a share of their distance.
+BEYOND = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class LossSheet:
+    """Losses on a sheet, by places along (shares of the length, of the path and of the line) and across (0 the line, 1 the path).
+
+    Attributes:
+        along: `(c,)` from 0 (A) to 1 (B).
+        across: `(r,)`; 0 and 1 are among them.
+        losses: `(r, c)` float64. The row at 1 *is* the path, the row at 0 the straight line.
+        beads: `(n,)` where along the path its beads are.
+        widest: the largest distance between path and line at the same place, in units of the distance of A and B.
+        threshold: L0.
+        description: the loss, and on which data.
+    """
+
+    along: Tensor
+    across: Tensor
+    losses: Tensor
+    beads: Tensor
+    widest: float
+    threshold: float
+    description: str
+
+
+def unroll(judge: Objective, path: Path, *, threshold: float, resolution: int = 16) -> LossSheet:
+    """Evaluate the loss on the sheet S(s, u) = (1 - u) L(s) + u P(s), where P and L run along path and straight line, s being the
+    share of their length that is covered.
+
+    Args:
+        judge: the loss.
+        path: P.
+        threshold: L0.
+        resolution: intervals from the line to the path are half of it, and along them twice as many; beads are added.
+    """
+    arcs, half = path.arc_lengths().cpu(), max(2, resolution // 2)
+    even = torch.linspace(0, 1, 2 * resolution + 1, dtype=torch.float64)
+    # Beads of a long string lie as close as the even places do.
+    along = torch.cat([even, arcs]).unique() if len(path) <= resolution else even
+    across = torch.arange(-round(BEYOND * half), half + round(BEYOND * half) + 1, dtype=torch.float64) / half
+    on_path, on_line = _following(path, along), _following(Path.straight(path.beads[0], path.beads[-1]), along)
+
+    def sheet(places: Tensor) -> Tensor:
+        row, column = places // len(along), places % len(along)
+        return torch.lerp(on_line(column), on_path(column), across[row].to(path.beads)[:, None])
+
+    count = len(across) * len(along)
+    losses = in_pieces(judge, sheet, torch.arange(count), path.beads[0].nbytes).reshape(len(across), len(along))
+    return LossSheet(along, across, losses, arcs, _widest(path, on_path, on_line, len(along)), threshold, judge.description)
+
+
+def _following(path: Path, along: Tensor):
+    """Points `(k, p)` of a path at the places `along[index]`."""
+    arcs = path.arc_lengths().cpu()
+    segments = torch.searchsorted(arcs, along, right=True).sub(1).clamp(0, len(path) - 2)
+    spans = (arcs[segments + 1] - arcs[segments]).clamp_min(torch.finfo(torch.float64).tiny)
+    t = ((along - arcs[segments]) / spans).clamp(0, 1)
+    return lambda index: path.points(segments[index], t[index])
+
+
+def _widest(path: Path, on_path, on_line, count: int) -> float:
+    ends = (path.beads[-1].double() - path.beads[0].double()).norm().item()
+    places = torch.arange(count).split(1)
+    return max((on_path(i).double() - on_line(i).double()).norm().item() for i in places) / ends
