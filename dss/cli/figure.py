@@ -3,14 +3,12 @@
 import argparse
 from pathlib import Path
 
-import plotly.graph_objects as go
-
 from dss.base.errors import InputError
 from dss.base.files import check_writable, write_text
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import COARSE, view_of
-from dss.page.report.image import IMAGES, MOVIES, PAPER, draw, for_paper, write_image
-from dss.page.report.movie import write_movie
+from dss.page.report.image import IMAGES, MOVIES, PAPER, draw
+from dss.page.report.pixels import write_pixels
 from dss.runs import load_run
 
 OTHERS = (".csv", ".html", ".json")
@@ -58,17 +56,9 @@ def run(options: argparse.Namespace) -> int:
     elif ending == ".html":
         write_text(options.out, figure.to_html(include_plotlyjs=True))
     else:
-        _write_pixels(figure, ending, options)
+        write_pixels(figure, options.out, width=options.width, height=options.height)
     print(options.out)
     return 0
-
-
-def _write_pixels(figure: go.Figure, ending: str, options: argparse.Namespace) -> None:
-    width = PAPER.get(options.width, options.width)
-    # A narrow figure needs more of its height for titles and legend.
-    size = {"width": width, "height": options.height or round(width * (0.8 if options.width == "column" else 2 / 3))}
-    figure = for_paper(figure, size["height"]) if options.width in PAPER else figure
-    (write_movie if ending in MOVIES else write_image)(figure, options.out, **size)
 
 
 def _width(text: str) -> int | str:

@@ -63,7 +63,7 @@ def for_paper(figure: go.Figure, height: int) -> go.Figure:
     figure.update_annotations(font=small)
     figure.update_xaxes(title={"standoff": 4})
     sides = {f"{letter}axis": {"title": {"font": small}, "tickfont": {"size": 8}} for letter in "xyz"}
-    figure.update_scenes(**sides, camera={"eye": {"x": 1.6, "y": 1.6, "z": 1.0}})
+    figure.update_scenes(sides | {"camera": {"eye": {"x": 1.6, "y": 1.6, "z": 1.0}}})
     figure.update_traces(line={"width": 1.4}, selector={"type": "scatter", "mode": "lines"})
     figure.update_traces(marker={"size": 4}, selector={"type": "scatter", "mode": "markers"})
     if figure.layout.coloraxis.colorbar.orientation:

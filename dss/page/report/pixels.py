@@ -1,4 +1,4 @@
-"""The growing string as a film: every recorded moment an image."""
+"""A figure as pixels: an image, or the growing string as a film, every recorded moment an image."""
 
 from importlib import import_module
 from pathlib import Path
@@ -9,10 +9,26 @@ import plotly.io
 
 from dss.base.errors import InputError
 from dss.base.files import write_atomically
-from dss.page.report.image import check_installed, drawing, on_white
+from dss.page.report.image import MOVIES, PAPER, check_installed, drawing, for_paper, on_white, write_image
 
 # Seconds that a film takes at least, and that a moment is shown at most; the last one stays for longer.
 FILM, MOMENT, LAST = 6.0, 0.6, 1.5
+
+
+def write_pixels(figure: go.Figure, out: Path, *, width: int | str, height: int | None = None) -> None:
+    """An image or a film, by the file's ending.
+
+    Args:
+        width: in pixels of 1/96 inch, or a name of `PAPER`, whose fonts and lines are print's.
+        height: in the same pixels; two thirds of the width by default, or of a column four fifths: it needs more for its titles.
+
+    Raises:
+        InputError: something that draws is missing.
+    """
+    pixels = PAPER[width] if isinstance(width, str) else width
+    height = height or round(pixels * (0.8 if width == "column" else 2 / 3))
+    figure = for_paper(figure, height) if isinstance(width, str) else figure
+    (write_movie if out.suffix.lower() in MOVIES else write_image)(figure, out, width=pixels, height=height)
 
 
 def write_movie(figure: go.Figure, out: Path, *, width: int, height: int) -> None:
