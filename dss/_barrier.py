@@ -9,6 +9,7 @@ from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
+from dss.base.shown import Shown
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import ElasticBand, GeodesicString
 from dss.finders.finder import Finder, Step
@@ -23,8 +24,8 @@ CONTRADICTION = 0.05
 FINDERS = (GeodesicString(limits=Limits(rounds=8)), ElasticBand(climb=True, limits=Limits(rounds=12)))
 
 
-@dataclass(frozen=True, eq=False)
-class Barrier:
+@dataclass(frozen=True, eq=False, repr=False)
+class Barrier(Shown):
     """A bracket of the lowest threshold at which two points are connected.
 
     Attributes:
@@ -53,6 +54,12 @@ class Barrier:
     tally: Tally = field(default_factory=Tally)
     lower_proven: bool = False
     reason: str = ""
+
+    def __repr__(self) -> str:
+        how = "proved" if self.certificate.proven else "sampled"
+        return (
+            f"Barrier(at most {self.upper:.6g}, {how}; {self.linear:.6g} on the straight line, {self.ends:.6g} at the higher end)"
+        )
 
     @property
     def excess(self) -> float:

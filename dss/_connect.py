@@ -14,6 +14,7 @@ from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
+from dss.base.shown import Drawn
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import GreedyString
 from dss.finders.finder import Finder, Step
@@ -28,8 +29,8 @@ PROVE = ("auto", "always", "never")
 PROOF_SECONDS = 10.0
 
 
-@dataclass(frozen=True, eq=False)
-class Connection:
+@dataclass(frozen=True, eq=False, repr=False)
+class Connection(Drawn):
     """The answer: a path, what is known of it, and what it cost.
 
     Attributes:
@@ -58,6 +59,10 @@ class Connection:
     tally: Tally = field(default_factory=Tally)
     shortened: Shortened | None = None
     wall: Wall | None = None
+
+    def __repr__(self) -> str:
+        beads = f"{self.path.intermediate_beads} intermediate beads"
+        return f"Connection({'' if self.connected else 'not '}connected: {self.reason}; {beads}, {self.finder})"
 
     @property
     def connected(self) -> bool:

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.shown import Shown
 
 
-@dataclass(frozen=True, eq=False)
-class Path:
+@dataclass(frozen=True, eq=False, repr=False)
+class Path(Shown):
     """A string of n >= 2 beads `(n, p)`, ends included, joined by straight segments.
 
     Raises:
@@ -29,6 +30,10 @@ class Path:
     def straight(cls, start: Tensor, end: Tensor) -> "Path":
         """The two-bead path between two points `(p,)`."""
         return cls(torch.stack([start, end]))
+
+    def __repr__(self) -> str:
+        n, p = self.beads.shape
+        return f"Path({n} beads of {p:,} parameters, {str(self.beads.dtype).removeprefix('torch.')})"
 
     def __len__(self) -> int:
         return len(self.beads)

@@ -10,6 +10,7 @@ from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
+from dss.base.shown import Shown
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.closing import watched
 from dss.certificates.convexity import prove_by_convexity
@@ -18,8 +19,8 @@ from dss.certificates.sampling import as_losses, sample_segments
 from dss.objectives.objective import Objective
 
 
-@dataclass(frozen=True)
-class Certificate:
+@dataclass(frozen=True, repr=False)
+class Certificate(Shown):
     """What is known of the loss along a whole path.
 
     Attributes:
@@ -47,7 +48,10 @@ class Certificate:
     evaluations: int
     reason: str
     proof: str | None = None
-    bounds: Tensor | None = field(default=None, repr=False, compare=False)
+    bounds: Tensor | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        return f"Certificate({'passed' if self.passed else 'not passed'}: {self.reason})"
 
 
 @renamed(points="grid")
