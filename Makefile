@@ -1,9 +1,9 @@
-# Two commands do everything: `make demo` and `make test`; `make check` keeps the habits.
+# Two commands do everything: `make demo` and `make test`; `make check` keeps the habits, `make docs` builds the site.
 PYTHON ?= python3
 BIN := .venv/bin
 CODE := dss tests experiments benchmarks models docs
 
-.PHONY: demo test check format clean
+.PHONY: demo test check docs format clean
 
 demo: .venv/installed
 	$(BIN)/dss demo
@@ -16,6 +16,11 @@ check: .venv/installed
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Notebooks are executed; their figures carry plotly with them, so that the site works without a network.
+docs: .venv/documented
+	rm -rf .cache
+	NO_MKDOCS_2_WARNING=1 PLOTLY_RENDERER=notebook OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
+
 format: .venv/installed
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
@@ -25,5 +30,9 @@ format: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,check]'
 	touch $@
 
+.venv/documented: .venv/installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv site build *.egg-info
