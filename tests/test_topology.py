@@ -273,7 +273,7 @@ def test_bad_input_is_named(nets):
     for points, message in (
         ([], "at least one point, got none"),
         ([states[0], torch.nn.Linear(2, 2).state_dict()], "point 1: .*missing"),
-        ([good[0], good[1][:-1]], r"only one architecture has a tree"),
+        ([good[0], good[1][:-1]], r"of one architecture"),
         ([good[0], good[1].double()], "float64"),
         ([good[0], good[1] * torch.nan], "point 1"),
         ([good[0], 3], "point 1 is int"),

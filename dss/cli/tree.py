@@ -18,13 +18,14 @@ from dss.base.errors import RunError
 from dss.base.files import write_text
 from dss.cli.crew import LINES_KNOWN, RUNS, Crew
 from dss.cli.ends import load_ends
+from dss.cli.models import load_points, unique_names
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
 from dss.cli.progress import add_quiet, meter
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
 from dss.parallel import ProcessPool, dask_cluster
 from dss.runs.checkpoints import save_state
-from dss.tasks import Task, load_task
+from dss.tasks import load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
 from dss.topology.jobs import Goals
@@ -133,27 +134,6 @@ def _grown(
         obstructions=obstructions, prove=options.prove != "never", seed=options.seed,
     )  # fmt: skip
     return tree, judge.description
-
-
-def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
-    """The points `(K, p)` in files, which must share all that the model does not train.
-
-    Raises:
-        CheckpointError: a file cannot be used, is of another architecture, or disagrees with the first one.
-    """
-    rows = [load_ends(files[0], file, task, device).end for file in files]
-    dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else rows[0].dtype
-    return torch.stack([row.to(dtype) for row in rows])
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell files apart; a file that is named twice is numbered."""
-    plain: list[tuple[str, ...]] = [file.resolve().with_suffix("").parts for file in files]
-    depth = 1
-    while depth < max(map(len, plain)) and len({p[-depth:] for p in plain}) < len(set(plain)):
-        depth += 1
-    names = ["-".join(part.strip("/") for part in parts[-depth:]) for parts in plain]
-    return [name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
 def words(tree: MergeTree, options: argparse.Namespace) -> str:
