@@ -271,7 +271,7 @@ def test_bad_input_is_named(nets):
     objective, states = nets
     good = [objective.space.flatten(state) for state in states]
     for points, message in (
-        ([], "at least one point, got none"),
+        ([], "at least one point is needed, got none"),
         ([states[0], torch.nn.Linear(2, 2).state_dict()], "point 1: .*missing"),
         ([good[0], good[1][:-1]], r"of one architecture"),
         ([good[0], good[1].double()], "float64"),
