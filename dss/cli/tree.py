@@ -7,10 +7,8 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dss.base.digest import digest
@@ -21,9 +19,9 @@ from dss.cli.ends import load_ends
 from dss.cli.models import load_points, unique_names
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
 from dss.cli.progress import add_quiet, meter
+from dss.cli.workers import add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
-from dss.parallel import ProcessPool, dask_cluster
 from dss.runs.checkpoints import save_state
 from dss.tasks import load_task
 from dss.topology.frame import METHODS, aligned
@@ -82,7 +80,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="as for dss connect; frozen at the first model's",
     )
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
-    _add_workers(parser.add_argument_group("where the pairs are searched"))
+    add_workers(parser.add_argument_group("where the pairs are searched"))
     parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted tree, or with more models than it had")
@@ -92,20 +90,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_workers(group: argparse._ArgumentGroup) -> None:
-    where = group.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: this one alone)")
-    where.add_argument("--dask", metavar="ADDRESS", help="the scheduler of a running Dask cluster that shares the folder")
-    group.add_argument("--threads", type=int, metavar="N", help="of torch in each process (default: the cores divided)")
-
-
 def run(options: argparse.Namespace) -> int:
     """Grow the tree, write it down, print it."""
     _check_folder(options)
     goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
     points = load_points(options.points, task, options.device)
-    with _executor(options) as executor:
+    with executor_of(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
     _write(tree, data, options)
@@ -164,16 +155,6 @@ def _count(text: str) -> int:
 
 def _pairs(options: argparse.Namespace) -> str:
     return "all" if options.all_pairs else "chain" if options.trajectory else "tree"
-
-
-def _executor(options: argparse.Namespace) -> AbstractContextManager[Executor | None]:
-    if options.dask is not None:
-        return dask_cluster(options.dask)
-    if options.workers is not None:
-        return ProcessPool(options.workers, threads=options.threads)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    return nullcontext()
 
 
 def _question(options: argparse.Namespace) -> dict:
