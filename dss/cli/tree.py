@@ -19,7 +19,7 @@ from dss.cli.ends import load_ends
 from dss.cli.models import load_points, unique_names
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
 from dss.cli.progress import add_quiet, meter
-from dss.cli.workers import add_workers, executor_of
+from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
 from dss.runs.checkpoints import save_state
@@ -113,7 +113,7 @@ def _grown(
         points, files = _aligned(options, points)
     names = unique_names(options.points)
     setting = Setting(
-        task=_absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
+        task=absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
         finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device,
         pages=not options.no_pages,
     )  # fmt: skip
@@ -160,7 +160,7 @@ def _pairs(options: argparse.Namespace) -> str:
 def _question(options: argparse.Namespace) -> dict:
     """What a tree answers: with the same question it may be resumed, with these or with more models."""
     kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
-    return {"task": _absolute(options.task), **{name: getattr(options, name) for name in kept}}
+    return {"task": absolute(options.task), **{name: getattr(options, name) for name in kept}}
 
 
 def _check_folder(options: argparse.Namespace) -> None:
@@ -210,12 +210,6 @@ def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[
         tied = {alias: parameters[name] for alias, name in objective.space.aliases.items()}
         save_state(file, ends.task.model.state_dict() | parameters | tied)
     return points, files
-
-
-def _absolute(task: str) -> str:
-    """A task's name that is understood in every folder."""
-    place, colon, name = task.rpartition(":")
-    return f"{Path(place).resolve()}:{name}" if colon and place.endswith(".py") else task
 
 
 def _write(tree: MergeTree, data: str, options: argparse.Namespace) -> None:

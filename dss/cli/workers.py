@@ -3,6 +3,7 @@
 import argparse
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from dss.parallel import executor
 
@@ -18,3 +19,9 @@ def add_workers(group: argparse._ActionsContainer) -> None:
 def executor_of(options: argparse.Namespace) -> AbstractContextManager[Executor | None]:
     """What the options ask for."""
     return executor(workers=options.workers, dask=options.dask, threads=options.threads)
+
+
+def absolute(task: str) -> str:
+    """A task's name that is understood in every folder."""
+    place, colon, name = task.rpartition(":")
+    return f"{Path(place).resolve()}:{name}" if colon and place.endswith(".py") else task
