@@ -2,7 +2,7 @@
 
 `python -m experiments.many_networks` trains ten 64-48-48-10 nets on digits and prints, for both trees, the heights, the time and
 how far they differ; `--count 30 --no-all` and `--align weights` are the larger map. `--data fashion` takes small convolutional
-nets on the first 500 images of Fashion-MNIST. The loss is the cross-entropy on the training data; heights are proved
+nets on the first 200 images of Fashion-MNIST. The loss is the cross-entropy on the training data; heights are proved
 unless it says otherwise. `--workers N` and `--dask ADDRESS` train and search elsewhere; the results are the same. `--keep FILE`
 adds what was found to a JSON file.
 """
@@ -24,7 +24,7 @@ from dss.parallel import in_order
 from experiments.workers import add_workers, executor_of
 
 WIDTH = 48
-FASHION_IMAGES = 500
+FASHION_IMAGES = 200
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Nets:
 
 NETS = {
     "digits": Nets("digits", 1200, epochs=40, learning_rate=2e-3, batch=128),
-    "fashion": Nets("fashion", FASHION_IMAGES, epochs=60, learning_rate=3e-3, batch=64),
+    "fashion": Nets("fashion", FASHION_IMAGES, epochs=40, learning_rate=3e-3, batch=50),
 }
 
 
@@ -69,6 +69,16 @@ def trained(nets: Nets, seed: int) -> torch.Tensor:
     torch.manual_seed(seed)
     *_, last = dss.train(nets.task(), seed=seed)
     return dss.ParameterSpace.of(last.model).flatten(last.model.state_dict())
+
+
+def points_of(nets: Nets, seeds: range, file: Path | None, executor: Executor | None) -> torch.Tensor:
+    """All networks `(count, p)`, from the file if it is there."""
+    if file is not None and file.exists():
+        return torch.load(file, weights_only=True)
+    points = torch.stack(in_order(executor, [partial(trained, nets, seed) for seed in seeds]))
+    if file is not None:
+        torch.save(points, file)
+    return points
 
 
 def grown(nets: Nets, points: torch.Tensor, pairs: str, options: argparse.Namespace, executor: Executor | None) -> dict:
@@ -115,12 +125,13 @@ def main() -> None:
     parser.add_argument("--align", choices=("weights", "activations"))
     parser.add_argument("--no-all", action="store_true", help="leave out the tree of all pairs")
     parser.add_argument("--sampled", action="store_true", help="do not prove heights")
+    parser.add_argument("--points", type=Path, help="a file of trained networks, written if it is not there")
     parser.add_argument("--keep", type=Path, help="a JSON file to which the results are added")
     add_workers(parser)
     options = parser.parse_args()
     nets, seeds = NETS[options.data], range(options.first_seed, options.first_seed + options.count)
     with executor_of(options) as executor:
-        points = torch.stack(in_order(executor, [partial(trained, nets, seed) for seed in seeds]))
+        points = points_of(nets, seeds, options.points, executor)
         found = [grown(nets, points, pairs, options, executor) for pairs in (("tree",) if options.no_all else ("tree", "all"))]
     if not options.no_all:
         off = max(abs(a - b) for a, b in zip(found[0]["heights"], found[1]["heights"], strict=True))
