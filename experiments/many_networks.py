@@ -20,7 +20,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import dss
-from dss.parallel import in_order
 from experiments.workers import add_workers, executor_of
 
 WIDTH = 48
@@ -75,7 +74,7 @@ def points_of(nets: Nets, seeds: range, file: Path | None, executor: Executor | 
     """All networks `(count, p)`, from the file if it is there."""
     if file is not None and file.exists():
         return torch.load(file, weights_only=True)
-    points = torch.stack(in_order(executor, [partial(trained, nets, seed) for seed in seeds]))
+    points = torch.stack(dss.parallel.in_order(executor, [partial(trained, nets, seed) for seed in seeds]))
     if file is not None:
         torch.save(points, file)
     return points
