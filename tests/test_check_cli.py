@@ -152,8 +152,12 @@ def test_the_page_shows_the_line_its_metrics_and_both_scales(nets, tmp_path):
         page.goto((tmp_path / "page.html").resolve().as_uri())
         page.wait_for_selector("body[data-ready=true]", timeout=60_000)
         assert page.locator("#plot-line svg .scatterlayer .trace").count() == 5
-        assert page.locator("#tools-line select option").all_inner_texts() == ["judged loss", "error rate", "dark"]
-        page.select_option("#tools-line select", "1")
+        assert page.locator("#tools-line select[aria-label='what is shown'] option").all_inner_texts() == [
+            "judged loss",
+            "error rate",
+            "dark",
+        ]
+        page.select_option("#tools-line select[aria-label='what is shown']", "1")
         page.wait_for_function("document.querySelector('#plot-line .ytitle').textContent === 'error rate'")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not errors
         browser.close()

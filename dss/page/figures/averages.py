@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dss.averaging import Check, LossLine
-from dss.page.figures.style import ABOVE, PATH, PROVEN, SERIES, STRAIGHT, THRESHOLD, LossColours, axis, layout, log_ticks, number
+from dss.page.figures.scales import loss_scales, with_scales
+from dss.page.figures.style import ABOVE, PATH, PROVEN, SERIES, STRAIGHT, THRESHOLD, LossColours, axis, layout, number
 from dss.page.figures.tables import written
 
 ALIGNED = SERIES[3]
@@ -33,17 +34,13 @@ def loss_between(check: Check, metric: str | None = None) -> go.Figure:
         traces.append(_curve(other.t, _values(other, metric), f"units reordered by {check.aligned.align}", ALIGNED))
     middle = values[line.t == 0.5]
     traces += [_curve(line.t, values, "straight line", PATH, mode="lines+markers"), _average(middle)]
-    figure = go.Figure(traces)
     ticks = {"tickvals": [0, 0.25, 0.5, 0.75, 1], "ticktext": [check.names[0], "¼", "average", "¾", check.names[1]]}
-    figure.update_layout(
-        layout(
-            xaxis=axis("weight of the second model", showgrid=False, range=[-0.02, 1.02], **ticks),
-            yaxis=axis("loss" if metric is None else metric),
-            meta=log_ticks(shown),
-            hovermode="closest",
-        )
+    look = layout(
+        xaxis=axis("weight of the second model", showgrid=False, range=[-0.02, 1.02], **ticks),
+        yaxis=axis("loss" if metric is None else metric),
+        hovermode="closest",
     )
-    return figure
+    return go.Figure(traces).update_layout(with_scales(look, loss_scales(None, shown, None)))
 
 
 def rise_matrix(check: Check, what: Literal["rise", "barrier"] = "rise") -> go.Figure:
@@ -98,10 +95,9 @@ def losses_of_soups(check: Check) -> go.Figure:
         )
         for name, soup, colour, dash in soups
     ]  # fmt: skip
-    figure = go.Figure([*lines, dots])
-    ticks = log_ticks([*losses, check.uniform.loss, check.greedy.loss])
-    figure.update_layout(layout(xaxis=axis("", showgrid=False), yaxis=axis("loss"), meta=ticks, hovermode="closest"))
-    return figure
+    look = layout(xaxis=axis("", showgrid=False), yaxis=axis("loss"), hovermode="closest")
+    scales = loss_scales(None, [*losses, check.uniform.loss, check.greedy.loss], None)
+    return go.Figure([*lines, dots]).update_layout(with_scales(look, scales))
 
 
 def line_table(check: Check) -> str:

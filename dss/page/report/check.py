@@ -31,7 +31,7 @@ def page_of(check: Check) -> Page:
         title="May these be averaged?",
         about=f"Sets of weights of one network: {names}. Judged by: {check.judge}; an average is safe up to {check.tolerance}.",
         verdict=(_word(check), f"{sentence[0].upper()}{sentence[1:]}."),
-        figures_of_run=_key_figures(check),
+        facts={"Key figures": _key_figures(check)},
         drawings=drawings,
         table=_table(check),
         footer="Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()),
@@ -93,16 +93,12 @@ def _table(check: Check) -> tuple[list[str], list[list[str]]]:
 def _line_drawing(check: Check) -> Drawing:
     line = check.lines[0, 1]
     variants = {"judged loss": figures.loss_between(check)} | {name: figures.loss_between(check, name) for name in line.metrics}
-    found = [line] if check.aligned is None else [line, check.aligned.lines[0, 1]]
-    positive = {"judged loss": all(bool((one.losses > 0).all()) for one in found)}
-    positive |= {name: all(bool((one.metrics[name] > 0).all()) for one in found) for name in line.metrics}
     return Drawing(
         name="line",
         title="Loss along the line between the two",
         caption=f"{check.judge[:1].upper() + check.judge[1:]}: at {len(line.t)} weighted averages of the two models, more where the loss "
         "bends. The rise is measured from the ends' losses interpolated (dashed); below the dotted line an average is safe.",
         variants=variants,
-        log=positive,
         csv=figures.line_table(check),
     )
 
@@ -117,7 +113,6 @@ def _soups_drawing(check: Check) -> Drawing:
         caption=f"{check.judge[:1].upper() + check.judge[1:]}, of every model, of the average of all, and of the greedy soup: models from the "
         "best on, each kept if the average with it is not worse.",
         variants=variants,
-        log=dict.fromkeys(variants, bool((check.losses > 0).all())),
     )
 
 
