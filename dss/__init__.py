@@ -7,6 +7,7 @@ from types import ModuleType as _Module
 from dss._barrier import Barrier, barrier
 from dss._connect import Connection, conclude, connect
 from dss._version import __version__
+from dss.averaging import Check, check
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, SoundnessError, TaskError
 from dss.base.limits import Limits, Status
@@ -64,6 +65,7 @@ __all__ = [
     "BezierCurve",
     "Bracket",
     "Certificate",
+    "Check",
     "CheckpointError",
     "Connection",
     "ConstrainedString",
@@ -118,6 +120,7 @@ __all__ = [
     "bottleneck_obstruction",
     "bracket",
     "certify",
+    "check",
     "conclude",
     "connect",
     "descend",

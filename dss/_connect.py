@@ -2,8 +2,10 @@
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -188,6 +190,8 @@ def conclude(
     began: float | None = None,
     progress: ProgressMeter | None = None,
     wall: Wall | None = None,
+    executor: Executor | None = None,
+    source: Callable[[], Problem] | None = None,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
@@ -198,6 +202,7 @@ def conclude(
         began: `time.monotonic()` when the search began, for the seconds reported.
         progress: shown shortening and proof.
         wall: what obstructions prove between the ends (`dss.theory.highest_wall`).
+        executor, source: where the starts of a shortening run; see `shorten_within`.
 
     Raises:
         InputError: an unknown way to prove, or a start with other ends.
@@ -212,7 +217,8 @@ def conclude(
     shortened = None
     if shorten is not False and step.status is Status.FOUND:
         options = replace(Shortening() if shorten is True else shorten, grid=grid)
-        shortened = _shortened(problem, step.path, options, starts, limits, progress)
+        tight = partial(shorten_within, starts=starts, executor=executor, source=source)
+        shortened = _shortened(problem, step.path, options, tight, limits, progress)
     if shortened is not None:
         step = replace(step, path=shortened.path)
     certificate = _certificate(problem, step, finder.limits.left(began), grid, prove, time.monotonic() - began, progress)
@@ -268,7 +274,7 @@ def _shortened(
     problem: Problem,
     path: Path,
     options: Shortening,
-    starts: Sequence[Path],
+    tight: Callable[..., Shortened],
     limits: Limits,
     progress: ProgressMeter | None,
 ) -> Shortened | None:
@@ -277,7 +283,7 @@ def _shortened(
         return None
     # Rounds and beads were the search's; time is one for both.
     limits = replace(UNLIMITED, seconds=limits.seconds)
-    return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
+    return tight(problem, path, options, limits=limits, progress=progress)
 
 
 def versions() -> dict[str, str]:

@@ -10,12 +10,13 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -126,6 +127,48 @@ class ProcessPool(Executor):
             if self._pool is pool:
                 self._pool = self._fresh()
         self._start(task)
+
+
+@contextmanager
+def executor(*, workers: int | None = None, dask: str | None = None, threads: int | None = None) -> Iterator[Executor | None]:
+    """Where tasks run: worker processes, a Dask cluster, or, with neither, None for this process.
+
+    Args:
+        workers: how many processes on this machine.
+        dask: the address of a Dask scheduler.
+        threads: of torch in each process; the cores divided among processes by default. Dask's workers have their own.
+
+    Raises:
+        InputError: both are wanted, or one cannot be had.
+    """
+    if workers is not None and dask is not None:
+        raise InputError("tasks run in worker processes or on a Dask cluster, not on both: leave out one")
+    if dask is not None:
+        with dask_cluster(dask) as cluster:
+            yield cluster
+    elif workers is not None:
+        with ProcessPool(workers, threads=threads) as pool:
+            yield pool
+    else:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield None
+
+
+def as_done(executor: Executor | None, tasks: Sequence[Callable[[], Any]]) -> Iterator[tuple[int, Any]]:
+    """(number, result) of every task, as they end; one after the other in this process where there is no executor."""
+    if executor is None:
+        for number, task in enumerate(tasks):
+            yield number, task()
+        return
+    futures = {executor.submit(task): number for number, task in enumerate(tasks)}
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+def in_order(executor: Executor | None, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+    """The results of tasks, in the order of the tasks wherever they ran."""
+    return [result for _, result in sorted(as_done(executor, tasks), key=itemgetter(0))]
 
 
 @contextmanager

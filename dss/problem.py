@@ -2,7 +2,7 @@
 
 import hashlib
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -86,6 +86,13 @@ class Problem:
         """Within it, an evaluation beyond the limits of work that began at `began` raises `Spent`."""
         evaluations = self.tally.loss_evaluations / self.judge.samples
         return self.budget.limited(limits, began=began, evaluations=evaluations)
+
+    def afresh(self) -> "Problem":
+        """The same question with nothing counted yet, and no limits."""
+        tally, budget = Tally(), Budget()
+        objective = Counted(self.objective.objective, tally, budget)
+        judge = objective if self.judge is self.objective else Counted(self.judge.objective, tally, budget)
+        return replace(self, objective=objective, judge=judge, tally=tally, budget=budget)
 
     def generator(self, *key: object) -> torch.Generator:
         """Random numbers of one purpose: the same for the same seed and key, whatever was drawn elsewhere."""

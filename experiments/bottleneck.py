@@ -8,6 +8,8 @@ for cross-entropy and error rate, against each other and against mirror images.
 """
 
 import argparse
+from concurrent.futures import Executor
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -17,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import dss
-from experiments.results import Record, Results
+from experiments.results import Record, Results, fill
+from experiments.workers import add_workers, executor_of
 
 UNITS = (1, 2, 3, 4, 5, 6)
 SEEDS = 20
@@ -223,29 +226,21 @@ def classifiers(seeds: int, steps: int = CLASSIFIER_STEPS) -> list[Record]:
 def run(
     out: Path, *, units: tuple[int, ...] = UNITS, seeds: int = SEEDS, iterations: int = ITERATIONS, kinds: tuple[str, ...] = SHOWN,
     search_units: int = SEARCH_UNITS, search_seeds: int = 4, rounds: int = SEARCH_ROUNDS, networks: int = CLASSIFIERS,
-    steps: int = CLASSIFIER_STEPS,
+    steps: int = CLASSIFIER_STEPS, executor: Executor | None = None,
 ) -> Results:  # fmt: skip
     """Everything `out` does not hold yet."""
     settings = {"data": DATA, "seeds": seeds, "iterations": iterations, "rounds": rounds, "networks": networks, "steps": steps}
     results = Results(out, settings)
     parts = {
-        **{("explicit path", n): lambda n=n: explicit(n) for n in units},
+        **{("explicit path", float(n)): partial(explicit, n) for n in units},
+        **{(f"{kind} autoencoders", float(n)): partial(training, kind, n, seeds, iterations) for kind in kinds for n in units},
+        ("classifiers", 2.0): partial(classifiers, networks, steps),
         **{
-            (f"{kind} autoencoders", n): lambda kind=kind, n=n: training(kind, n, seeds, iterations)
-            for kind in kinds
-            for n in units
-        },
-        ("classifiers", 2): lambda: classifiers(networks, steps),
-        **{
-            (f"searches, {kind}", search_units): lambda kind=kind: searches(kind, search_units, search_seeds, rounds, iterations)
+            (f"searches, {kind}", float(search_units)): partial(searches, kind, search_units, search_seeds, rounds, iterations)
             for kind in kinds
         },
     }
-    for (name, n), part in parts.items():
-        if not results.has(name, float(n)):
-            results.add(name, float(n), part())
-            print(f"{name}, N = {n}: {_words(results.records[name][repr(float(n))])}", flush=True)
-    return results
+    return fill(results, parts, lambda piece, records: f"{piece[0]}, N = {piece[1]:g}: {_words(records)}", executor)
 
 
 def _words(records: list[Record]) -> str:
@@ -261,15 +256,14 @@ def _words(records: list[Record]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="walls between networks with a narrow last hidden layer, from both sides")
     parser.add_argument("--quick", action="store_true", help="few networks, about a minute, into runs/")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     here = Path(__file__)
-    if options.quick:
-        (here.parent / "runs").mkdir(exist_ok=True)
-        small = {"units": (1, 3), "seeds": 4, "kinds": ("linear",), "rounds": 2, "networks": 3, "steps": 600}
-        run(here.parent / "runs" / "bottleneck-quick.json", **small)
-    else:
-        run(here.with_suffix(".json"))
+    (here.parent / "runs").mkdir(exist_ok=True)
+    small = {"units": (1, 3), "seeds": 4, "kinds": ("linear",), "rounds": 2, "networks": 3, "steps": 600}
+    out, size = (here.parent / "runs" / "bottleneck-quick.json", small) if options.quick else (here.with_suffix(".json"), {})
+    with executor_of(options) as executor:
+        run(out, **size, executor=executor)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ function), and no weight decay on the dense layers of the ends.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -24,7 +25,7 @@ STUDY = Network(
     thresholds=THRESHOLDS,
     paper_data="CIFAR-10",
     stand_in_thresholds=(0.8, 0.7, 0.6, 0.5, 0.4),
-    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1),
+    optimizer=partial(torch.optim.SGD, lr=0.1),
     batch_size=128,
 )
 SMALL = replace(STUDY, name="cifar10-small", thresholds=(0.7, 0.4), stand_in_thresholds=(0.7, 0.4), pairs=1, judge_samples=200)
@@ -42,4 +43,4 @@ QUICK = replace(
 )
 
 if __name__ == "__main__":
-    main(STUDY, SMALL, QUICK, cifar10, lambda: small_images(200, 40, channels=3, size=24), __file__)
+    main(STUDY, SMALL, QUICK, cifar10, partial(small_images, 200, 40, channels=3, size=24), __file__)

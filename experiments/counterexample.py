@@ -8,15 +8,18 @@ it fails; elastic bands are asked again from bent starts, and come closest. Pict
 import argparse
 import time
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import fields, replace
+from functools import partial
 from math import pi
 from pathlib import Path
 
 import torch
 
 import dss
-from experiments.results import Record, Results
+from experiments.results import Record, Results, fill
 from experiments.triangle import DATA, SWAP, X, Y, aligned, objective, perfect, permuted, pinched_path, rescaled, units
+from experiments.workers import add_workers, executor_of
 
 EXACT = 1 / 12
 BELOW = (0.99,)
@@ -185,7 +188,7 @@ class KeepGoing(dss.GreedyString):
 
 def run(
     out: Path, *, above: tuple[float, ...] = ABOVE, below: tuple[float, ...] = BELOW, steps: int = STEPS,
-    rounds: int = STALL_ROUNDS, bends: int = BENDS, bend_steps: int = BEND_STEPS,
+    rounds: int = STALL_ROUNDS, bends: int = BENDS, bend_steps: int = BEND_STEPS, executor: Executor | None = None,
 ) -> Results:  # fmt: skip
     """Everything `out` does not hold yet."""
     settings = {
@@ -199,24 +202,22 @@ def run(
     }
     results = Results(out, settings)
 
-    def part(name: str, measure: Callable[..., list[Record]], *arguments: object) -> None:
-        """Measure what the file does not hold yet."""
-        if not results.has(name, EXACT):
-            results.add(name, EXACT, measure(*arguments))
-            print(f"{name}: {_words(results.records[name][repr(EXACT)])}", flush=True)
-
-    part("obstruction", obstruction)
-    part("explicit path", explicit_path)
-    part("aligned ends", aligned_ends)
+    parts: dict[str, Callable[[], list[Record]]] = {
+        "obstruction": obstruction,
+        "explicit path": explicit_path,
+        "aligned ends": aligned_ends,
+    }
     for which, end in copies().items():
         page = out.parent / "runs" / f"stalled-string-to-the-{which.replace(' ', '-')}.html"
-        part(f"stalled string to the {which}", stalled_string, end, rounds, page)
+        parts[f"stalled string to the {which}"] = partial(stalled_string, end, rounds, page)
     for which, end in copies().items():
         for name, finder in finders(steps).items():
-            part(f"{name} to the {which}", ladder, finder, end, above, below)
+            parts[f"{name} to the {which}"] = partial(ladder, finder, end, above, below)
     for which, end in copies().items():
-        part(f"band from bent starts to the {which}", ladder, finders(bend_steps)["band"], end, above, below, bends)
-    return results
+        band = finders(bend_steps)["band"]
+        parts[f"band from bent starts to the {which}"] = partial(ladder, band, end, above, below, bends)
+    named = {(name, EXACT): part for name, part in parts.items()}
+    return fill(results, named, lambda piece, records: f"{piece[0]}: {_words(records)}", executor)
 
 
 def _words(records: list[Record]) -> str:
@@ -229,22 +230,14 @@ def _words(records: list[Record]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description="the disconnection of appendix E, proved, and how close finders come")
     parser.add_argument("--quick", action="store_true", help="one factor on each side, in under a minute, into runs/")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     here = Path(__file__)
-    if options.quick:
-        (here.parent / "runs").mkdir(exist_ok=True)
-        run(
-            here.parent / "runs" / "counterexample-quick.json",
-            above=(4.0,),
-            below=(0.5,),
-            steps=2000,
-            rounds=2,
-            bends=2,
-            bend_steps=2000,
-        )
-    else:
-        run(here.with_suffix(".json"))
+    (here.parent / "runs").mkdir(exist_ok=True)
+    small = {"above": (4.0,), "below": (0.5,), "steps": 2000, "rounds": 2, "bends": 2, "bend_steps": 2000}
+    out, size = (here.parent / "runs" / "counterexample-quick.json", small) if options.quick else (here.with_suffix(".json"), {})
+    with executor_of(options) as executor:
+        run(out, **size, executor=executor)
 
 
 if __name__ == "__main__":

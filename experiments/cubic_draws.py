@@ -7,18 +7,21 @@ training draw, and its ends are trained on the test draw, so that they are below
 """
 
 import argparse
+import pickle
 import statistics
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 
 from experiments.compare import paper_points
 from experiments.cubics import STUDY as CUBICS
-from experiments.measurement import Study
 from experiments.polynomials import Polynomial, study_of
 from experiments.results import Record, Results, connected, mean_and_error, work
+from experiments.workers import add_workers, executor_of
 
 JOBS = 10
 STUDY = replace(
@@ -28,8 +31,9 @@ STUDY = replace(
 QUICK = replace(STUDY, thresholds=(0.17,), pairs=2, samples=200)
 
 
-def of_jobs(studies: Sequence[Study]) -> Callable[[str, float], list[Record]]:
+def of_jobs(polynomial: Polynomial, jobs: int) -> Callable[[str, float], list[Record]]:
     """One record per pair of every job, with the job's number and the error of the best constant on its test draw."""
+    studies = [study_of(replace(polynomial, name=f"{polynomial.name}-{job}", seed=job)) for job in range(jobs)]
 
     def measure(variant: str, level: float) -> list[Record]:
         return [
@@ -72,24 +76,35 @@ def table(results: Results) -> str:
     return "\n".join(lines)
 
 
-def run(polynomial: Polynomial, jobs: int, out: Path) -> Results:
+def run(polynomial: Polynomial, jobs: int, out: Path, executor: Executor | None = None) -> Results:
     """All thresholds that `out` does not hold yet; a job's number is the seed of its draws and of its starting points."""
     settings = {k: v for k, v in polynomial.settings.items() if k not in ("seed", "shortening")}
     results = Results(out, settings | {"jobs": jobs})
-    studies = [study_of(replace(polynomial, name=f"{polynomial.name}-{job}", seed=job)) for job in range(jobs)]
-    work(results, polynomial.pieces(), of_jobs(studies), label=polynomial.name)
+    measure = of_jobs(polynomial, jobs) if executor is None else partial(measured, pickle.dumps(polynomial), jobs)
+    work(results, polynomial.pieces(), measure, label=polynomial.name, executor=executor)
     return results
+
+
+def measured(polynomial: bytes, jobs: int, variant: str, level: float) -> list[Record]:
+    """The records of one threshold in another process, which trains the ends of all jobs itself, once."""
+    return _jobs_in(polynomial, jobs)(variant, level)
+
+
+@lru_cache(maxsize=1)
+def _jobs_in(polynomial: bytes, jobs: int) -> Callable[[str, float], list[Record]]:
+    return of_jobs(pickle.loads(polynomial), jobs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the cubics near their spike, with data drawn as the paper's scripts draw them")
     parser.add_argument("--quick", action="store_true", help="two small jobs, in under a minute, into runs/")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     here = Path(__file__)
     (here.parent / "runs").mkdir(exist_ok=True)
     quick = (QUICK, 2, here.parent / "runs" / "cubic_draws-quick.json")
-    print(table(run(*(quick if options.quick else (STUDY, JOBS, here.with_suffix(".json"))))))
+    with executor_of(options) as executor:
+        print(table(run(*(quick if options.quick else (STUDY, JOBS, here.with_suffix(".json"))), executor)))
 
 
 if __name__ == "__main__":

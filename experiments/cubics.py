@@ -7,6 +7,8 @@ multiplier around it tell whether they make it.
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from experiments.polynomials import Polynomial, main
 
 THRESHOLDS = (
@@ -15,9 +17,15 @@ THRESHOLDS = (
 )  # fmt: skip
 SPIKE = (0.12, 0.14, 0.145, 0.15, 0.152, 0.154, 0.156, 0.158, 0.16, 0.162, 0.164, 0.168, 0.17, 0.175, 0.18, 0.2)
 
+
+def cubic(x: Tensor) -> Tensor:
+    """The paper's."""
+    return 8 * x**3 - 10 * x**2 + 3 * x
+
+
 STUDY = Polynomial(
     name="cubics",
-    function=lambda x: 8 * x**3 - 10 * x**2 + 3 * x,
+    function=cubic,
     bias=True,
     bounded=False,
     thresholds=THRESHOLDS,

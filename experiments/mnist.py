@@ -5,6 +5,7 @@ applied once. Without MNIST (`--data FOLDER`, or OpenML) it runs on Fashion-MNIS
 """
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -24,15 +25,15 @@ STUDY = Network(
     thresholds=THRESHOLDS,
     paper_data="MNIST",
     stand_in_thresholds=FASHION_THRESHOLDS,
-    optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-4),
+    optimizer=partial(torch.optim.Adam, lr=1e-4),
     batch_size=100,
     variants={"paper": (0.98, 1.02), "strict": (0.98, 1.0)},
 )
 SMALL = replace(STUDY, name="mnist-small", thresholds=(0.04, 0.01), stand_in_thresholds=(0.3, 0.175), pairs=2, judge_samples=500)
 QUICK = replace(
     STUDY, name="mnist-quick", thresholds=(0.6,), stand_in_thresholds=None, variants={"paper": (0.98, 1.02)}, pairs=1, points=4, batch_size=20, steps=60, check_every=5,
-    optimizer=lambda parameters: torch.optim.Adam(parameters, lr=1e-3),
+    optimizer=partial(torch.optim.Adam, lr=1e-3),
 )  # fmt: skip
 
 if __name__ == "__main__":
-    main(STUDY, SMALL, QUICK, mnist, lambda: small_images(200, 40), __file__)
+    main(STUDY, SMALL, QUICK, mnist, partial(small_images, 200, 40), __file__)

@@ -1,9 +1,11 @@
 """What the image and text experiments share: ends trained down through the thresholds, strings, shortened strings."""
 
 import argparse
+import pickle
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -12,7 +14,8 @@ from torch import Tensor, nn
 import dss
 from experiments.measurement import STRINGS, Study, pieces
 from experiments.protocol import PaperString
-from experiments.results import Results, work
+from experiments.results import Record, Results, work
+from experiments.workers import add_workers, executor_of
 
 Pair = tuple[Tensor, Tensor]
 
@@ -150,13 +153,33 @@ def trained_end(network: Network, objective: dss.NetworkObjective, judge: dss.Ob
     return found
 
 
-def run(network: Network, data: Data, out: Path) -> Results:
-    """All pieces of a study, with the thresholds that fit the data, that `out` does not hold yet."""
+def run(
+    network: Network, data: Data, out: Path, executor: Executor | None = None, read: Callable[[], Data] | None = None
+) -> Results:
+    """All pieces of a study, with the thresholds that fit the data, that `out` does not hold yet.
+
+    Args:
+        read: how the executor's workers come by the data; by default they are sent it.
+    """
     # Strings bear the name of the results: those of other data or of another size are not mistaken for these.
     network = replace(network.on(data), name=out.stem)
     results = Results(out, network.settings(data))
-    work(results, pieces(dict.fromkeys(network.variants, network.thresholds)), study_of(network, data), label=network.name)
+    sent = data if read is None else read
+    measure = study_of(network, data) if executor is None else partial(measured, pickle.dumps((network, sent)))
+    levels = dict.fromkeys(network.variants, network.thresholds)
+    work(results, pieces(levels), measure, label=network.name, executor=executor)
     return results
+
+
+def measured(study: bytes, variant: str, level: float) -> list[Record]:
+    """The records of one piece in another process, which trains the ends itself, once."""
+    return _study_in(study)(variant, level)
+
+
+@lru_cache(maxsize=1)
+def _study_in(study: bytes) -> Study:
+    network, data = pickle.loads(study)
+    return study_of(network, data if isinstance(data, Data) else data())
 
 
 def main(
@@ -176,13 +199,15 @@ def main(
     size.add_argument("--small", action="store_true", help="one or two pairs, two thresholds, few judging samples: under an hour")
     parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, or of its stand-in")
     parser.add_argument("--pairs", type=int, help=f"pairs of ends ({network.pairs}, the paper's twenty take days on two cores)")
-    parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     chosen = quick if options.quick else small if options.small else network
-    data = load_quick() if options.quick else load(options.data)
+    read = load_quick if options.quick else partial(load, options.data)
+    data = read()
     if options.pairs:
         chosen = replace(chosen, name=f"{chosen.name}-{options.pairs}-pairs", pairs=options.pairs)
     STRINGS.mkdir(exist_ok=True)
     folder = STRINGS if options.quick else Path(script).parent
-    run(chosen, data, folder / f"{chosen.name}-{data.name.split(',')[0].lower().replace(' ', '-')}.json")
+    out = folder / f"{chosen.name}-{data.name.split(',')[0].lower().replace(' ', '-')}.json"
+    with executor_of(options) as executor:
+        run(chosen, data, out, executor, read)

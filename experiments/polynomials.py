@@ -1,19 +1,21 @@
 """What the two polynomial experiments share: ends, the paper's protocol, strict strings with a proof, shortened ones."""
 
 import argparse
+import pickle
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import dss
 from experiments.measurement import STRINGS, Study, pieces
 from experiments.polynomial_net import PolynomialObjective, initial_points, midpoint_samples, random_samples, train_ends
 from experiments.protocol import PaperString
-from experiments.results import Results, work
+from experiments.results import Record, Results, work
+from experiments.workers import add_workers, executor_of
 
 PROOF_SECONDS = 60.0
 # A string keeps all its beads: thinned out, it slips into another, longer valley.
@@ -125,17 +127,28 @@ def main(polynomial: Polynomial, quick: Polynomial, results: Path) -> None:
     parser = argparse.ArgumentParser(description=f"{polynomial.name}: the paper's protocol, then strict strings.")
     parser.add_argument("--quick", action="store_true", help="a small size, in under a minute, into a file of its own")
     parser.add_argument("--out", type=Path, help="the results, continued if there; by default beside the script")
-    parser.add_argument("--threads", type=int, default=1, help="of this process (1)")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     chosen = quick if options.quick else polynomial
     STRINGS.mkdir(exist_ok=True)
     out = options.out or (STRINGS / f"{chosen.name}-quick.json" if options.quick else results)
-    run(chosen, out)
+    with executor_of(options) as executor:
+        run(chosen, out, executor)
 
 
-def run(polynomial: Polynomial, out: Path) -> Results:
+def run(polynomial: Polynomial, out: Path, executor: Executor | None = None) -> Results:
     """All pieces of a study that `out` does not hold yet."""
     results = Results(out, polynomial.settings)
-    work(results, polynomial.pieces(), study_of(polynomial), label=polynomial.name)
+    measure = study_of(polynomial) if executor is None else partial(measured, pickle.dumps(polynomial))
+    work(results, polynomial.pieces(), measure, label=polynomial.name, executor=executor)
     return results
+
+
+def measured(polynomial: bytes, variant: str, level: float) -> list[Record]:
+    """The records of one piece in another process, which trains the ends itself, once."""
+    return _study_in(polynomial)(variant, level)
+
+
+@lru_cache(maxsize=1)
+def _study_in(polynomial: bytes) -> Study:
+    return study_of(pickle.loads(polynomial))

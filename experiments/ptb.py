@@ -26,7 +26,7 @@ STUDY = Network(
     judge_loss=cross_entropy,
     thresholds=tuple(log(perplexity) for perplexity in PERPLEXITIES),
     paper_data="Penn Treebank",
-    optimizer=lambda parameters: torch.optim.SGD(parameters, lr=20.0),
+    optimizer=partial(torch.optim.SGD, lr=20.0),
     batch_size=20,
     clip_norm=0.25,
     insertion="midpoint",

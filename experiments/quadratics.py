@@ -3,13 +3,21 @@
 from dataclasses import replace
 from pathlib import Path
 
+from torch import Tensor
+
 from experiments.polynomials import Polynomial, main
 
 THRESHOLDS = (0.001, 0.0025, 0.005, 0.0075, 0.01, 0.025, 0.05, 0.075, 0.1, 0.125)
 
+
+def quadratic(x: Tensor) -> Tensor:
+    """The paper's."""
+    return 0.5 * x**2 + 0.25 * x + 0.1
+
+
 STUDY = Polynomial(
     name="quadratics",
-    function=lambda x: 0.5 * x**2 + 0.25 * x + 0.1,
+    function=quadratic,
     bias=False,
     bounded=True,
     thresholds=THRESHOLDS,

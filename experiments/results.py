@@ -4,11 +4,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
-from dss import InputError
+import dss
 
 Record = dict[str, object]
+Piece = tuple[str, float]
 
 
 class Results:
@@ -29,7 +32,9 @@ class Results:
             stored = json.loads(path.read_text(encoding="utf-8"))
             differ = sorted(k for k in self.settings if stored["settings"].get(k) != self.settings[k])
             if differ:
-                raise InputError(f"{path} holds results with other settings ({', '.join(differ)}); move it away to start anew")
+                raise dss.InputError(
+                    f"{path} holds results with other settings ({', '.join(differ)}); move it away to start anew"
+                )
             self.records = stored["records"]
 
     def has(self, variant: str, threshold: float) -> bool:
@@ -39,6 +44,16 @@ class Results:
     def add(self, variant: str, threshold: float, records: list[Record]) -> None:
         """Keep a piece of work, on disk too."""
         self.records.setdefault(variant, {})[repr(threshold)] = records
+        self._write()
+
+    def sort(self, variants: Sequence[str]) -> None:
+        """Put the variants into this order, whoever was done first."""
+        names = [name for name in dict.fromkeys([*variants, *self.records]) if name in self.records]
+        if names != list(self.records):
+            self.records = {name: self.records[name] for name in names}
+            self._write()
+
+    def _write(self) -> None:
         ordered = {v: dict(sorted(levels.items(), key=lambda item: float(item[0]))) for v, levels in self.records.items()}
         content = json.dumps({"settings": self.settings, "records": ordered}, indent=None, separators=(",", ":"))
         # One line per piece of work: a readable difference when some of it is done again.
@@ -62,20 +77,53 @@ def connected(records: Sequence[Record], key: str) -> list[float]:
 
 
 def work(
-    results: Results, pieces: Sequence[tuple[str, float]], measure: Callable[[str, float], list[Record]], *, label: str
+    results: Results,
+    pieces: Sequence[Piece],
+    measure: Callable[[str, float], list[Record]],
+    *,
+    label: str,
+    executor: Executor | None = None,
 ) -> None:
-    """Do what is not done yet, the given order, and say after every piece how long the rest may take."""
+    """Do what is not done yet, the given order, and say after every piece how long the rest may take.
+
+    Args:
+        measure: the records of one piece; something that can be pickled, if there is an executor.
+        executor: where pieces are measured. Those of one threshold stay together, in order: some need what others left.
+    """
     left = [piece for piece in pieces if not results.has(*piece)]
-    began = time.monotonic()
-    for done, (variant, threshold) in enumerate(left, 1):
-        records = measure(variant, threshold)
-        results.add(variant, threshold, records)
-        spent = time.monotonic() - began
-        rest = spent / done * (len(left) - done)
-        print(
-            f"{label} {variant} L0={threshold:g}: {describe(records)}; {done}/{len(left)}, {_clock(spent)}, {_clock(rest)} left",
-            flush=True,
-        )
+    alone = executor is None
+    groups = [[piece] for piece in left] if alone else [[p for p in left if p[1] == t] for t in dict.fromkeys(t for _, t in left)]
+    began, done = time.monotonic(), 0
+    for _, found in dss.parallel.as_done(executor, [partial(_measured, measure, group) for group in groups]):
+        for (variant, threshold), records in found:
+            results.add(variant, threshold, records)
+            done, spent = done + 1, time.monotonic() - began
+            rest = spent / done * (len(left) - done)
+            print(
+                f"{label} {variant} L0={threshold:g}: {describe(records)}; {done}/{len(left)}, {_clock(spent)}, {_clock(rest)} left",
+                flush=True,
+            )
+    results.sort([variant for variant, _ in pieces])
+
+
+def _measured(measure: Callable[[str, float], list[Record]], group: Sequence[Piece]) -> list[tuple[Piece, list[Record]]]:
+    """The records of some pieces, one after the other, in whatever process this is."""
+    return [(piece, measure(*piece)) for piece in group]
+
+
+def fill(
+    results: Results,
+    parts: Mapping[Piece, Callable[[], list[Record]]],
+    words: Callable[[Piece, list[Record]], str],
+    executor: Executor | None = None,
+) -> Results:
+    """Do the parts that are not done yet, say of each what came of it, and return the results."""
+    left = [piece for piece in parts if not results.has(*piece)]
+    for number, records in dss.parallel.as_done(executor, [parts[piece] for piece in left]):
+        results.add(*left[number], records)
+        print(words(left[number], results.records[left[number][0]][repr(left[number][1])]), flush=True)
+    results.sort([variant for variant, _ in parts])
+    return results
 
 
 def describe(records: Sequence[Record]) -> str:

@@ -16,6 +16,8 @@ determinant can vanish is 1/2: the spans are lines through h >= 0, and (h1 - h2)
 """
 
 import argparse
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -23,7 +25,8 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import dss
-from experiments.results import Record, Results
+from experiments.results import Record, Results, fill
+from experiments.workers import add_workers, executor_of
 
 SAMPLES, STARTS, STEPS = 1500, 100, 600
 SIGMAS = (0.3, 0.1, 0.03)
@@ -78,6 +81,11 @@ def least_risk(output_bias: bool, *, samples: int, starts: int, steps: int) -> R
     return {"output_bias": output_bias, "relative_risk": risks[best].item(), "sine_between_units": sine}
 
 
+def least_risks(**size: int) -> list[Record]:
+    """Without and with an output bias."""
+    return [least_risk(output_bias, **size) for output_bias in (False, True)]
+
+
 def classifier(sigma: float, samples: int) -> dss.NetworkObjective:
     """The repair: the squared error of a bias-free 2-2-1 ReLU network for Y = Z."""
     xi = standard_normal(samples, 1)
@@ -113,33 +121,27 @@ def swapped_classifiers(sigma: float, *, thresholds: tuple[float, ...], samples:
 
 
 def run(out: Path, *, samples: int = SAMPLES, starts: int = STARTS, steps: int = STEPS,
-        sigmas: tuple[float, ...] = SIGMAS, thresholds: tuple[float, ...] = THRESHOLDS, seconds: float = SECONDS) -> Results:  # fmt: skip
+        sigmas: tuple[float, ...] = SIGMAS, thresholds: tuple[float, ...] = THRESHOLDS, seconds: float = SECONDS, executor: Executor | None = None) -> Results:  # fmt: skip
     """Everything `out` does not hold yet."""
     results = Results(out, {"data": DATA, "samples": samples, "starts": starts, "steps": steps, "thresholds": thresholds})
     size = {"samples": samples, "starts": starts, "steps": steps}
-    for sigma in (0.0, *sigmas):
-        name = f"swapped, sigma {sigma:g}" if sigma else "literal, small sigma"
-        if not results.has(name, sigma):
-            repair = {"thresholds": thresholds, "samples": samples if sigma else 1, "seconds": seconds}
-            results.add(
-                name, sigma, swapped_classifiers(sigma, **repair) if sigma else [least_risk(b, **size) for b in (False, True)]
-            )
-            print(f"{name}: {results.records[name][repr(sigma)]}", flush=True)
-    return results
+    repair = {"thresholds": thresholds, "samples": samples, "seconds": seconds}
+    parts = {("literal, small sigma", 0.0): partial(least_risks, **size)}
+    parts |= {(f"swapped, sigma {sigma:g}", sigma): partial(swapped_classifiers, sigma, **repair) for sigma in sigmas}
+    return fill(results, parts, lambda piece, records: f"{piece[0]}: {records}", executor)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="the two-Gaussian example of section 2.3.1, relative to sigma^2")
     parser.add_argument("--quick", action="store_true", help="few samples, one sigma, into runs/")
+    add_workers(parser)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     here = Path(__file__)
-    if options.quick:
-        (here.parent / "runs").mkdir(exist_ok=True)
-        out = here.parent / "runs" / "two_gaussians-quick.json"
-        run(out, samples=200, starts=8, steps=60, sigmas=(0.1,), thresholds=(0.9, 0.3), seconds=3.0)
-    else:
-        run(here.with_suffix(".json"))
+    (here.parent / "runs").mkdir(exist_ok=True)
+    small = {"samples": 200, "starts": 8, "steps": 60, "sigmas": (0.1,), "thresholds": (0.9, 0.3), "seconds": 3.0}
+    out, size = (here.parent / "runs" / "two_gaussians-quick.json", small) if options.quick else (here.with_suffix(".json"), {})
+    with executor_of(options) as executor:
+        run(out, **size, executor=executor)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -10,9 +12,9 @@ import pytest
 import torch
 
 import dss
-from experiments import compare, cubic_draws, measurement
+from experiments import compare, cubic_draws, measurement, polynomials, quadratics
 from experiments.polynomials import study_of
-from experiments.results import Results, connected, mean_and_error, work
+from experiments.results import Results, connected, fill, mean_and_error, work
 
 
 def test_results_of_other_settings_are_not_continued(tmp_path):
@@ -107,3 +109,29 @@ def test_means_of_jobs_stand_beside_the_papers_points(tmp_path):
         {"job": job, "best_constant": 0.158 + job / 1000, "connected": True, "length": length} for job in lengths for length in lengths[job]
     ])  # fmt: skip
     assert "| 0.164 | 2 | 1.5 ± 0.2 | 1.3 to 1.7 | 1.523 ± 0.065 | 1.00 |" in cubic_draws.table(results)
+
+
+def doubled(variant, level):
+    return [{"connected": True, "variant": variant, "beads": 1, "length": 2 * level}]
+
+
+def test_work_in_other_processes_is_the_same_and_in_the_same_order(tmp_path, capsys):
+    pieces = [("b", 0.2), ("a", 0.2), ("b", 0.1), ("a", 0.1)]
+    parts = {piece: partial(doubled, *piece) for piece in pieces}
+    stored = []
+    with dss.parallel.executor(workers=2, threads=1) as pool:
+        for i, executor in enumerate((None, pool)):
+            work(Results(tmp_path / f"work-{i}.json", {}), pieces, doubled, label="test", executor=executor)
+            fill(Results(tmp_path / f"fill-{i}.json", {}), parts, lambda piece, records: str(piece), executor)
+            stored.append([(tmp_path / f"{kind}-{i}.json").read_bytes() for kind in ("work", "fill")])
+    assert stored[0] == stored[1] and b'"length":0.4' in stored[0][0]
+    assert capsys.readouterr().out.count("4/4") == 2
+
+
+def test_a_polynomial_measured_in_another_process_has_the_same_records(tmp_path, monkeypatch):
+    monkeypatch.setattr(measurement, "STRINGS", tmp_path)
+    small = replace(quadratics.QUICK, name="small", thresholds=(0.1,), pairs=1)
+    here = polynomials.run(small, tmp_path / "here.json").records
+    with ThreadPoolExecutor(1) as executor:
+        there = polynomials.run(small, tmp_path / "there.json", executor).records
+    assert here == there and list(here) == ["paper", "strict", "shortened"]

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -110,6 +112,30 @@ def test_a_tree_does_not_depend_on_its_executor():
             there = dss.merge_tree(dss.MuellerBrown(), points, search=search, seed=3, executor=executor)
             assert torch.equal(there.upper, here.upper) and there.merges == here.merges
             assert all(torch.equal(there.paths[pair].beads, path.beads) for pair, path in here.paths.items())
+
+
+def test_an_engine_that_only_submits_and_answers_will_do():
+    points = torch.tensor(dss.DoubleWell.minima, dtype=torch.float64)
+    asked = []
+
+    def submit(function, *arguments):
+        asked.append(function)
+        return SimpleNamespace(result=lambda: function(*arguments))
+
+    tree = dss.merge_tree(dss.DoubleWell(), points, executor=SimpleNamespace(submit=submit))
+    assert len(asked) == len(tree.searches) == 1
+    assert tree.merges == dss.merge_tree(dss.DoubleWell(), points).merges
+
+
+def test_tasks_come_back_in_order_wherever_they_ran():
+    tasks = [partial(pow, base, 2) for base in range(5)]
+    with dss.parallel.executor(workers=2, threads=1) as pool, dss.parallel.executor() as nobody:
+        assert nobody is None
+        for executor in (pool, nobody):
+            assert dss.parallel.in_order(executor, tasks) == [0, 1, 4, 9, 16]
+            assert sorted(dss.parallel.as_done(executor, tasks)) == [(i, i * i) for i in range(5)]
+    with pytest.raises(dss.InputError, match="not on both"), dss.parallel.executor(workers=1, dask="tcp://nowhere:1"):
+        pass
 
 
 def test_pools_of_nobody_and_clusters_of_nowhere_are_refused(monkeypatch):

@@ -13,6 +13,7 @@ from dss.geodesic.pruning import prune
 from dss.geodesic.shortening import Shortening, boundary_share, shorten, shorten_within
 from dss.geodesic.sqp import SequentialQP, minimise
 from dss.geodesic.tightening import TightString, exchange_step
+from dss.parallel import ProcessPool
 
 FLOAT = torch.float64
 
@@ -327,3 +328,14 @@ def test_a_string_that_had_passed_is_pulled_on_without_new_beads():
     after = exchange_step(problem, passed, solver=SequentialQP(), constraint_points=2, grid=20, insert=True, key=("test",))
     assert after.maxima.max() > 0 and len(after.path) == len(path)
     assert after.path.normalized_length < path.normalized_length
+
+
+@pytest.mark.slow
+def test_starts_in_other_processes_lead_to_the_same_path_and_count_their_work():
+    path, few = around_the_ring(), Shortening(n_starts=3, doublings=1)
+    here = shorten(dss.Ring(), path, threshold=0.25, options=few, seed=2)
+    problem = dss.Problem.of(dss.Ring(), path.beads[0], path.beads[-1], threshold=0.25, seed=2)
+    with ProcessPool(2, threads=torch.get_num_threads()) as pool:
+        there = shorten_within(problem, path, few, executor=pool)
+    assert torch.equal(there.path.beads, here.path.beads) and there.summary == here.summary
+    assert problem.tally.loss_evaluations > 100 and problem.tally.gradient_evaluations > 100

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from test_cli import connect
 
 from dss.cli import main
@@ -39,6 +40,11 @@ def test_several_starts_and_the_paths_of_other_runs_are_all_reported(tiny, run, 
     lengths = [length for length in summary["shortened"]["lengths_by_start"] if length is not None]
     assert len(summary["shortened"]["lengths_by_start"]) == 3
     assert summary["normalized_length"] == min(lengths)
+    more = ("--out", tmp_path / "elsewhere", "--prove", "never", "--workers", 2, "--threads", torch.get_num_threads())
+    there = shortened(capsys, run, "--starts", 2, "--from", tmp_path / "other", *more)
+    assert there["shortened"] == summary["shortened"]
+    paths = [(tmp_path / name / "path.safetensors").read_bytes() for name in ("short", "elsewhere")]
+    assert paths[0] == paths[1]
 
 
 def test_a_path_that_is_not_connected_cannot_be_shortened(tiny, tmp_path, capsys):

@@ -271,12 +271,12 @@ def test_bad_input_is_named(nets):
     objective, states = nets
     good = [objective.space.flatten(state) for state in states]
     for points, message in (
-        ([], "at least one point, got none"),
+        ([], "at least one point is needed, got none"),
         ([states[0], torch.nn.Linear(2, 2).state_dict()], "point 1: .*missing"),
-        ([good[0], good[1][:-1]], r"only one architecture has a tree"),
-        ([good[0], good[1].double()], "float64"),
+        ([good[0], good[1][:-1]], r"point 1 must be a finite point \(42,\)"),
+        ([good[0], good[1].double()], "one shape, dtype and device: .*float64.* of one architecture"),
         ([good[0], good[1] * torch.nan], "point 1"),
-        ([good[0], 3], "point 1 is int"),
+        ([good[0], 3], r"point 1 must be a point \(p,\) or a state dict, got int"),
     ):
         with pytest.raises(dss.InputError, match=message):
             dss.merge_tree(objective, points)
@@ -289,7 +289,7 @@ def test_bad_input_is_named(nets):
     ):
         with pytest.raises(dss.InputError, match=message):
             dss.merge_tree(objective, good, **options)
-    with pytest.raises(dss.InputError, match="state dict, which only a network"):
+    with pytest.raises(dss.InputError, match="a state dict is read by a network's objective only"):
         dss.merge_tree(dss.Ring(), states)
     with pytest.raises(dss.InputError, match="finite loss"):
         dss.merge_tree(Table(torch.full((2, 2), torch.nan)), torch.zeros(2, 1))

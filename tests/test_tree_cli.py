@@ -16,7 +16,7 @@ import torch
 
 import dss
 from dss.cli import main
-from dss.cli.tree import unique_names
+from dss.cli.models import unique_names
 from dss.runs import load_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

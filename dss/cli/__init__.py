@@ -5,10 +5,26 @@ from collections.abc import Sequence
 
 from dss._version import __version__
 from dss.base.allocator import keep_freed_memory
-from dss.cli import align, barrier, certify, compare, connect, demo, export, figure, plane, shorten, show, tasks, train, tree
+from dss.cli import (
+    align,
+    barrier,
+    certify,
+    check,
+    compare,
+    connect,
+    demo,
+    export,
+    figure,
+    plane,
+    shorten,
+    show,
+    tasks,
+    train,
+    tree,
+)
 from dss.cli.exits import exit_code
 
-COMMANDS = (demo, train, align, connect, certify, shorten, barrier, show, compare, plane, figure, export, tree, tasks)
+COMMANDS = (demo, train, align, check, connect, certify, shorten, barrier, show, compare, plane, figure, export, tree, tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,6 +1,9 @@
 """`dss compare`: every finder between the same two models, one table and one picture."""
 
 import argparse
+from contextlib import redirect_stdout
+from functools import partial
+from io import StringIO
 from pathlib import Path
 
 from dss.base.progress import ProgressMeter
@@ -8,9 +11,11 @@ from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
 from dss.cli.progress import add_quiet, meter
 from dss.cli.thresholds import HELP
+from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report import write_comparison
 from dss.page.report.compare import COLUMNS, row
+from dss.parallel import as_done
 from dss.runs import load_run
 
 
@@ -27,28 +32,44 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="which (default: all but convex, which takes chains of layers alone)",
     )  # fmt: skip
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
+    add_workers(parser.add_argument_group("where the finders run"))
     add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """One run a finder, resumed where it stands already; then the page. Exit code 0 if any of them connected."""
-    # One word, because argparse takes a negative number in a word of its own for an option.
-    shared = [options.start, options.end, "--task", options.task, f"--threshold={options.threshold}", f"--seed={options.seed}"]
-    shared += ["--quiet"] if options.quiet else []
-    parser = argparse.ArgumentParser(prog="dss")
-    connect.add(parser.add_subparsers())
-    runs = {}
-    for finder in dict.fromkeys(options.finders):
-        folder = options.out / finder
-        print(f"{finder}:")
-        arguments = parser.parse_args(["connect", *shared, "--finder", finder, "--out", str(folder), "--resume"])
-        arguments.run(arguments)
-        runs[finder] = load_run(folder)
+    names = list(dict.fromkeys(options.finders))
+    folders = {name: options.out / name for name in names}
+    with executor_of(options) as executor:
+        for number, said in as_done(executor, [partial(connected, _words(options, name)) for name in names]):
+            print(f"{names[number]}:\n{said}", end="", flush=True)
+    runs = {name: load_run(folder) for name, folder in folders.items()}
     page = _write(runs, options.out / "compare.html", meter(options))
     print(_table([row(name, found.outcome) for name, found in runs.items()]))
     print(page.resolve().as_uri())
     return 0 if any(found.outcome["connected"] for found in runs.values()) else 1
+
+
+def _words(options: argparse.Namespace, finder: str) -> list[str]:
+    """`dss connect` with one of the finders, as it would be typed; paths in full where another machine reads them."""
+    files = [options.start, options.end, str(options.out / finder)]
+    task = options.task
+    if options.dask is not None:
+        files, task = [str(Path(file).resolve()) for file in files], absolute(task)
+    # One word, because argparse takes a negative number in a word of its own for an option.
+    shared = ["--task", task, f"--threshold={options.threshold}", f"--seed={options.seed}", "--finder", finder]
+    return ["connect", *files[:2], *shared, "--out", files[2], "--resume", *(["--quiet"] if options.quiet else [])]
+
+
+def connected(words: list[str]) -> str:
+    """Run `dss connect` with these words, gone on with where it stands, in whatever process this is; what it says."""
+    parser = argparse.ArgumentParser(prog="dss")
+    connect.add(parser.add_subparsers())
+    arguments, said = parser.parse_args(words), StringIO()
+    with redirect_stdout(said):
+        arguments.run(arguments)
+    return said.getvalue()
 
 
 def _write(runs: dict, out: Path, progress: ProgressMeter) -> Path:

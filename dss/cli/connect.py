@@ -2,6 +2,7 @@
 
 import argparse
 import time
+from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
 from itertools import chain
@@ -9,9 +10,11 @@ from pathlib import Path
 
 import torch
 
+from dss import ranks
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
 from dss.cli.ends import Ends, load_ends
+from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
@@ -19,7 +22,7 @@ from dss.cli.show import write_page
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
-from dss.finders.finder import Finder, Limits
+from dss.finders.finder import Finder, Limits, Step
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
@@ -95,28 +98,65 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Search, certify, record; print the outcome."""
+    """Search, certify, record; print the outcome. Under `torchrun` the search's evaluations are shared by all ranks."""
+    with ranks.joined(options.device) as several:
+        if not several:
+            return _run(options)
+        if options.max_seconds is not None:
+            raise InputError(
+                "--max-seconds cannot be used on several ranks, whose clocks differ; give --max-rounds or --max-steps"
+            )
+        options.device = ranks.own_device(options.device)
+        return _run(options) if ranks.is_first() else _help(options)
+
+
+def _help(options: argparse.Namespace) -> int:
+    """What the other ranks do: the same search, of which the first keeps the record, and nothing after it."""
+    finder = make_finder(options)
+    ends, objective, judge = _question_of(options)
+    problem = _problem(options, ends, objective, judge)
+    last, done = ranks.from_first(None)
+    if not done:
+        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+        for _ in _steps(problem, finder, last, wall):
+            pass
+    return YES
+
+
+def _run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
-    objective, judge = ends.task.objectives(buffers=options.buffers)
-    if options.align is not None:
-        ends = _aligned(ends, objective, options)
-    judged = None if judge is objective else judge
-    level = options.threshold(judge, ends.start, ends.end)
-    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
-    question = _question(options, ends, objective, judge) | {"threshold": level}
+    ends, objective, judge = _question_of(options)
+    problem = _problem(options, ends, objective, judge)
+    question: dict = _question(options, ends, objective, judge) | {"threshold": problem.threshold}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)
     else:
         recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
-    if not (options.out / SUMMARY).exists():
+    done = (options.out / SUMMARY).exists()
+    ranks.from_first((last, done))
+    if not done:
         wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
         _search(problem, finder, recorder, last, options, objective, question["data"], wall)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
+
+
+def _question_of(options: argparse.Namespace) -> tuple[Ends, NetworkObjective, NetworkObjective]:
+    """The ends, the training objective and the judge."""
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
+    objective, judge = ends.task.objectives(buffers=options.buffers)
+    return (ends if options.align is None else _aligned(ends, objective, options)), objective, judge
+
+
+def _problem(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> Problem:
+    """What is to be searched, with its evaluations shared by all ranks."""
+    level = options.threshold(judge, ends.start, ends.end)
+    gradients = ranks.shared(objective)
+    judged = None if judge is objective else ranks.shared(judge)
+    return Problem.of(gradients, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
 
 
 def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespace) -> Ends:
@@ -195,19 +235,24 @@ def _search(
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
-    if last is None:
-        step = first_step(problem, finder, wall)
-        steps = chain([step], finder.steps(problem, resume=step))
-    else:
-        began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
+    if last is not None:
+        began -= last.seconds
         problem.tally.restore(last.tally)
     with progress.stage(finder.name, "rounds") as shown:
-        for step in steps:
+        for step in _steps(problem, finder, last, wall):
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
-        problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
-        wall=wall,
+        ranks.alone(problem), finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
+        progress=progress, wall=wall,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)
+
+
+def _steps(problem: Problem, finder: Finder, last: Snapshot | None, wall: Wall | None) -> Iterator[Step]:
+    """The search from where it stands; its first step too, if it only begins."""
+    if last is not None:
+        return finder.steps(problem, resume=last.step)
+    step = first_step(problem, finder, wall)
+    return chain([step], finder.steps(problem, resume=step))

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
 from dss.base.progress import ProgressMeter
 from dss.cli.pairs import Setting, Stored, run_lines, run_pair, searched_of
+from dss.parallel import as_done
 from dss.runs import load_run
 from dss.topology.jobs import Job
 from dss.topology.points import LINES, all_pairs
@@ -76,13 +77,7 @@ class Crew:
 
     def _done(self, tasks: Sequence[partial], subjects: Sequence) -> Iterator[tuple]:
         """(subject, result) of every task, as they end."""
-        if self.executor is None:
-            for task, subject in zip(tasks, subjects, strict=True):
-                yield subject, task()
-            return
-        futures = {self.executor.submit(task): subject for task, subject in zip(tasks, subjects, strict=True)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
+        return ((subjects[number], result) for number, result in as_done(self.executor, tasks))
 
 
 def _compact(stored: Sequence[Stored], pairs: Sequence[tuple[int, int]]) -> tuple[list[Stored], list[tuple[int, int]]]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from dss.base.errors import InputError
 from dss.base.progress import ProgressMeter
 from dss.cli.judges import rebuilt, task_of
 from dss.objectives.judges import Perplexity, error_rate
+from dss.objectives.network import NetworkObjective
 from dss.objectives.network.data import as_samples
 from dss.objectives.network.loss import Loss
 from dss.objectives.objective import Objective
@@ -36,8 +38,21 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
         TaskError: the task cannot be built any more.
         RunError: it gives other data than the run had.
     """
-    task, buffers = task_of(run), run.question["buffers"]
-    training, judge = rebuilt(run, task)
+    task = task_of(run)
+    found = metrics_for(task, *rebuilt(run, task), run.question["buffers"])
+    size = run.path.beads.shape[1]
+    return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(metric, size)}
+
+
+def metrics_for(
+    task: Task, training: NetworkObjective, judge: NetworkObjective, buffers: Literal["recalibrate", "frozen"]
+) -> dict[str, Objective]:
+    """By name: the judge, then all else that a task can be measured by, whatever it costs.
+
+    Args:
+        training, judge: the task's objectives.
+        buffers: how they treat running statistics.
+    """
     found: dict[str, Objective] = {JUDGE: judge}
     if training is not judge:
         found[TRAINING] = training
@@ -52,7 +67,7 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
             continue  # nobody asked for it, and soft labels have no error rate
         metric.description = f"{task.name}, {name} on the judge's data"
         found[name] = metric.calibrated_by(training)
-    return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(run, metric)}
+    return found
 
 
 def _extra_losses(task: Task) -> dict[str, Loss]:
@@ -68,9 +83,9 @@ def _errors(task: Task) -> Loss:
     return partial(error_rate, ignore_index=PADDING) if padded else error_rate
 
 
-def is_cheap(run: Run, metric: Objective) -> bool:
-    """Whether one evaluation of a metric is so cheap that hundreds need not be asked for."""
-    return metric.samples * run.path.beads.shape[1] <= CHEAP
+def is_cheap(metric: Objective, size: int) -> bool:
+    """Whether one evaluation of a metric, of points of this size, is so cheap that hundreds need not be asked for."""
+    return metric.samples * size <= CHEAP
 
 
 class Watched(Wrapped):

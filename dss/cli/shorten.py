@@ -3,6 +3,7 @@
 import argparse
 import time
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path as FilePath
 
 from dss._connect import PROVE, conclude
@@ -13,9 +14,11 @@ from dss.cli.judges import facts_of, problem_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
 from dss.cli.show import write_page
+from dss.cli.workers import add_workers, executor_of
 from dss.finders import FINDERS
 from dss.finders.finder import Step
 from dss.geodesic.shortening import Shortening
+from dss.problem import Problem
 from dss.runs import RunRecorder, check_free, load_run
 
 
@@ -40,6 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
     parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
     parser.add_argument("--max-seconds", type=float, help="of shortening and proof together; the shortest string so far is kept")
+    add_workers(parser.add_argument_group("where the starts are pulled tight"))
     add_quiet(parser)
     parser.set_defaults(run=run)
 
@@ -56,10 +60,12 @@ def run(options: argparse.Namespace) -> int:
     began = time.monotonic()
     starts = [load_run(other).path for other in options.others]
     finder = FINDERS[found.question["finder"]](limits=Limits(seconds=options.max_seconds))
-    connection = conclude(
-        problem, finder, _found(last.step, found.path), shorten=Shortening(n_starts=options.starts),
-        grid=found.question["points"], prove=options.prove, began=began, starts=starts, progress=meter(options),
-    )  # fmt: skip
+    with executor_of(options) as executor:
+        connection = conclude(
+            problem, finder, _found(last.step, found.path), shorten=Shortening(n_starts=options.starts),
+            grid=found.question["points"], prove=options.prove, began=began, starts=starts, progress=meter(options),
+            executor=executor, source=partial(problem_in, str(options.folder.resolve())),
+        )  # fmt: skip
     question = {key: value for key, value in found.question.items() if key != "format"} | {"data": data}
     recorder = RunRecorder.start(
         folder, question | {"shortened_from": str(options.folder)}, buffers=found.buffers, overwrite=options.overwrite
@@ -72,6 +78,14 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     write_page(load_run(folder), progress=meter(options))
     return print_outcome(load_run(folder), as_json=options.json)
+
+
+@lru_cache(maxsize=1)
+def problem_in(folder: str) -> Problem:
+    """The question of a run folder, kept by a worker from start to start."""
+    run = load_run(folder)
+    problem, *_ = problem_of(run, run.path)
+    return problem
 
 
 def _found(step: Step, path: Path) -> Step:

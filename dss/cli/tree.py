@@ -7,10 +7,8 @@ import json
 import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dss.base.digest import digest
@@ -18,13 +16,14 @@ from dss.base.errors import RunError
 from dss.base.files import write_text
 from dss.cli.crew import LINES_KNOWN, RUNS, Crew
 from dss.cli.ends import load_ends
+from dss.cli.models import load_points, unique_names
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
 from dss.cli.progress import add_quiet, meter
+from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
-from dss.parallel import ProcessPool, dask_cluster
 from dss.runs.checkpoints import save_state
-from dss.tasks import Task, load_task
+from dss.tasks import load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
 from dss.topology.jobs import Goals
@@ -81,7 +80,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="as for dss connect; frozen at the first model's",
     )
     parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
-    _add_workers(parser.add_argument_group("where the pairs are searched"))
+    add_workers(parser.add_argument_group("where the pairs are searched"))
     parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted tree, or with more models than it had")
@@ -91,20 +90,13 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run)
 
 
-def _add_workers(group: argparse._ArgumentGroup) -> None:
-    where = group.add_mutually_exclusive_group()
-    where.add_argument("--workers", type=int, metavar="N", help="processes on this machine (default: this one alone)")
-    where.add_argument("--dask", metavar="ADDRESS", help="the scheduler of a running Dask cluster that shares the folder")
-    group.add_argument("--threads", type=int, metavar="N", help="of torch in each process (default: the cores divided)")
-
-
 def run(options: argparse.Namespace) -> int:
     """Grow the tree, write it down, print it."""
     _check_folder(options)
     goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
     points = load_points(options.points, task, options.device)
-    with _executor(options) as executor:
+    with executor_of(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
     _write(tree, data, options)
@@ -121,7 +113,7 @@ def _grown(
         points, files = _aligned(options, points)
     names = unique_names(options.points)
     setting = Setting(
-        task=_absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
+        task=absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
         finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device,
         pages=not options.no_pages,
     )  # fmt: skip
@@ -133,27 +125,6 @@ def _grown(
         obstructions=obstructions, prove=options.prove != "never", seed=options.seed,
     )  # fmt: skip
     return tree, judge.description
-
-
-def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
-    """The points `(K, p)` in files, which must share all that the model does not train.
-
-    Raises:
-        CheckpointError: a file cannot be used, is of another architecture, or disagrees with the first one.
-    """
-    rows = [load_ends(files[0], file, task, device).end for file in files]
-    dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else rows[0].dtype
-    return torch.stack([row.to(dtype) for row in rows])
-
-
-def unique_names(files: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell files apart; a file that is named twice is numbered."""
-    plain: list[tuple[str, ...]] = [file.resolve().with_suffix("").parts for file in files]
-    depth = 1
-    while depth < max(map(len, plain)) and len({p[-depth:] for p in plain}) < len(set(plain)):
-        depth += 1
-    names = ["-".join(part.strip("/") for part in parts[-depth:]) for parts in plain]
-    return [name if names.count(name) == 1 else f"{name}-{names[: i + 1].count(name)}" for i, name in enumerate(names)]
 
 
 def words(tree: MergeTree, options: argparse.Namespace) -> str:
@@ -186,20 +157,10 @@ def _pairs(options: argparse.Namespace) -> str:
     return "all" if options.all_pairs else "chain" if options.trajectory else "tree"
 
 
-def _executor(options: argparse.Namespace) -> AbstractContextManager[Executor | None]:
-    if options.dask is not None:
-        return dask_cluster(options.dask)
-    if options.workers is not None:
-        return ProcessPool(options.workers, threads=options.threads)
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    return nullcontext()
-
-
 def _question(options: argparse.Namespace) -> dict:
     """What a tree answers: with the same question it may be resumed, with these or with more models."""
     kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
-    return {"task": _absolute(options.task), **{name: getattr(options, name) for name in kept}}
+    return {"task": absolute(options.task), **{name: getattr(options, name) for name in kept}}
 
 
 def _check_folder(options: argparse.Namespace) -> None:
@@ -249,12 +210,6 @@ def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[
         tied = {alias: parameters[name] for alias, name in objective.space.aliases.items()}
         save_state(file, ends.task.model.state_dict() | parameters | tied)
     return points, files
-
-
-def _absolute(task: str) -> str:
-    """A task's name that is understood in every folder."""
-    place, colon, name = task.rpartition(":")
-    return f"{Path(place).resolve()}:{name}" if colon and place.endswith(".py") else task
 
 
 def _write(tree: MergeTree, data: str, options: argparse.Namespace) -> None:

@@ -1,8 +1,10 @@
 """From a path to a geodesic of its level set: what is left of the length belongs to the landscape, not to the search."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, as_completed
 from dataclasses import dataclass
+from functools import partial
 from math import inf, pi
 
 import torch
@@ -15,6 +17,7 @@ from dss.certificates.certificate import Certificate
 from dss.certificates.sampling import evaluate
 from dss.geodesic.doubling import Attempt, Shortening, Work, certified, pull_tight, thinned
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Tally
 from dss.problem import Problem
 
 # How far other starts are bent away from the path, and the straight line from itself, in distances of the ends.
@@ -82,6 +85,7 @@ def shorten(
     seed: int = 0,
     limits: Limits = UNLIMITED,
     progress: ProgressMeter | None = None,
+    executor: Executor | None = None,
 ) -> Shortened:
     """Pull a path tight inside its level set.
 
@@ -99,12 +103,14 @@ def shorten(
         seed: of subsamples and bent starts.
         limits: when one is reached, the shortest string so far is the result.
         progress: shown every round.
+        executor: any `concurrent.futures.Executor`; every start is a task of its own, with the limits for itself. The path
+            does not depend on it.
 
     Raises:
         InputError: the path does not pass at this threshold, its ends cannot be used, or a start has others.
     """
     problem = Problem.of(objective, path.beads[0], path.beads[-1], threshold=threshold, judge=judge, seed=seed)
-    return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
+    return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress, executor=executor)
 
 
 def shorten_within(
@@ -115,8 +121,13 @@ def shorten_within(
     starts: Sequence[Path] = (),
     limits: Limits = UNLIMITED,
     progress: ProgressMeter | None = None,
+    executor: Executor | None = None,
+    source: Callable[[], Problem] | None = None,
 ) -> Shortened:
     """`shorten` for a problem validated already; evaluations count in its tally.
+
+    Args:
+        source: yields the same problem in another process, for an executor whose workers cannot be sent this one.
 
     Raises:
         InputError: the path does not pass, or a start has other ends.
@@ -127,17 +138,60 @@ def shorten_within(
         raise InputError(f"only a path that passes can be shortened, but {given.reason}; find one first")
     _check_starts(path, starts)
     strings = [path, *starts, *_own_starts(problem, path, options)]
-    with (progress or ProgressMeter()).stage("shorten", "rounds") as meter:
+    with (progress or ProgressMeter()).stage("shorten", "rounds" if executor is None else "starts") as meter:
         work = Work(problem, options, limits, meter, len(strings))
-        runs = [Attempt(path)]  # what passed already is kept, whatever happens
-        with problem.limited(limits, began=began):
-            try:
-                for number, start in enumerate(strings):
-                    runs.append(Attempt(start if certified(problem, start, options).passed else None))
-                    pull_tight(work, runs[-1], start, number)
-            except Spent as spent:
-                work.stopped = spent.status.sentence
-    return _result(work, path, runs)
+        if executor is None:
+            found = _here(work, strings, began)
+        else:
+            found = _elsewhere(work, strings, executor, source or partial(_as_it_is, problem))
+    # What passed already is kept, whatever happens.
+    return _result(work, path, [Attempt(path), *found])
+
+
+def _here(work: Work, strings: Sequence[Path], began: float) -> list[Attempt]:
+    """One start after the other, as many as the limits leave room for; all share them."""
+    problem, found = work.problem, []
+    with problem.limited(work.limits, began=began):
+        try:
+            for number, start in enumerate(strings):
+                found.append(Attempt(start if certified(problem, start, work.options).passed else None))
+                pull_tight(work, found[-1], start, number)
+        except Spent as spent:
+            work.stopped = spent.status.sentence
+    return found
+
+
+def _elsewhere(work: Work, strings: Sequence[Path], executor: Executor, source: Callable[[], Problem]) -> list[Attempt]:
+    """Every start as a task of its own."""
+    tasks = [partial(attempt, source, work.options, work.limits, start, number) for number, start in enumerate(strings)]
+    futures = {executor.submit(task): number for number, task in enumerate(tasks)}
+    found: dict[int, tuple[Attempt, str | None, Tally]] = {}
+    for done, future in enumerate(as_completed(futures), 1):
+        found[futures[future]] = future.result()
+        work.meter.report(done, f"of {len(strings)}")
+    for _, stopped, tally in found.values():
+        work.stopped = work.stopped or stopped
+        work.problem.tally.restore(work.problem.tally + tally)
+    return [found[number][0] for number in range(len(strings))]
+
+
+def attempt(
+    source: Callable[[], Problem], options: Shortening, limits: Limits, start: Path, number: int
+) -> tuple[Attempt, str | None, Tally]:
+    """What comes of one start, in whatever process this is: the best string, why it stopped early, and the work."""
+    problem = source().afresh()
+    work = Work(problem, options, limits, ProgressMeter(), 1)
+    run = Attempt(start if certified(problem, start, options).passed else None)
+    with problem.limited(limits, began=time.monotonic()):
+        try:
+            pull_tight(work, run, start, number)
+        except Spent as spent:
+            work.stopped = spent.status.sentence
+    return run, work.stopped, problem.tally
+
+
+def _as_it_is(problem: Problem) -> Problem:
+    return problem
 
 
 def _result(work: Work, path: Path, runs: list[Attempt]) -> Shortened:

@@ -20,7 +20,7 @@ LINES = 16
 def stacked(objective: Objective, points: Tensor | Sequence[End], names: Sequence[str] | None) -> Tensor:
     """The points `(K, p)`, validated."""
     if len(points) == 0:
-        raise InputError("a tree needs at least one point, got none")
+        raise InputError("at least one point is needed, got none")
     if names is not None and len(names) != len(points):
         raise InputError(f"every point needs one name, got {len(names)} names for {len(points)} points")
     called = [f"point {i}" for i in range(len(points))] if names is None else names
@@ -29,7 +29,7 @@ def stacked(objective: Objective, points: Tensor | Sequence[End], names: Sequenc
         if row.shape != rows[0].shape or row.dtype != rows[0].dtype or row.device != rows[0].device:
             raise InputError(
                 f"all points must have one shape, dtype and device: {called[0]} is {tuple(rows[0].shape)} {rows[0].dtype} "
-                f"{rows[0].device}, {name} is {tuple(row.shape)} {row.dtype} {row.device}; only one architecture has a tree"
+                f"{rows[0].device}, {name} is {tuple(row.shape)} {row.dtype} {row.device}; they must be of one architecture"
             )
     return torch.stack(rows)
 

@@ -12,6 +12,7 @@ from dss.page.figures.string import string_in_space
 from dss.page.figures.tables import comparison_table, loss_table, plane_table, sheet_table, string_table
 from dss.page.figures.tree import (
     barrier_matrix,
+    component_counts,
     components_by_threshold,
     map_by_barriers,
     map_by_weights,
@@ -27,6 +28,7 @@ __all__ = [
     "StringPicture",
     "barrier_matrix",
     "comparison_table",
+    "component_counts",
     "components_by_threshold",
     "describe",
     "loss_along_path",

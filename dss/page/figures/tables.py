@@ -25,7 +25,7 @@ def loss_table(profile: PathProfile) -> str:
         values = torch.stack([getattr(metric, line) for metric in profile.metrics], 1).tolist()
         places = zip(arc.tolist(), marks.tolist(), values, strict=True)
         rows += [(line, place, int(mark), *losses) for place, mark, losses in places]
-    return _written(("line", "arc", "bead", *names), rows)
+    return written(("line", "arc", "bead", *names), rows)
 
 
 def comparison_table(profiles: Mapping[str, PathProfile]) -> str:
@@ -41,7 +41,7 @@ def string_table(picture: StringPicture) -> str:
     for string in picture.strings:
         points, losses = string.points[string.beads].tolist(), string.losses[string.beads].tolist()
         rows += [(string.name, i, *point, loss) for i, (point, loss) in enumerate(zip(points, losses, strict=True))]
-    return _written(("string", "bead", "axis 1", "axis 2", "axis 3", "loss"), rows)
+    return written(("string", "bead", "axis 1", "axis 2", "axis 3", "loss"), rows)
 
 
 def plane_table(plane: LossPlane) -> str:
@@ -56,12 +56,13 @@ def sheet_table(sheet: LossSheet) -> str:
 
 def _grid_table(along: Tensor, across: Tensor, losses: Tensor) -> str:
     rows = zip(across.tolist(), losses.tolist(), strict=True)
-    return _written(
+    return written(
         ("along", "across", "loss"), ((x, y, loss) for y, row in rows for x, loss in zip(along.tolist(), row, strict=True))
     )
 
 
-def _written(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+def written(header: Sequence[str], rows: Iterable[Sequence]) -> str:
+    """A header and rows as text."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

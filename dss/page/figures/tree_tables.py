@@ -1,6 +1,6 @@
 """The figures of a tree as comma-separated values."""
 
-from dss.page.figures.tables import _written as written
+from dss.page.figures.tables import written
 from dss.page.figures.tree import Places, component_counts
 from dss.topology.tree import MergeTree
 
