@@ -238,10 +238,13 @@ def _search(
     if last is not None:
         began -= last.seconds
         problem.tally.restore(last.tally)
+    # A search that had ended when it was killed has no further steps: its last is the one.
+    step = None if last is None else last.step
     with progress.stage(finder.name, "rounds") as shown:
         for step in _steps(problem, finder, last, wall):
             recorder.record(step, problem.tally, time.monotonic() - began)
             shown.report(step.round, step.words(problem.threshold))
+    assert step is not None, "a search that only begins has its first step"
     connection = conclude(
         ranks.alone(problem), finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
         progress=progress, wall=wall,
