@@ -15,7 +15,7 @@ import dss
 from experiments.results import Record, Results
 from experiments.texts import Curve, Panel, command, drawing, finish, records_of, values_of
 
-WIDTHS, PAIRS = (8, 16, 32, 64, 128), 5
+WIDTHS, PAIRS = (8, 16, 32, 64, 128), 3
 SAMPLES, INPUTS, TEACHER, NOISE = 400, 6, 4, 0.05
 STEPS, RATE = 1500, 0.02
 PLACES = 21

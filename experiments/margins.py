@@ -18,8 +18,8 @@ import dss
 from experiments.results import Record, Results
 from experiments.texts import Curve, Panel, Parts, command, drawing, finish, records_of, values_of
 
-WIDTHS, SEEDS = (8, 16, 32, 64, 128), 3
-STEPS, RATE, DECAY = 4000, 5e-3, 1e-5
+WIDTHS, SEEDS = (8, 32, 128), 2
+STEPS, RATE, DECAY = 2000, 5e-3, 1e-5
 SAMPLES = 600
 PATH_WIDTH, FACTOR = 32, 1.5  # the threshold, over the larger end
 LOOKS = 40

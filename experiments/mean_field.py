@@ -27,7 +27,7 @@ DIMENSIONS = (5, 20, 80)
 INPUTS, SEEDS, DRAWS = 10, 8, 5
 TIME, ALPHA = 20.0, 1e-3
 TEST = 4000
-DEEP_WIDTHS, DEEP_SEEDS, DEEP_TIME, DEEP_ALPHA = (50, 100, 200, 400, 800), 2, 30.0, 1e-3
+DEEP_WIDTHS, DEEP_SEEDS, DEEP_TIME, DEEP_ALPHA = (50, 100, 200, 400), 2, 30.0, 1e-3
 FILTERS, FEATURES = 24, 64
 
 
@@ -206,7 +206,7 @@ def picture(results: Results) -> go.Figure:
     layers = [
         Curve(name, *mean_eps(results, "three layers", key))
         for name, key in (("half of all layers kept", "eps_all_layers"), ("half of the last kept", "eps_last_layer"),
-                          ("straight line, above the ends", "eps_straight"))
+                          ("straight line, above its ends", "eps_straight"), ("written-down path, above its ends", "eps_convex"))
     ]  # fmt: skip
     law = [eps[0] * (n / widths[0]) ** -0.5 for n in widths]
     two = [

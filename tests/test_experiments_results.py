@@ -107,3 +107,21 @@ def test_means_of_jobs_stand_beside_the_papers_points(tmp_path):
         {"job": job, "best_constant": 0.158 + job / 1000, "connected": True, "length": length} for job in lengths for length in lengths[job]
     ])  # fmt: skip
     assert "| 0.164 | 2 | 1.5 ± 0.2 | 1.3 to 1.7 | 1.523 ± 0.065 | 1.00 |" in cubic_draws.table(results)
+
+
+def test_growth_is_paired_and_its_interval_covers_it():
+    """Pairs that one variant lost at one threshold do not count; the rest is arithmetic done by hand."""
+
+    def records(*lengths):
+        return [{"connected": length is not None, "length": length} for length in lengths]
+
+    variants = {
+        "strict": {0.1: records(1.0, 1.2, 1.1, 1.0, 9.0), 0.01: records(1.4, 2.2, 1.3, None, 9.5)},
+        "shortened": {0.1: records(1.0, 1.0, 1.0, 1.0, None), 0.01: records(1.1, 1.4, 1.1, 1.0, 1.0)},
+    }
+    found = compare.growth(variants, 0.1, 0.01)
+    assert (found.pairs, found.strict, found.shortened) == (3, pytest.approx(1.6 / 3), pytest.approx(0.2))
+    assert found.kept == pytest.approx(0.375) and found.interval[0] <= found.kept <= found.interval[1]
+    assert found.interval == (pytest.approx(0.25), pytest.approx(0.5))  # three pairs: an interval from the lowest to the highest
+    with pytest.raises(dss.InputError, match="two pairs"):
+        compare.growth({name: {0.1: records(1.0), 0.01: records(1.1)} for name in variants}, 0.1, 0.01)
