@@ -138,7 +138,7 @@ class Writing:
             targets = own.outputs[k].index_select(axis, keep[k])
             below = keep[low] if k == low + 1 else blocks[k - 1]
             rows, bias = chain.fit(k, x, chain.units(k - 1, below), targets, self.finder.ridge)
-            order = _nearest(rows, tensors[chain.layers[k].weight][blocks[k]])
+            order = nearest(rows, tensors[chain.layers[k].weight][blocks[k]])
             written(tensors, chain, k, blocks[k], rows[order], None if bias is None else bias[order])
             self._imitate(tensors, k, blocks[k], keep[k][order])
             z = chain.apply(k, tensors, x)
@@ -211,7 +211,7 @@ class Writing:
         return (incoming * outgoing).clamp_min(torch.finfo(torch.float64).tiny).log() / 2
 
 
-def _nearest(rows: Tensor, units: Tensor) -> Tensor:
+def nearest(rows: Tensor, units: Tensor) -> Tensor:
     """Which row each unit is to hold, so that the squared distance from what they hold is least: an order `(m,)` of rows."""
     gain = units.double().flatten(1) @ rows.double().flatten(1).T  # of squared distances all else is constant
     return torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])
