@@ -14,12 +14,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import plotly.graph_objects as go
 
 from dss import InputError, figures
 from experiments.results import Record, connected, mean_and_error
 
 HERE = Path(__file__).parent
+# From which threshold down to which the growth of strings is looked at.
+GROWTHS = {"quadratics": (0.025, 0.0025), "cubics": (0.05, 0.01)}
 QUANTITIES = {"normalized_length": "length", "num_beads": "beads"}
 # The data of the paper's points, as results name them.
 PAPER_DATA = {"quadratics": "quadratics", "cubics": "cubics", "mnist": "MNIST", "cifar10": "CIFAR-10", "ptb": "Penn Treebank"}
@@ -82,6 +85,41 @@ def rows(records: Mapping[float, Sequence[Record]], key: str, paper: Mapping[flo
     return found
 
 
+@dataclass(frozen=True)
+class Growth:
+    """How strings lengthen between two thresholds, over the pairs that both variants connected at both.
+
+    Attributes:
+        pairs: how many.
+        strict, shortened: mean growth of the normalized length.
+        kept: their ratio, and `interval` its 95 % interval when pairs are drawn anew.
+    """
+
+    pairs: int
+    strict: float
+    shortened: float
+    kept: float
+    interval: tuple[float, float]
+
+
+def growth(variants: Mapping[str, Mapping[float, Sequence[Record]]], high: float, low: float, draws: int = 10_000) -> Growth:
+    """Growth of strict and of shortened strings from one threshold down to another, paired.
+
+    Raises:
+        InputError: fewer than two pairs are connected at both thresholds by both variants.
+    """
+    ends = [variants[name][level] for name in ("strict", "shortened") for level in (high, low)]
+    pairs = [i for i in range(min(map(len, ends))) if all(records[i]["connected"] for records in ends)]
+    if len(pairs) < 2:
+        raise InputError(f"two pairs connected at {high:g} and {low:g} are needed for a growth, got {len(pairs)}")
+    lengths = np.array([[records[i]["length"] for i in pairs] for records in ends])
+    grown = np.stack([lengths[1] - lengths[0], lengths[3] - lengths[2]])
+    means = grown[:, np.random.default_rng(0).integers(len(pairs), size=(draws, len(pairs)))].mean(2)
+    low_end, high_end = np.quantile(means[1] / means[0], [0.025, 0.975])
+    strict, shortened = grown.mean(1)
+    return Growth(len(pairs), float(strict), float(shortened), float(shortened / strict), (float(low_end), float(high_end)))
+
+
 def table(found: Sequence[Row]) -> str:
     """A Markdown table."""
     lines = ["| L0 | connected | ours | paper | within |", "|---|---|---|---|---|"]
@@ -125,6 +163,12 @@ def show(task: str, path: Path) -> None:
     """Print the tables of one file of results, and draw its figures into `runs/`."""
     data, variants = load(path)
     (HERE / "runs").mkdir(exist_ok=True)
+    if task in GROWTHS and {"strict", "shortened"} <= variants.keys():
+        found = growth(variants, *GROWTHS[task])
+        print(
+            f"\ngrowth from L0 = {GROWTHS[task][0]:g} to {GROWTHS[task][1]:g} over {found.pairs} pairs: strict {found.strict:.3f}, "
+            f"shortened {found.shortened:.3f}, kept {found.kept:.2f} ({found.interval[0]:.2f} to {found.interval[1]:.2f})"
+        )
     for quantity, key in QUANTITIES.items():
         paper = comparable_points(data, task, quantity)
         for variant, records in variants.items():

@@ -1,7 +1,7 @@
 """The constructed path: its form, its fit, what it refuses, and the way through `connect` and the command line."""
 
 import json
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 import torch
@@ -11,6 +11,8 @@ from torch import nn
 import dss
 from dss.certificates.convexity import kind, prove_by_convexity
 from dss.cli import main
+from dss.finders import writing
+from dss.finders.writing import nearest
 from dss.objectives.tracing import wiring
 from tests.architectures import Encoder, ResidualLayerNorm, WordLSTM
 
@@ -141,7 +143,12 @@ def test_recalibrated_batch_norm_has_the_same_pieces_but_no_proof():
 
 def refused():
     yield "residual stream", ResidualLayerNorm(), (6,), "chain"
-    yield "layer norm", nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)), (5,), "nothing is known"
+    yield (
+        "layer norm",
+        nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 3)),
+        (5,),
+        r"1 \(LayerNorm\) cannot be halved",
+    )
     yield "attention", Encoder(), (3, 8), "chain"
     yield "sigmoid at the end", nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 3), nn.Sigmoid()), (5,), "outputs"
     yield "a single unit", mlp(4, 1), (5,), "single unit"
@@ -161,8 +168,24 @@ def test_recurrences_are_refused():
     words = torch.randint(7, (8, 4), generator=torch.Generator().manual_seed(0))
     objective = dss.NetworkObjective(WordLSTM(), lambda z, y: F.cross_entropy(z.transpose(1, 2), y), (words, words))
     points = torch.randn(2, objective.space.size, generator=torch.Generator().manual_seed(1))
-    with pytest.raises(dss.InputError, match="chain"):
+    with pytest.raises(dss.InputError, match=r"\(LSTM\) cannot be halved: its units read one another"):
         dss.ConvexPath().run(dss.Problem.of(objective, *points, threshold=1e9))
+
+
+def test_units_are_given_the_rows_nearest_to_their_own():
+    generator = torch.Generator().manual_seed(3)
+    rows, units = (torch.randn(5, 3, 2, 2, generator=generator).double() for _ in range(2))
+    best = min(permutations(range(5)), key=lambda order: (rows[list(order)] - units).square().sum().item())
+    assert tuple(nearest(rows, units).tolist()) == best
+
+
+def test_matched_roles_shorten_the_path_and_leave_its_corners(monkeypatch):
+    problem = question(mlp(8, 9, 8))
+    matched = dss.ConvexPath().run(problem)
+    monkeypatch.setattr(writing, "nearest", lambda rows, units: torch.arange(len(rows)))
+    plain = dss.ConvexPath().run(problem)
+    assert matched.path.normalized_length < plain.path.normalized_length
+    assert torch.allclose(problem.judge(matched.path.beads), problem.judge(plain.path.beads), rtol=1e-4)
 
 
 def test_other_functions_and_options_are_refused():

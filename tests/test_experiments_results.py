@@ -135,3 +135,21 @@ def test_a_polynomial_measured_in_another_process_has_the_same_records(tmp_path,
     with ThreadPoolExecutor(1) as executor:
         there = polynomials.run(small, tmp_path / "there.json", executor).records
     assert here == there and list(here) == ["paper", "strict", "shortened"]
+
+
+def test_growth_is_paired_and_its_interval_covers_it():
+    """Pairs that one variant lost at one threshold do not count; the rest is arithmetic done by hand."""
+
+    def records(*lengths):
+        return [{"connected": length is not None, "length": length} for length in lengths]
+
+    variants = {
+        "strict": {0.1: records(1.0, 1.2, 1.1, 1.0, 9.0), 0.01: records(1.4, 2.2, 1.3, None, 9.5)},
+        "shortened": {0.1: records(1.0, 1.0, 1.0, 1.0, None), 0.01: records(1.1, 1.4, 1.1, 1.0, 1.0)},
+    }
+    found = compare.growth(variants, 0.1, 0.01)
+    assert (found.pairs, found.strict, found.shortened) == (3, pytest.approx(1.6 / 3), pytest.approx(0.2))
+    assert found.kept == pytest.approx(0.375) and found.interval[0] <= found.kept <= found.interval[1]
+    assert found.interval == (pytest.approx(0.25), pytest.approx(0.5))  # three pairs: an interval from the lowest to the highest
+    with pytest.raises(dss.InputError, match="two pairs"):
+        compare.growth({name: {0.1: records(1.0), 0.01: records(1.1)} for name in variants}, 0.1, 0.01)

@@ -7,6 +7,7 @@ import torch
 
 import dss
 from dss.theory import linear_barrier, linear_path, ridge_path
+from dss.theory.turning import Rotation
 
 PLACES = torch.linspace(0, 1, 11, dtype=torch.float64)
 
@@ -114,6 +115,42 @@ def test_the_barrier_of_a_square_bottleneck_is_exact(widths):
     assert found.bound == pytest.approx(barrier, rel=1e-8)
     together = square(widths, generator, x, y, flip=False)
     assert linear_barrier(x, y, *together) == pytest.approx(ends, rel=1e-12)
+    turned = linear_path(*together, data=(x, y))
+    assert highest(turned, lambda m: error(m, x, y)) <= turned.bound * (1 + 1e-12)
+    assert turned.bound == pytest.approx(ends, rel=1e-3) and turned.bound < barrier
+
+
+def sides(matrices):
+    """Signs of the determinants between every square bottleneck and the narrow end."""
+    narrow_below = matrices[0].shape[1] <= matrices[-1].shape[0]
+    matrices = matrices if narrow_below else [w.T for w in reversed(matrices)]
+    partial = [product(matrices[: k + 1]) for k in range(len(matrices) - 1)]
+    return [torch.det(p).sign().item() for p in partial if p.shape[0] == p.shape[1]]
+
+
+@pytest.mark.parametrize("widths", [[2, 2, 3], [4, 4, 4], [5, 3, 3], [3, 3, 3, 3], [3, 6, 3, 4], [4, 3, 3, 5, 3]])
+def test_square_bottlenecks_of_equal_signs_are_turned_with_an_excess_that_vanishes(widths):
+    generator = torch.Generator().manual_seed(11)
+    x, y = (torch.randn(25, n, generator=generator, dtype=torch.float64) for n in (widths[0], widths[-1]))
+    start = network(widths, generator)
+    end = [w + 0.0 for w in start]
+    while torch.equal(end[0], start[0]) or sides(end) != sides(start):
+        end = network(widths, generator)
+    ends = max(error(m, x, y) for m in (start, end))
+    few, many = (linear_path(start, end, data=(x, y), arcs=arcs) for arcs in (8, 64))
+    for found in (few, many):
+        assert highest(found, lambda m: error(m, x, y)) <= found.bound * (1 + 1e-9)
+        assert all(torch.equal(a, b) for a, b in zip(found.corners[-1], end))
+    assert many.bound - ends <= (few.bound - ends) / 16 + 1e-9 * ends  # 1/64 in the limit
+    assert linear_path(start, end).bound is None  # no data is needed
+
+
+def test_a_rotation_of_half_a_turn_has_its_shares():
+    for matrix in (torch.diag(torch.tensor([-1.0, 1, -1, 1])).double(), torch.tensor([[0.0, -1], [1, 0]]).double()):
+        rotation = Rotation(matrix)
+        assert torch.allclose(rotation.share(1), matrix) and torch.allclose(rotation.share(0), torch.eye(len(matrix)).double())
+        third = rotation.share(1 / 3)
+        assert torch.allclose(third @ third @ third, matrix) and torch.allclose(third @ third.T, torch.eye(len(matrix)).double())
 
 
 def test_no_product_of_lower_rank_is_better():
@@ -181,7 +218,8 @@ def test_what_does_not_fit_is_refused():
     generator = torch.Generator().manual_seed(8)
     wide, narrow, other = (network(widths, generator) for widths in ([3, 5, 3], [3, 2, 3], [3, 6, 3]))
     square = network([3, 3, 3], generator)
-    for start, end in ((wide, other), (narrow, narrow), (square, square), ([], []), ([torch.ones(3)], [torch.ones(3)])):
+    mirrored = [square[0] * torch.tensor([[-1.0], [1], [1]]), square[1]]
+    for start, end in ((wide, other), (narrow, narrow), (square, mirrored), ([], []), ([torch.ones(3)], [torch.ones(3)])):
         with pytest.raises(dss.InputError):
             linear_path(start, end)
     with pytest.raises(dss.InputError, match="3 min"):

@@ -79,7 +79,9 @@ class Chain:
     def _movable(self) -> str | None:
         """Whether the role of every parameter is known, and rows can be written."""
         if self.wiring.opaque:
-            return f"nothing is known of the role of {', '.join(sorted(self.wiring.opaque))}"
+            known = (_never_free(self.network.model, name) for name in sorted(self.wiring.opaque))
+            unknown = f"nothing is known of the role of {', '.join(sorted(self.wiring.opaque))}"
+            return next((cause for cause in known if cause is not None), unknown)
         fixed = sorted({n for layer in self.layers for n in (layer.weight, layer.bias) if n} & set(self.network.space.frozen))
         return f"{', '.join(fixed)} cannot move" if fixed else None
 
@@ -230,6 +232,20 @@ class Chain:
                 yield places.flatten(0, 1).double(), zs.double().flatten(2).transpose(1, 2).flatten(0, 1)
             else:
                 yield xs.double().flatten(0, -2), zs.double().flatten(0, -2)
+
+
+def _never_free(model: nn.Module, parameter: str) -> str | None:
+    """Why no half of the units behind a parameter is ever unread, where that is what stands in the way."""
+    owner = parameter.rpartition(".")[0]
+    module = dict(model.named_modules()).get(owner)
+    causes = (
+        ((nn.RNNBase, nn.RNNCellBase), "its units read one another from step to step"),
+        ((nn.LayerNorm, nn.RMSNorm, nn.GroupNorm), "its statistics read other units beside each unit's own"),
+    )
+    for kinds, cause in causes:
+        if isinstance(module, kinds):
+            return f"{owner} ({type(module).__name__}) cannot be halved: {cause}, so that none of them is ever unread"
+    return None
 
 
 def _unfolded(module: nn.Conv2d, x: Tensor) -> Tensor:

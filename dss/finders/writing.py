@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dss.base.path import Path
@@ -137,8 +138,9 @@ class Writing:
             targets = own.outputs[k].index_select(axis, keep[k])
             below = keep[low] if k == low + 1 else blocks[k - 1]
             rows, bias = chain.fit(k, x, chain.units(k - 1, below), targets, self.finder.ridge)
-            written(tensors, chain, k, blocks[k], rows, bias)
-            self._imitate(tensors, k, blocks[k], keep[k])
+            order = nearest(rows, tensors[chain.layers[k].weight][blocks[k]])
+            written(tensors, chain, k, blocks[k], rows[order], None if bias is None else bias[order])
+            self._imitate(tensors, k, blocks[k], keep[k][order])
             z = chain.apply(k, tensors, x)
             x = chain.after(k, tensors, z)
         return point, x
@@ -207,3 +209,9 @@ class Writing:
         columns = tensors[above.weight].double().transpose(0, 1).flatten(1).square().sum(1)
         outgoing = torch.zeros(len(own.rows), dtype=torch.float64).index_add(0, above.columns - own.rows[0], columns)
         return (incoming * outgoing).clamp_min(torch.finfo(torch.float64).tiny).log() / 2
+
+
+def nearest(rows: Tensor, units: Tensor) -> Tensor:
+    """Which row each unit is to hold, so that the squared distance from what they hold is least: an order `(m,)` of rows."""
+    gain = units.double().flatten(1) @ rows.double().flatten(1).T  # of squared distances all else is constant
+    return torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])

@@ -6,7 +6,8 @@ most the larger end's (Freeman & Bruna 2017, proposition 2.2; the widths must be
 pair of layers is moved with pseudo-inverses, one matrix at a time.
 
 With a *square bottleneck*, a hidden width of r, the sign of the determinant of the layers between it and the narrow side is
-invariant while the product has rank r. Networks of different sign meet a product of lower rank on every path; the best of
+invariant while the product has rank r. Networks of equal signs are joined by turning the bottleneck in small steps, on which
+the product all but stays (`dss.theory.turning`). Networks of different sign meet a product of lower rank on every path; the best of
 those is known in closed form (reduced-rank regression), and a path through it attains it.
 """
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.path import Path
+from dss.theory.turning import turned
 
 Matrices = list[Tensor]
 
@@ -44,16 +46,21 @@ class LinearPath:
         return Path(torch.stack([torch.cat([w.flatten() for w in corner]) for corner in self.corners]))
 
 
-def linear_path(start: Sequence[Tensor], end: Sequence[Tensor], *, data: tuple[Tensor, Tensor] | None = None) -> LinearPath:
+def linear_path(
+    start: Sequence[Tensor], end: Sequence[Tensor], *, data: tuple[Tensor, Tensor] | None = None, arcs: int = 32
+) -> LinearPath:
     """A polygon between two deep linear networks on which no convex loss of the product exceeds the larger end's.
 
     Args:
         start, end: W_1, ..., W_K, first layer first, W_k of shape `(n_k, n_{k-1})`; the ends are kept as they are.
-        data: x `(n, in)` and y `(n, out)`, for the bound; needed where there is a square bottleneck, whose path goes through
-            the best product of lower rank.
+        data: x `(n, in)` and y `(n, out)`, for the bound; needed where a square bottleneck has different signs at the ends: the
+            path then goes through the best product of lower rank.
+        arcs: pieces of each of the two curves that turn a square bottleneck whose signs are equal. On those the loss may
+            exceed the larger end's, by less the more there are: about a fourth power of their size between minima.
 
     Raises:
-        InputError: shapes that do not fit, a hidden width below min(in, out), or one equal to it without data.
+        InputError: shapes that do not fit, a hidden width below min(in, out), different signs of one equal to it without data,
+            or no arcs.
 
     Source: Freeman & Bruna 2017, proposition 2.2; the polygon is our own.
     """
@@ -62,15 +69,17 @@ def linear_path(start: Sequence[Tensor], end: Sequence[Tensor], *, data: tuple[T
     if flip:
         first, second = _transposed(first), _transposed(second)
     rank, hidden = first[0].shape[1], [w.shape[0] for w in first[:-1]]
-    if all(width > rank for width in hidden):
-        corners = _join(first, second)
+    if arcs < 1:
+        raise InputError(f"at least one arc is needed, got {arcs}")
+    if all(a == b != 0 for a, b in zip(_signs(first), _signs(second), strict=True)):  # of square bottlenecks, if there are any
+        corners = _join(first, second, arcs)
     elif data is not None:
         x, y = (part.double() for part in data)
         corners = _through(first, second, _best_singular(x, y).T if flip else _best_singular(x, y))
     else:
         raise InputError(
-            f"hidden widths above min(in, out) = {rank} are needed, got {hidden}; with a square bottleneck the path depends on "
-            "data=(x, y)"
+            f"hidden widths above min(in, out) = {rank} are needed, got {hidden}; past a square bottleneck of different signs the "
+            "path depends on data=(x, y)"
         )
     corners = [_transposed(corner) for corner in corners] if flip else corners
     return LinearPath(tuple(tuple(corner) for corner in distinct(corners)), _bound(corners, data))
@@ -134,11 +143,12 @@ def distinct(corners: list[Matrices]) -> list[Matrices]:
 
 
 def _bound(corners: list[Matrices], data: tuple[Tensor, Tensor] | None) -> float | None:
-    """The product is constant or moves straight, so no loss is larger than a corner's."""
+    """The product is constant, moves straight, or goes straight to where it is in the middle of a piece and back."""
     if data is None:
         return None
     x, y = (part.double() for part in data)
-    return max(error(product(corner), x, y) for corner in corners)
+    middles = ([(a + b) / 2 for a, b in zip(one, other)] for one, other in pairwise(corners))
+    return max(error(product(point), x, y) for point in (*corners, *middles))
 
 
 def error(matrix: Tensor, x: Tensor, y: Tensor) -> float:
@@ -165,17 +175,19 @@ def _signs(matrices: Matrices) -> list[float]:
     return signs
 
 
-def _join(first: Matrices, second: Matrices) -> list[Matrices]:
-    """Both to the form W_K = [P 0], all others [I; 0], between which the last matrix moves alone."""
-    return [*_descend(first), *reversed(_descend(second))]
+def _join(first: Matrices, second: Matrices, arcs: int) -> list[Matrices]:
+    """Both to the form W_K = [P 0], all others [I; 0], between which the last matrix moves alone; square ones keep their sign."""
+    return [*_descend(first, arcs), *reversed(_descend(second, arcs))]
 
 
-def _descend(matrices: Matrices) -> list[Matrices]:
-    """Corners from a network to its canonical form, at constant product."""
+def _descend(matrices: Matrices, arcs: int = 1) -> list[Matrices]:
+    """Corners from a network to its canonical form, at constant product at all of them."""
     corners, rank = [matrices], matrices[0].shape[1]
     for k in range(len(matrices) - 1):
         matrices = corners[-1]
-        for above, below in _pair(matrices[k + 1], matrices[k][:, :rank]):
+        square = len(matrices[k]) == rank
+        pair = matrices[k + 1], matrices[k][:, :rank]
+        for above, below in turned(*pair, arcs) if square else _pair(*pair):
             corner = list(corners[-1])
             corner[k] = torch.cat([below, matrices[k][:, rank:]], 1)
             corner[k + 1] = above
