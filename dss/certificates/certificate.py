@@ -15,7 +15,7 @@ from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.closing import watched
 from dss.certificates.convexity import prove_by_convexity
 from dss.certificates.proof import prove as prove_path
-from dss.certificates.sampling import as_losses, sample_segments
+from dss.certificates.sampling import evaluate_beads, sample_segments
 from dss.objectives.objective import Objective
 
 
@@ -151,7 +151,7 @@ def _refusal(loss: float, threshold: float, segment: int, t: float) -> str:
 
 def _sampled(judge: Objective, path: Path, threshold: float, grid: int) -> Certificate:
     """Both ends, every bead, every segment, refined where the loss peaks."""
-    beads = as_losses(judge(path.beads))
+    beads = evaluate_beads(judge, path)
     peaks = sample_segments(judge, path, grid=grid)
     losses = torch.cat([beads, peaks.losses])
     segments = torch.cat([torch.arange(len(path)).clamp_max(len(path) - 2), torch.arange(len(path) - 1)])

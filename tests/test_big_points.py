@@ -1,0 +1,97 @@
+"""Whole points are never copied in float64, gathered or stacked: results are those of plain arithmetic on matrices."""
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import dss
+from dss.base import chunks
+from dss.base import path as paths
+from dss.base.digest import digest
+from dss.base.stacked import save_stacked
+from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Counted, Recalled
+
+
+class Squares(Objective):
+    """Counts its calls by points."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, points):
+        self.seen += len(points)
+        return points.double().square().sum(1)
+
+
+@pytest.fixture
+def beads():
+    return torch.randn(5, 1003, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_lengths_in_pieces_are_those_of_whole_points(beads, mask, monkeypatch):
+    monkeypatch.setattr(chunks, "COORDINATES", 64)
+    coordinates = torch.arange(1003) % 3 > 0 if mask else None
+    kept = beads.double() if coordinates is None else beads.double()[:, coordinates]
+    expected = kept.diff(dim=0).norm(dim=1)
+    found = dss.Path(beads).segment_lengths(coordinates)
+    assert found.dtype is torch.float64 and torch.allclose(found, expected, rtol=1e-14)
+    straight = (kept[-1] - kept[0]).norm()
+    assert dss.Path(beads).normalized_length_over(coordinates) == pytest.approx((expected.sum() / straight).item(), rel=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_points_written_one_by_one_are_those_gathered_bit_for_bit(beads, dtype, monkeypatch):
+    path = dss.Path(beads.to(dtype))
+    segments, t = torch.tensor([0, 3, 1, 3, 2]), torch.tensor([0.0, 0.3, 1 / 3, 1.0, 0.77], dtype=torch.float64)
+    gathered = path.points(segments, t)
+    monkeypatch.setattr(paths, "LARGE_ROW", 0)
+    found = path.points(segments, t)
+    assert found.equal(gathered) and found[0].equal(path.beads[0]) and found[3].equal(path.beads[4])
+
+
+def test_a_longer_path_shares_its_beads_and_their_digests(beads, monkeypatch):
+    path, read = dss.Path(beads), []
+    monkeypatch.setattr(paths, "digest", lambda bead: read.append(1) or digest(bead))
+    assert path.digests == tuple(map(digest, beads))
+    longer = path.insert(torch.tensor([1, 3]), beads[:2] + 1).replace(torch.tensor([-1]), beads[:1] - 1)
+    places = [0, 1, 3, 4]
+    assert [longer.rows[i].data_ptr() for i in places] == [row.data_ptr() for row in path.rows[:4]]
+    assert longer.digests == tuple(map(digest, longer.beads)) and len(read) == 5 + 3
+    assert longer.beads.equal(torch.stack([*beads[:2], beads[0] + 1, beads[2], beads[3], beads[1] + 1, beads[0] - 1]))
+
+
+def test_a_bead_that_was_written_to_gets_another_digest(beads):
+    path = dss.Path(beads)
+    before = path.digests
+    beads[2, 0] += 1
+    assert path.digests[2] == digest(beads[2]) != before[2]
+
+
+def test_a_certificate_recalls_places_of_a_path_whose_other_beads_changed(beads):
+    inner = Squares()
+    counted = Counted(inner, dss.Tally())
+    path, segments, t = dss.Path(beads), torch.tensor([0, 1, 1, 3]), torch.tensor([0.5, 0.0, 0.25, 1.0], dtype=torch.float64)
+    expected = inner(path.points(segments, t))
+    counted.along(path, segments, t)
+    inner.seen = 0
+    longer = path.insert(torch.tensor([2]), beads[:1] + 1)
+    segments[-1] += 1
+    found = Recalled(counted).along(longer, segments, t)
+    assert torch.equal(found, expected) and inner.seen == 0
+    assert Recalled(counted)(path.beads[[1, 4]]).equal(expected[[1, 3]]) and inner.seen == 0
+    more = Recalled(counted).along(longer, torch.tensor([0, 2]), torch.tensor([0.5, 0.5], dtype=torch.float64))
+    assert inner.seen == 1 and more[1].item() == pytest.approx(
+        inner(longer.points(torch.tensor([2]), torch.tensor([0.5]))).item()
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_stacked_entries_are_the_file_that_the_library_writes(beads, dtype, tmp_path):
+    beads = beads.to(dtype)
+    named = {"b.weight": beads[:, :100].view(5, 20, 5), "a": beads[:, 100:101].reshape(5), "ü": beads[:, 101:].T.reshape(5, -1)}
+    save_stacked({name: list(value) for name, value in named.items()}, tmp_path / "ours")
+    save_file({name: value.contiguous() for name, value in named.items()}, tmp_path / "theirs")
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
+    assert all(value.equal(named[name]) for name, value in load_file(tmp_path / "ours").items())
