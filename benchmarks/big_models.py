@@ -230,10 +230,11 @@ def _train(meter: Meter, task: dss.Task, problem: dss.Problem) -> None:
 
 def main() -> None:
     """Print a table for every size."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--parameters", type=float, nargs="*", default=[1e6], help="sizes of the wide MLP (default: %(default)s)")
     parser.add_argument("--gpt", action="store_true", help="GPT-2 small's sizes instead")
     options = parser.parse_args()
+    dss.keep_freed_memory()  # as the command line does
     torch.manual_seed(0)
     tasks: list[Callable[[], dss.Task]] = (
         [gpt_task] if options.gpt else [partial(wide_task, int(size)) for size in options.parameters]
