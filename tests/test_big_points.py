@@ -9,6 +9,7 @@ from dss.base import chunks
 from dss.base import path as paths
 from dss.base.digest import digest
 from dss.base.stacked import save_stacked
+from dss.finders import descent
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Counted, Recalled
 
@@ -95,3 +96,23 @@ def test_stacked_entries_are_the_file_that_the_library_writes(beads, dtype, tmp_
     save_file({name: value.contiguous() for name, value in named.items()}, tmp_path / "theirs")
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "theirs").read_bytes()
     assert all(value.equal(named[name]) for name, value in load_file(tmp_path / "ours").items())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_points_trained_in_turn_are_those_trained_together_bit_for_bit(optimizer, monkeypatch):
+    draw = torch.Generator().manual_seed(0)
+    x, y = torch.rand(40, 3, generator=draw), torch.randint(2, (40,), generator=draw)
+    train = dss.NetworkObjective(torch.nn.Linear(3, 2), torch.nn.functional.cross_entropy, (x, y), batch_size=8)
+    judge = dss.NetworkObjective(torch.nn.Linear(3, 2), torch.nn.functional.cross_entropy, (x, y), rows="loop")
+    points, options = torch.randn(4, 8, generator=draw), dss.Descent(lambda p: optimizer(p, lr=0.05), max_steps=15, check_every=2)
+    monkeypatch.setattr(descent, "LARGE_POINT", 0)
+
+    def ended():
+        generator = torch.Generator().manual_seed(3)
+        found = dss.descend(train, judge, points, 0.75, options=options, generator=generator)
+        return found.points, found.losses, found.reached, found.gradient_steps, generator.get_state()
+
+    together = ended()
+    monkeypatch.setattr(descent, "HUGE_POINT", 0)
+    assert len({*together[2].tolist()}) == 2, "some must arrive, and some not"
+    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(together, ended(), strict=True))

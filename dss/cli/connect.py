@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
         ends = _aligned(ends, objective, options)
     judged = None if judge is objective else judge
     level = options.threshold(judge, ends.start, ends.end)
-    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
+    problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed, adopt=True)
     question = _question(options, ends, objective, judge) | {"threshold": level}
     if resuming:
         recorder, last = RunRecorder.resume(options.out, question)

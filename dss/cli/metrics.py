@@ -70,7 +70,7 @@ def _errors(task: Task) -> Loss:
 
 def is_cheap(run: Run, metric: Objective) -> bool:
     """Whether one evaluation of a metric is so cheap that hundreds need not be asked for."""
-    return metric.samples * run.path.beads.shape[1] <= CHEAP
+    return metric.samples * run.path.size <= CHEAP
 
 
 class Watched(Wrapped):
