@@ -1,15 +1,21 @@
 """Whole points are never copied in float64, gathered or stacked: results are those of plain arithmetic on matrices."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import dss
-from dss.base import chunks
+from dss.base import chunks, memory
 from dss.base import path as paths
 from dss.base.digest import digest
+from dss.base.mapped import is_mapped
 from dss.base.stacked import save_stacked
+from dss.certificates import certificate
 from dss.finders import descent
+from dss.geodesic import shortening
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Counted, Recalled
 
@@ -110,9 +116,85 @@ def test_points_trained_in_turn_are_those_trained_together_bit_for_bit(optimizer
     def ended():
         generator = torch.Generator().manual_seed(3)
         found = dss.descend(train, judge, points, 0.75, options=options, generator=generator)
-        return found.points, found.losses, found.reached, found.gradient_steps, generator.get_state()
+        return found.points, found.losses, found.reached, generator.get_state(), torch.tensor(found.gradient_steps)
 
     together = ended()
     monkeypatch.setattr(descent, "HUGE_POINT", 0)
     assert len({*together[2].tolist()}) == 2, "some must arrive, and some not"
-    assert all(torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(together, ended(), strict=True))
+    assert all(map(torch.equal, together, ended()))
+
+
+def test_beads_on_disk_give_the_same_path_and_lie_in_mapped_files(tmp_path):
+    def found(**more):
+        start, end = (torch.tensor(minimum) for minimum in dss.MuellerBrown.minima[:2])
+        return dss.connect(dss.MuellerBrown(), start, end, threshold=-30.0, seed=3, finder=dss.GreedyString(), **more)
+
+    plain, stored = found(), found(beads_on_disk=tmp_path)
+    assert plain.connected and plain.path.intermediate_beads > 0
+    assert stored.path.beads.equal(plain.path.beads) and stored.summary["max_loss"] == plain.summary["max_loss"]
+    assert all(map(is_mapped, stored.path.rows)) and not any(map(is_mapped, plain.path.rows))
+    assert {file.stem for file in tmp_path.iterdir()} == set(plain.path.digests)
+
+
+def test_beads_that_were_stored_are_stored_in_every_path_that_shares_them(beads, tmp_path):
+    path = dss.Path(beads.clone())
+    longer = path.insert(torch.tensor([0]), beads[:1] + 1)
+    path.store(tmp_path)
+    assert [is_mapped(row) for row in longer.rows] == [True, False, True, True, True, True]
+    assert longer.digests == tuple(map(digest, longer.beads)) and path.beads.equal(beads)
+
+
+class Hungry(Squares):
+    """Fails as torch does when there is no memory, above a number of points."""
+
+    def __init__(self, most, error):
+        super().__init__()
+        self.most, self.error = most, error
+
+    def __call__(self, points):
+        if self.seen >= self.most:
+            raise self.error
+        return super().__call__(points)
+
+
+ERRORS = [MemoryError(), RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes")]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("command", ["connect", "certify"])
+def test_memory_that_runs_out_is_told_with_what_took_it(beads, error, command):
+    ask = {
+        "connect": lambda: dss.connect(Hungry(3, error), beads[0], beads[1], threshold=1e9),
+        "certify": lambda: dss.certify(Hungry(0, error), dss.Path(beads[:2]), threshold=1e9),
+    }
+    with pytest.raises(MemoryError, match="2 beads of 1,003 parameters, judged on 1 samples; fewer beads") as raised:
+        ask[command]()
+    assert raised.value.__cause__ is error
+
+
+def test_other_failures_keep_their_own_words(beads):
+    with pytest.raises(RuntimeError, match="not a matter of memory"):
+        dss.connect(Hungry(3, RuntimeError("not a matter of memory")), beads[0], beads[1], threshold=1e9)
+
+
+def test_chunks_shrink_only_where_the_limit_is_small(monkeypatch):
+    monkeypatch.setattr(memory, "limit", lambda: 64e9)
+    assert memory.fitting(2**28) == 2**28
+    monkeypatch.setattr(memory, "limit", lambda: 2**28)
+    assert memory.fitting(2**28) == 2**28 // memory.SHARE
+
+
+def test_the_limit_of_a_process_is_seen():
+    code = "import resource; resource.setrlimit(resource.RLIMIT_AS, (7 * 10**9,) * 2); from dss.base.memory import limit; print(limit())"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 0 < float(shown) <= 7 * 10**9
+
+
+def test_proofs_and_shortening_that_do_not_fit_say_so_before_they_start(monkeypatch):
+    path, bowl = dss.Path(torch.eye(2)), dss.Quadratic((1.0, 1.0))
+    monkeypatch.setattr(certificate, "limit", lambda: 50.0)
+    found = dss.certify(bowl, path, threshold=2.0, prove=True)
+    assert found.passed and not found.proven and "no proof: it would take about 0 MB" in found.reason
+    monkeypatch.setattr(shortening, "limit", lambda: 50.0)
+    with pytest.raises(MemoryError, match="shortening a path of 2 parameters takes about"):
+        dss.shorten(bowl, path, threshold=2.0)

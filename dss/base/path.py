@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path as FilePath
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from dss.base.chunks import all_finite, distance
 from dss.base.digest import digest
 from dss.base.errors import InputError
+from dss.base.files import write_atomically
 from dss.base.shown import Shown
 
 # From here on points are written one by one into their place: a gather of both beads would hold three copies of them.
@@ -136,6 +138,16 @@ class Path(Shown):
         beads[0], beads[-1] = self.rows[0], self.rows[-1]
         return Path(beads)
 
+    def store(self, folder: FilePath) -> None:
+        """Let the beads lie in files of a folder, mapped into memory, here and in all paths that share them.
+
+        Each bead is written once; it is read when it is needed, and the system may let go of it whenever memory is short. The
+        folder must stay as long as one of these paths does (on Linux, its files may be removed earlier).
+        """
+        self._matrix = None
+        for bead in self._beads:
+            bead.store(folder)
+
     def _of(self, beads: Tensor) -> "tuple[_Bead, ...]":
         """Beads `(m, p)` that are to join these, in their dtype on their device."""
         rows = tuple(bead.to(self.rows[0]) for bead in beads)
@@ -155,6 +167,7 @@ class _Bead:
     def __init__(self, point: Tensor):
         self.point = point
         self._named: tuple[int, str] | None = None
+        self._stored = False
 
     @property
     def digest(self) -> str:
@@ -162,6 +175,17 @@ class _Bead:
         if self._named is None or self._named[0] != version:  # somebody wrote to it
             self._named = version, digest(self.point)
         return self._named[1]
+
+    def store(self, folder: FilePath) -> None:
+        """Write the point to a file named by its digest, and map that."""
+        if self._stored:
+            return
+        name, place, point = self.digest, self.point.device, self.point.detach().cpu().contiguous()
+        file = folder / f"{name}.bead"
+        if not file.exists():
+            write_atomically(file, lambda temporary: temporary.write_bytes(point.view(torch.uint8).numpy().data))
+        self.point = torch.from_file(str(file), shared=False, size=point.numel(), dtype=point.dtype).to(place)
+        self._named, self._stored = (self.point._version, name), True
 
 
 def _check_alike(rows: tuple[Tensor, ...]) -> None:

@@ -1,6 +1,7 @@
 """`dss connect`: join two saved models below a threshold, recorded in a run folder that resumes."""
 
 import argparse
+import shutil
 import time
 from dataclasses import fields, replace
 from functools import partial
@@ -20,6 +21,7 @@ from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
+from dss.geodesic.shortening import check_room
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
@@ -31,6 +33,8 @@ from dss.theory import Wall, highest_wall
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
+# Where beads lie while a run with --beads-on-disk searches.
+BEADS = ".beads"
 # Limits by their flag.
 LIMITS = {
     "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
@@ -77,6 +81,9 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
+    parser.add_argument(
+        "--beads-on-disk", action="store_true", help="keep beads in files of the run folder while searching, for large networks"
+    )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
 
 
@@ -104,6 +111,8 @@ def run(options: argparse.Namespace) -> int:
     objective, judge = ends.task.objectives(buffers=options.buffers)
     if options.align is not None:
         ends = _aligned(ends, objective, options)
+    if options.shorten:
+        check_room(ends.start)
     judged = None if judge is objective else judge
     level = options.threshold(judge, ends.start, ends.end)
     problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed, adopt=True)
@@ -195,6 +204,7 @@ def _search(
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
+    stored = _emptied(options.out / BEADS) if options.beads_on_disk else None
     if last is None:
         step = first_step(problem, finder, wall)
         steps = chain([step], finder.steps(problem, resume=step))
@@ -204,10 +214,22 @@ def _search(
     with progress.stage(finder.name, "rounds") as shown:
         for step in steps:
             recorder.record(step, problem.tally, time.monotonic() - began)
+            if stored is not None:
+                step.path.store(stored)
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
         problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
         wall=wall,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
-    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)
+    on_disk = {} if stored is None else {"beads_on_disk": True}
+    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo, **on_disk)
+    if stored is not None:
+        shutil.rmtree(stored)
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder, without what a run that was killed left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder

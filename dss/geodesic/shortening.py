@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from math import inf, pi
 
 import torch
+from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Spent
+from dss.base.memory import limit, size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.certificates.certificate import Certificate
@@ -21,6 +23,8 @@ from dss.problem import Problem
 BOW, NUDGE = 0.25, 1e-3
 # Rounds are limited at each number of beads (`Shortening.rounds`); a budget may limit them all together.
 UNLIMITED = Limits(rounds=None, beads=None)
+# What shortening holds at most, in models: strings of up to seven beads with their gradients and constraints (measured).
+MODELS = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +107,7 @@ def shorten(
     Raises:
         InputError: the path does not pass at this threshold, its ends cannot be used, or a start has others.
     """
-    problem = Problem.of(objective, path.beads[0], path.beads[-1], threshold=threshold, judge=judge, seed=seed)
+    problem = Problem.of(objective, path.rows[0], path.rows[-1], threshold=threshold, judge=judge, seed=seed)
     return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
 
 
@@ -120,8 +124,10 @@ def shorten_within(
 
     Raises:
         InputError: the path does not pass, or a start has other ends.
+        MemoryError: the machine has no room for the strings of such a network.
     """
     began = time.monotonic()
+    check_room(path.rows[0])
     given = certified(problem, path, options)
     if not given.passed:
         raise InputError(f"only a path that passes can be shortened, but {given.reason}; find one first")
@@ -138,6 +144,20 @@ def shorten_within(
             except Spent as spent:
                 work.stopped = spent.status.sentence
     return _result(work, path, runs)
+
+
+def check_room(point: Tensor) -> None:
+    """Refuse early what would fail late.
+
+    Raises:
+        MemoryError: this process may not take what shortening takes.
+    """
+    need = MODELS * point.nbytes
+    if need > limit():
+        raise MemoryError(
+            f"shortening a path of {point.numel():,} parameters takes about {size(need)} (its strings with their gradients, {MODELS} "
+            f"models), and this process may take {size(limit())}; shorten where there is more memory, or move fewer parameters (only=)"
+        )
 
 
 def _result(work: Work, path: Path, runs: list[Attempt]) -> Shortened:
