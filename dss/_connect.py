@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path as FilePath
 from typing import Literal
 
 import torch
@@ -13,11 +14,12 @@ import torch
 from dss._version import __version__
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
+from dss.base.memory import size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.base.shown import Drawn
-from dss.certificates.certificate import Certificate, certify
+from dss.certificates.certificate import Certificate, certify, proof_bytes
 from dss.finders import GreedyString
 from dss.finders.finder import Finder, Step
 from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_within
@@ -29,6 +31,8 @@ from dss.theory.obstruction import Obstruction, Wall, highest_wall
 PROVE = ("auto", "always", "never")
 # The shortest time that an automatic proof gets, however fast the search was.
 PROOF_SECONDS = 10.0
+# An automatic proof is tried where it takes less memory.
+PROOF_BYTES = 2 * 2**30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -132,6 +136,7 @@ def connect(
     prove: Literal["auto", "always", "never"] = "auto",
     progress: ProgressMeter | None = None,
     obstructions: Sequence[Obstruction] = (),
+    beads_on_disk: FilePath | None = None,
 ) -> Connection:
     """Search for a path between two points along which the judged loss stays at or below a threshold.
 
@@ -150,6 +155,8 @@ def connect(
         progress: shown search, shortening and proof.
         obstructions: such as `dss.theory.bottleneck_obstruction` makes. Where one has a wall above the threshold between these
             ends, there is nothing to search: the answer is "proved disconnected", and its reason is the wall's.
+        beads_on_disk: an existing folder in which beads lie instead of in memory, but for those in training: for large networks.
+            The result is the same, and its path needs the folder (see `Path.store`).
 
     Returns:
         The connection. A search that fails is not an error: `connected` is False, and the partial path is there.
@@ -162,7 +169,7 @@ def connect(
     finder = (finder or GreedyString()).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
     wall = highest_wall(obstructions, problem.judge, problem.start, problem.end)
-    last = finder.run(problem, resume=first_step(problem, finder, wall), progress=progress)
+    last = finder.run(problem, resume=first_step(problem, finder, wall), progress=progress, beads_on_disk=beads_on_disk)
     return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress, wall=wall)
 
 
@@ -262,6 +269,12 @@ def _certificate(
 ) -> Certificate:
     """The certificate of a search's last path; a search that failed has a point above the threshold: nothing to prove."""
     wanted = prove != "never" and step.status is Status.FOUND
+    if wanted and prove == "auto" and proof_bytes(step.path) > PROOF_BYTES:
+        found = certify(problem.recalled, step.path, threshold=problem.threshold, grid=grid)
+        return replace(
+            found,
+            reason=f"{found.reason} (no proof: it would take about {size(proof_bytes(step.path))}; ask for it by prove='always')",
+        )
     if prove == "auto":
         patience = max(searched, PROOF_SECONDS)
         limits = replace(limits, seconds=patience if limits.seconds is None else min(patience, limits.seconds))

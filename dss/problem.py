@@ -11,6 +11,7 @@ from torch import Tensor
 from dss.base.errors import InputError
 from dss.base.limits import Budget, Limits
 from dss.base.path import Path
+from dss.certificates.sampling import evaluate_beads
 from dss.objectives.objective import End, Objective, as_point
 from dss.objectives.wrappers import Counted, Recalled, Tally
 
@@ -22,7 +23,7 @@ class Problem:
     Attributes:
         objective: gradients come from it.
         judge: the loss that must stay at or below `threshold`.
-        start, end: points `(p,)`.
+        straight: the straight line between the two ends.
         loss_start, loss_end: judged.
         seed: of every random choice.
         tally: work done so far, counted through `objective` and `judge`.
@@ -31,8 +32,7 @@ class Problem:
 
     objective: Counted
     judge: Counted
-    start: Tensor
-    end: Tensor
+    straight: Path
     threshold: float
     loss_start: float
     loss_end: float
@@ -42,15 +42,26 @@ class Problem:
 
     @classmethod
     def of(
-        cls, objective: Objective, start: End, end: End, *, threshold: float, judge: Objective | None = None, seed: int = 0
+        cls,
+        objective: Objective,
+        start: End,
+        end: End,
+        *,
+        threshold: float,
+        judge: Objective | None = None,
+        seed: int = 0,
+        adopt: bool = False,
     ) -> "Problem":
         """Validate once what every finder relies on.
+
+        Args:
+            adopt: take the two points themselves, to which the caller will not write, instead of copies.
 
         Raises:
             InputError: ends that are no points of the objective, differ in size, dtype or device, are identical, or lie above
                 the threshold; a threshold that is not finite.
         """
-        start, end = ends_of(objective, start, end)
+        start, end = ends_of(objective, start, end, adopt=adopt)
         if torch.equal(start, end):
             raise InputError("the two ends are identical: there is no path to find")
         if not torch.tensor(float(threshold)).isfinite():
@@ -59,18 +70,24 @@ class Problem:
         judged = objective if judge is None else judge.calibrated_by(objective)
         counted = Counted(objective, tally, budget)
         judge = counted if judged is objective else Counted(judged, tally, budget)
-        first, last = judge(torch.stack([start, end])).tolist()
+        straight = Path.straight(start, end)
+        first, last = evaluate_beads(judge, straight).tolist()
         if not max(first, last) <= threshold:
             raise InputError(
                 f"both ends must have a loss of at most the threshold {threshold:g}, got {first:.6g} and {last:.6g} "
                 f"({judge.description}); raise the threshold or train the ends further"
             )
-        return cls(counted, judge, start, end, float(threshold), first, last, seed, tally, budget)
+        return cls(counted, judge, straight, float(threshold), first, last, seed, tally, budget)
 
     @property
-    def straight(self) -> Path:
-        """The straight line between the ends."""
-        return Path.straight(self.start, self.end)
+    def start(self) -> Tensor:
+        """The first end `(p,)`."""
+        return self.straight.rows[0]
+
+    @property
+    def end(self) -> Tensor:
+        """The other end `(p,)`."""
+        return self.straight.rows[-1]
 
     @property
     def scale(self) -> float:
@@ -100,13 +117,15 @@ class Problem:
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
-def ends_of(objective: Objective, start: End, end: End) -> tuple[Tensor, Tensor]:
-    """The two ends of a path as points `(p,)` of the objective: copies, and fit for one another.
+def ends_of(objective: Objective, start: End, end: End, *, adopt: bool = False) -> tuple[Tensor, Tensor]:
+    """The two ends of a path as points `(p,)` of the objective, fit for one another: copies, or `adopt`ed.
 
     Raises:
         InputError: one is no point of the objective; they differ in size, dtype or device.
     """
-    start, end = as_point(objective, start, "the start").clone(), as_point(objective, end, "the end").clone()
+    a, b = as_point(objective, start, "the start"), as_point(objective, end, "the end")
+    # A state dict was flattened into a point of ours already.
+    start, end = (p.clone() if isinstance(given, Tensor) and not adopt else p for given, p in ((start, a), (end, b)))
     if start.shape != end.shape or start.dtype != end.dtype or start.device != end.device:
         raise InputError(
             f"the ends must be points of one shape, dtype and device, got {tuple(start.shape)} {start.dtype} "

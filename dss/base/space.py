@@ -11,6 +11,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
+from dss.base.chunks import all_finite
 from dss.base.errors import InputError
 
 Selection = str | Callable[[str], bool]
@@ -107,8 +108,8 @@ class ParameterSpace:
         kept = [tensors[name].detach() for name in self.names]
         dtype = reduce(torch.promote_types, (t.dtype for t in kept), torch.float32)
         point = torch.cat([t.reshape(-1).to(kept[0].device, dtype) for t in kept])
-        if not point.isfinite().all():
-            bad = [name for name in self.names if not tensors[name].isfinite().all()]
+        if not all_finite(point):
+            bad = [name for name in self.names if not all_finite(tensors[name])]
             raise InputError(f"finite weights are needed, got NaN or infinity in {', '.join(bad)}")
         return point
 

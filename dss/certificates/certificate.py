@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError, InputError
 from dss.base.limits import Limits
+from dss.base.memory import explained, limit, size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
@@ -15,8 +16,11 @@ from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.closing import watched
 from dss.certificates.convexity import prove_by_convexity
 from dss.certificates.proof import prove as prove_path
-from dss.certificates.sampling import as_losses, sample_segments
+from dss.certificates.sampling import evaluate_beads, sample_segments
 from dss.objectives.objective import Objective
+
+# What the bounds on one cell hold at most, in models of float32 numbers: its weights as Taylor models in float64.
+PROOF_MODELS = 9
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,13 +86,29 @@ def certify(
     """
     if grid < 2:
         raise InputError(f"a grid of at least 2 intervals is needed to see inside a segment, got {grid}")
+    with explained(path.size, len(path), judge.samples):
+        return _certified(judge, path, threshold, grid, prove, limits, progress or ProgressMeter())
+
+
+def proof_bytes(path: Path) -> int:
+    """About how much memory a proof takes: what is held of one cell (measured), and the beads."""
+    return (PROOF_MODELS + len(path)) * path.size * torch.float32.itemsize
+
+
+def _certified(
+    judge: Objective, path: Path, threshold: float, grid: int, prove: bool, limits: Limits, progress: ProgressMeter
+) -> Certificate:
     if not prove:
         return _sampled(judge, path, threshold, grid)
+    need = proof_bytes(path)
+    if need > limit():
+        obstacle = f"it would take about {size(need)}, and this process may take {size(limit())}"
+        return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {obstacle}")
     by_corners = _by_convexity(judge, path, threshold)
     if by_corners is not None:
         return by_corners
     try:
-        bracket = _proof(judge, path, threshold, limits, progress or ProgressMeter())
+        bracket = _proof(judge, path, threshold, limits, progress)
     except EnclosureError as error:
         return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {error}")
     if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):
@@ -151,7 +171,7 @@ def _refusal(loss: float, threshold: float, segment: int, t: float) -> str:
 
 def _sampled(judge: Objective, path: Path, threshold: float, grid: int) -> Certificate:
     """Both ends, every bead, every segment, refined where the loss peaks."""
-    beads = as_losses(judge(path.beads))
+    beads = evaluate_beads(judge, path)
     peaks = sample_segments(judge, path, grid=grid)
     losses = torch.cat([beads, peaks.losses])
     segments = torch.cat([torch.arange(len(path)).clamp_max(len(path) - 2), torch.arange(len(path) - 1)])

@@ -78,9 +78,15 @@ def evaluate(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tenso
 
     On the CPU in float64; a NaN counts as infinitely bad.
     """
-    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
+    rows = max(1, POINT_BYTES // path.rows[0].nbytes)
     parts = zip(segments.reshape(-1).split(rows), t.reshape(-1).split(rows), strict=True)
-    return torch.cat([as_losses(judge(path.points(*part))) for part in parts]).view(t.shape)
+    return torch.cat([as_losses(judge.along(path, *part)) for part in parts]).view(t.shape)
+
+
+def evaluate_beads(judge: Objective, path: Path) -> Tensor:
+    """Losses `(n,)` of the beads, in the same way."""
+    last = len(path) - 2
+    return evaluate(judge, path, torch.arange(last + 2).clamp_max(last), torch.tensor([0.0] * (last + 1) + [1.0]))
 
 
 def as_losses(values: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """`dss connect`: join two saved models below a threshold, recorded in a run folder that resumes."""
 
 import argparse
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -23,6 +24,7 @@ from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits, Step
+from dss.geodesic.shortening import check_room
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
@@ -34,6 +36,8 @@ from dss.theory import Wall, highest_wall
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
+# Where beads lie while a run with --beads-on-disk searches.
+BEADS = ".beads"
 # Limits by their flag.
 LIMITS = {
     "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
@@ -80,6 +84,9 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
+    parser.add_argument(
+        "--beads-on-disk", action="store_true", help="keep beads in files of the run folder while searching, for large networks"
+    )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
 
 
@@ -114,6 +121,8 @@ def _help(options: argparse.Namespace) -> int:
     """What the other ranks do: the same search, of which the first keeps the record, and nothing after it."""
     finder = make_finder(options)
     ends, objective, judge = _question_of(options)
+    if options.shorten:
+        check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
     last, done = ranks.from_first(None)
     if not done:
@@ -156,7 +165,7 @@ def _problem(options: argparse.Namespace, ends: Ends, objective: NetworkObjectiv
     level = options.threshold(judge, ends.start, ends.end)
     gradients = ranks.shared(objective)
     judged = None if judge is objective else ranks.shared(judge)
-    return Problem.of(gradients, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
+    return Problem.of(gradients, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed, adopt=True)
 
 
 def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespace) -> Ends:
@@ -238,11 +247,14 @@ def _search(
     if last is not None:
         began -= last.seconds
         problem.tally.restore(last.tally)
+    stored = _emptied(options.out / BEADS) if options.beads_on_disk else None
     # A search that had ended when it was killed has no further steps: its last is the one.
     step = None if last is None else last.step
     with progress.stage(finder.name, "rounds") as shown:
         for step in _steps(problem, finder, last, wall):
             recorder.record(step, problem.tally, time.monotonic() - began)
+            if stored is not None:
+                step.path.store(stored)
             shown.report(step.round, step.words(problem.threshold))
     assert step is not None, "a search that only begins has its first step"
     connection = conclude(
@@ -250,7 +262,17 @@ def _search(
         progress=progress, wall=wall,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
-    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)
+    on_disk = {} if stored is None else {"beads_on_disk": True}
+    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo, **on_disk)
+    if stored is not None:
+        shutil.rmtree(stored)
+
+
+def _emptied(folder: Path) -> Path:
+    """The folder, without what a run that was killed left in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _steps(problem: Problem, finder: Finder, last: Snapshot | None, wall: Wall | None) -> Iterator[Step]:

@@ -48,7 +48,9 @@ def load_ends(start: Path, end: Path, task: Task, device: str) -> Ends:
 
 
 def with_buffers(task: Task, buffers: dict[str, Tensor]) -> Task:
-    """The task with these values in its model's buffers and frozen parameters."""
+    """The task with these values in its model's buffers and frozen parameters; the task itself where there are none."""
+    if not buffers:
+        return task
     model = task.fresh_model()
     with torch.no_grad():
         for name, value in (*model.named_buffers(), *model.named_parameters()):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dss.base.errors import InputError
+from dss.base.memory import exhausted
 
 YES, NO, BAD_INPUT, MACHINE = 0, 1, 2, 3
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -52,7 +53,7 @@ def exit_code(command: str, work: Callable[[], int], *, show_traceback: bool = F
         _say(f"ended by {signal.Signals(signalled.number).name}; {_kept(command)}", False)
         return 128 + signalled.number
     except Exception as error:
-        if "out of memory" in str(error) or "can't allocate memory" in str(error):  # torch has no class of its own for it on CPU
+        if exhausted(error):
             _say(f"the machine failed: {_one_line(error)}; {_kept(command)}", show_traceback)
             return MACHINE
         traceback.print_exc()

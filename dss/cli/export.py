@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Write parameters and buffers of the bead; recalibrated statistics are recomputed for it."""
     check_writable(options.out, overwrite=options.overwrite)
     found = load_run(options.folder)
-    beads = found.path.beads
+    beads = found.path.rows
     if not -len(beads) <= options.bead < len(beads):
         raise InputError(f"the path has beads 0 to {len(beads) - 1}, got {options.bead}")
     _objective, judge = objectives_of(found)

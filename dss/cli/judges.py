@@ -50,6 +50,6 @@ def problem_of(run: Run, path: Path) -> tuple[Problem, NetworkObjective, dict[st
     """The question that a run answered, its training objective, and the digests of its data."""
     objective, judge = objectives_of(run)
     judged, question = None if judge is objective else judge, run.question
-    ends = path.beads[0], path.beads[-1]
-    problem = Problem.of(objective, *ends, threshold=question["threshold"], judge=judged, seed=question["seed"])
+    ends = path.rows[0], path.rows[-1]
+    problem = Problem.of(objective, *ends, threshold=question["threshold"], judge=judged, seed=question["seed"], adopt=True)
     return problem, objective, digests_of(objective, judge)

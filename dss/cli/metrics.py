@@ -40,7 +40,7 @@ def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
     """
     task = task_of(run)
     found = metrics_for(task, *rebuilt(run, task), run.question["buffers"])
-    size = run.path.beads.shape[1]
+    size = run.path.size
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(metric, size)}
 
 

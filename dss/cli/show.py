@@ -78,7 +78,7 @@ def write_page(
     """
     with (progress or ProgressMeter()).stage("losses", "points") as stage:
         metrics = _metrics(found, every, stage)
-        cheap = metrics is not None and is_cheap(metrics[JUDGE], found.path.beads.shape[1])
+        cheap = metrics is not None and is_cheap(metrics[JUDGE], found.path.size)
         evaluations = evaluations or (EVALUATIONS if cheap else FEW_EVALUATIONS)
         wanted = (COARSE if cheap else 0) if resolution is None else resolution
         return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)

@@ -23,6 +23,8 @@ _ELEMENTWISE = (
 # Points with more bytes than this train one by one: temporaries of many large rows at once fall out of every cache,
 # and the allocator gives them back to the system at every step.
 LARGE_POINT = 2**20
+# Points with more bytes train one after the other: gradients and an optimizer's moments are those of one point at a time.
+HUGE_POINT = 2**25
 
 
 def adam(parameters: list[Tensor]) -> Optimizer:
@@ -83,6 +85,7 @@ def descend(
     options: Descent,
     generator: torch.Generator,
     project: Projection | None = None,
+    adopt: bool = False,
 ) -> Descended:
     """Train points until each one's judged loss is at most `target`.
 
@@ -97,7 +100,12 @@ def descend(
         options: optimizer and limits.
         generator: draws the minibatches.
         project: `(points (m, p), rows (m,)) -> (m, p)`, applied after every step: keeps rows on a constraint.
+        adopt: write to `points`, which need no copy then.
     """
+    if not adopt:
+        points = points.clone()
+    if project is None and points[0].nbytes > HUGE_POINT and len(points) > 1:
+        return _in_turn(objective, judge, points, target, options, generator)
     free_loss = judge is objective and objective.exact_estimate
     interval = 1 if free_loss else options.interval(objective, judge)
     batch = _Batch(points, options)
@@ -113,20 +121,36 @@ def descend(
     return Descended(batch.reached_points(), batch.losses, batch.losses <= target, batch.steps)
 
 
+def _in_turn(
+    objective: Objective, judge: Objective, points: Tensor, target: float, options: Descent, generator: torch.Generator
+) -> Descended:
+    """The same, one point after the other, over the same minibatches."""
+    first, longest, parts = generator.get_state(), generator.get_state(), []
+    for point in points.split(1):
+        generator.set_state(first)
+        parts.append(descend(objective, judge, point, target, options=options, generator=generator, adopt=True))
+        if parts[-1].gradient_steps == max(part.gradient_steps for part in parts):
+            longest = generator.get_state()
+    generator.set_state(longest)
+    losses, reached = (torch.cat([getattr(part, name) for part in parts]) for name in ("losses", "reached"))
+    return Descended(points, losses, reached, sum(part.gradient_steps for part in parts))
+
+
 class _Batch:
     """The rows that still train, and their optimizer."""
 
     def __init__(self, points: Tensor, options: Descent):
         self.options = options
         self.rows = torch.arange(len(points))
-        self.arrivals = points.clone()
+        self.arrivals = points
         self.losses = torch.full((len(points),), torch.inf, dtype=torch.float64)
         self.steps = 0
         trial = options.optimizer([torch.zeros(1, requires_grad=True)])
         elementwise = type(trial).__module__.startswith("torch.optim") and type(trial).__name__ in _ELEMENTWISE
         self.one_by_one = points[0].nbytes > LARGE_POINT
         self.stacked = elementwise and not self.one_by_one
-        rows = [points.clone()] if self.stacked else [row.clone() for row in points]
+        # Those that train one by one do so where their points lie: a copy would be one more model.
+        rows = [points.clone()] if self.stacked else [row.detach() for row in points]
         self.parameters = [row.requires_grad_() for row in rows]
         self.optimizer = options.optimizer(self.parameters)
 
@@ -151,7 +175,7 @@ class _Batch:
         self.losses[self.rows] = losses
         arrived = losses <= target
         if arrived.any():
-            self.arrivals[self.rows] = self.points
+            self._arrive()
             self._keep(~arrived)
 
     def step(self, project: Projection | None) -> None:
@@ -169,11 +193,18 @@ class _Batch:
     def reached_points(self) -> Tensor:
         """All points `(k, p)`: where they arrived, or where they stand."""
         if len(self.rows):
-            self.arrivals[self.rows] = self.points
+            self._arrive()
         return self.arrivals
 
+    def _arrive(self) -> None:
+        """Put the rows in training where they belong, unless they lie there already."""
+        if self.stacked:
+            self.arrivals[self.rows] = self.points
+
     def _joined(self) -> Tensor:
-        return self.parameters[0] if self.stacked else torch.stack(self.parameters)
+        if self.stacked:
+            return self.parameters[0]
+        return self.parameters[0][None] if len(self.parameters) == 1 else torch.stack(self.parameters)
 
     def _parted(self, points: Tensor) -> list[Tensor]:
         return [points] if self.stacked else list(points)

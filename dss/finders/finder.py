@@ -5,12 +5,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import isnan
+from pathlib import Path as FilePath
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from dss.base.limits import Limits, Spent, Status
+from dss.base.memory import explained
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
@@ -96,17 +98,27 @@ class Finder(ABC):
             step = self._next(problem, step, started)
             yield step
 
-    def run(self, problem: Problem, *, resume: Step | None = None, progress: ProgressMeter | None = None) -> Step:
+    def run(
+        self,
+        problem: Problem,
+        *,
+        resume: Step | None = None,
+        progress: ProgressMeter | None = None,
+        beads_on_disk: FilePath | None = None,
+    ) -> Step:
         """The last step of the search.
 
         Args:
             resume: continue after this step instead of from the beginning.
             progress: shown every step.
+            beads_on_disk: a folder for beads (see `Path.store`), of which only those in training are in memory then.
         """
         with (progress or ProgressMeter()).stage(self.name, "rounds") as meter:
             step = resume or self.begin(problem)
             for following in self.steps(problem, step):
                 step = following
+                if beads_on_disk is not None:
+                    step.path.store(beads_on_disk)
                 meter.report(step.round, step.words(problem.threshold))
         return step
 
@@ -122,7 +134,7 @@ class Finder(ABC):
             if limit is not None and spent >= limit:
                 return replace(step, status=status)
         try:
-            with problem.limited(limits, began=started):
+            with problem.limited(limits, began=started), explained(step.path.size, len(step.path), problem.judge.samples):
                 return replace(self.advance(problem, step), round=step.round + 1)
         except Spent as spent:
             # In the middle of a round: what it had trained is dropped, so that a step stays a function of the last one.

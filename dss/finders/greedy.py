@@ -71,6 +71,7 @@ class GreedyString(Finder):
             self.target.below(problem.threshold),
             options=self.descent,
             generator=problem.generator("greedy", step.round),
+            adopt=True,
         )
         status = Status.SEARCHING if trained.reached.all() else Status.STALLED
         path = step.path.insert(chosen, trained.points)

@@ -8,9 +8,11 @@ from functools import partial
 from math import inf, pi
 
 import torch
+from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Spent
+from dss.base.memory import limit, size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.certificates.certificate import Certificate
@@ -24,6 +26,8 @@ from dss.problem import Problem
 BOW, NUDGE = 0.25, 1e-3
 # Rounds are limited at each number of beads (`Shortening.rounds`); a budget may limit them all together.
 UNLIMITED = Limits(rounds=None, beads=None)
+# What shortening holds at most, in models: strings of up to seven beads with their gradients and constraints (measured).
+MODELS = 90
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +113,7 @@ def shorten(
     Raises:
         InputError: the path does not pass at this threshold, its ends cannot be used, or a start has others.
     """
-    problem = Problem.of(objective, path.beads[0], path.beads[-1], threshold=threshold, judge=judge, seed=seed)
+    problem = Problem.of(objective, path.rows[0], path.rows[-1], threshold=threshold, judge=judge, seed=seed)
     return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress, executor=executor)
 
 
@@ -131,8 +135,10 @@ def shorten_within(
 
     Raises:
         InputError: the path does not pass, or a start has other ends.
+        MemoryError: the machine has no room for the strings of such a network.
     """
     began = time.monotonic()
+    check_room(path.rows[0])
     given = certified(problem, path, options)
     if not given.passed:
         raise InputError(f"only a path that passes can be shortened, but {given.reason}; find one first")
@@ -192,6 +198,20 @@ def attempt(
 
 def _as_it_is(problem: Problem) -> Problem:
     return problem
+
+
+def check_room(point: Tensor) -> None:
+    """Refuse early what would fail late.
+
+    Raises:
+        MemoryError: this process may not take what shortening takes.
+    """
+    need = MODELS * point.nbytes
+    if need > limit():
+        raise MemoryError(
+            f"shortening a path of {point.numel():,} parameters takes about {size(need)} (its strings with their gradients, {MODELS} "
+            f"models), and this process may take {size(limit())}; shorten where there is more memory, or move fewer parameters (only=)"
+        )
 
 
 def _result(work: Work, path: Path, runs: list[Attempt]) -> Shortened:

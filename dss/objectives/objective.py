@@ -6,7 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from dss.base.chunks import all_finite
 from dss.base.errors import EnclosureError, InputError
+from dss.base.path import Path
 
 End = Tensor | Mapping[str, Tensor]
 """What users give as a point: a tensor `(p,)`, or a state dict where the objective is a network's."""
@@ -36,6 +38,11 @@ class Objective(ABC):
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Losses `(k,)` that gradients may come from: a minibatch drawn with `generator`, or the exact ones."""
         return self(points)
+
+    def along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        """Losses `(k,)` at places t of segments of a path, both `(k,)`, without gradient: those of its points."""
+        with torch.no_grad():
+            return self(path.points(segments, t))
 
     @property
     def exact_estimate(self) -> bool:
@@ -113,11 +120,11 @@ def as_point(objective: Objective, given: End, name: str) -> Tensor:
     if not isinstance(given, Tensor):
         raise InputError(f"{name} must be a point (p,) or a state dict, got {type(given).__name__}")
     size = given.numel() if objective.size is None else objective.size
-    if given.shape != (size,) or not given.is_floating_point() or not given.isfinite().all():
+    if given.shape != (size,) or not given.is_floating_point() or not all_finite(given):
         raise InputError(f"{name} must be a finite point ({size},) of floating-point numbers, got {_described(given)}")
     return given.detach()
 
 
 def _described(point: Tensor) -> str:
-    nonfinite = "" if point.isfinite().all() else " with NaN or infinity"
+    nonfinite = "" if all_finite(point) else " with NaN or infinity"
     return f"{tuple(point.shape)} {point.dtype}{nonfinite}"

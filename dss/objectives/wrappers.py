@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dss.base.digest import digest
 from dss.base.limits import Budget
+from dss.base.path import Path
 from dss.objectives.objective import Objective
 
 
@@ -62,6 +63,10 @@ class Wrapped(Objective):
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator)
 
+    def along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self(path.points(segments, t))  # of this objective, not of the inner one, whose losses it may change
+
     def flatten(self, state: Mapping[str, Tensor]) -> Tensor:
         return self.objective.flatten(state)
 
@@ -102,38 +107,66 @@ class Tally:
         return Tally(self.loss_evaluations + other.loss_evaluations, self.gradient_evaluations + other.gradient_evaluations)
 
 
+Key = str | tuple[str, str, float]
+"""What a loss is remembered by: the digest of a point, or those of two beads and a place between them."""
+
+# Points of more bytes are remembered as places of a path alone: to read them all for a digest takes as long as some losses.
+NAMED_BYTES = 2**20
+
+
 class Counted(Wrapped):
     """`objective`, counting into `tally`: a call under autograd is a gradient evaluation, else a loss evaluation.
 
     Attributes:
         tally: of the work.
         budget: asked before every evaluation; it has no limits unless a search or a shortening sets some.
-        known: losses without gradient, by digest of the point.
+        known: losses without gradient.
     """
 
     def __init__(self, objective: Objective, tally: Tally, budget: Budget | None = None):
         super().__init__(objective)
         self.tally, self.budget = tally, Budget() if budget is None else budget
-        self.known: dict[str, float] = {}
+        self.known: dict[Key, float] = {}
 
     def around(self, objective: Objective) -> "Counted":
         return Counted(objective, self.tally, self.budget)  # what is known is known of the other objective
 
     def __call__(self, points: Tensor) -> Tensor:
-        self.budget.spend(len(points))
-        losses = self.objective(points)
-        if not self._count(points, self.samples):
+        losses, gradient = self._evaluated(points)
+        if not gradient and points.nbytes <= NAMED_BYTES * len(points):
             self.known.update(zip(map(digest, points), losses.tolist(), strict=True))
+        return losses
+
+    def along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        with torch.no_grad():
+            losses, _ = self._evaluated(path.points(segments, t))
+        self.known.update(zip(_places(path, segments, t), losses.tolist(), strict=True))
         return losses
 
     def recalled(self, points: Tensor) -> Tensor:
         """Losses `(k,)` without gradient, of points seen before from memory: a search's evaluations serve its certificate."""
         points = points.detach()
+        if points.nbytes > NAMED_BYTES * len(points):
+            return self(points).double().cpu()
         keys = [digest(point) for point in points]
         fresh = torch.tensor([key not in self.known for key in keys])
         if fresh.any():
             self(points[fresh.to(points.device)])
         return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
+
+    def recalled_along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        """The same at places t of segments of a path, both `(k,)`."""
+        keys = _places(path, segments, t)
+        fresh = torch.tensor([key not in self.known for key in keys])
+        if fresh.any():
+            self.along(path, segments[fresh], t[fresh])
+        return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
+
+    def _evaluated(self, points: Tensor) -> tuple[Tensor, bool]:
+        """Losses, and whether there will be gradients: within the budget, and counted."""
+        self.budget.spend(len(points))
+        losses = self.objective(points)
+        return losses, self._count(points, self.samples)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         self.budget.spend(0)
@@ -163,3 +196,16 @@ class Recalled(Wrapped):
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.objective.recalled(points)
+
+    def along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        return self.objective.recalled_along(path, segments, t)
+
+
+def _places(path: Path, segments: Tensor, t: Tensor) -> list[Key]:
+    """Keys of points of a path; a bead is known by its own digest."""
+    names = path.digests
+
+    def key(segment: int, t: float) -> Key:
+        return names[segment + int(t)] if t in (0.0, 1.0) else (names[segment], names[segment + 1], t)
+
+    return [key(*place) for place in zip(segments.tolist(), t.tolist(), strict=True)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dss.base.chunks import distance
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.base.renamed import renamed
@@ -58,11 +59,9 @@ def farthest_bead(path: Path) -> int:
     Raises:
         InputError: no bead lies off that line.
     """
-    start, along = path.beads[0].double(), path.beads[-1].double() - path.beads[0].double()
-    unit = along / along.norm()
-    offsets = [row.double() - start for row in path.beads[1:-1]]
-    distances = [(offset - (offset @ unit) * unit).norm().item() for offset in offsets]
-    if not distances or max(distances) <= 1e-9 * along.norm().item():
+    line = Projection.line(path.rows[0], path.rows[-1])
+    distances = line.distances(path.rows[1:-1]).tolist()
+    if not distances or max(distances) <= 1e-9 * distance(path.rows[0], path.rows[-1]).item():
         raise InputError("every bead lies on the straight line between the ends: there is no plane through them to show")
     return 1 + max(range(len(distances)), key=distances.__getitem__)
 
@@ -95,8 +94,8 @@ def survey(
     if resolution < COARSEST or resolution & (resolution - 1):
         raise InputError(f"the resolution must be 8, 16, 32, ..., got {resolution}")
     plane = Projection.plane(*corners)
-    unit = plane.project(corners[1][None])[0, 0].item()
-    marks = plane.project(torch.stack(list(corners))) / unit
+    unit = plane.project([corners[1]])[0, 0].item()
+    marks = plane.project(corners) / unit
     seen = None if path is None else _seen(plane, path, unit)
     low, high = _extent(marks if seen is None else torch.cat([marks, seen.points]))
     losses, count = None, COARSEST
@@ -118,7 +117,7 @@ def _seen(plane: Projection, path: Path, unit: float) -> PathOnPlane:
 
 
 def _points(path: Path, segments: Tensor, t: Tensor) -> Iterator[Tensor]:
-    rows = max(1, POINT_BYTES // path.beads[0].nbytes)
+    rows = max(1, POINT_BYTES // path.rows[0].nbytes)
     for part in zip(segments.split(rows), t.split(rows), strict=True):
         yield path.points(*part)
 
@@ -139,8 +138,8 @@ def _refined(judge: Objective, plane: Projection, x: Tensor, y: Tensor, coarse: 
         losses[::2, ::2], fresh[::2, ::2] = coarse, False
     row, column = torch.nonzero(fresh, as_tuple=True)
     places = torch.stack([x[column], y[row]], 1)
-    rows = max(1, POINT_BYTES // (8 * plane.axes.shape[1]))
+    rows = max(1, POINT_BYTES // (8 * len(plane.points[0])))
     with torch.no_grad():
-        parts = [judge(plane.lift(part).to(dtype)).double().cpu() for part in places.split(rows)]
+        parts = [judge(plane.lift(part, dtype)).double().cpu() for part in places.split(rows)]
     losses[row, column] = torch.cat(parts)
     return losses

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dss.base.chunks import distance
 from dss.base.path import Path
 from dss.objectives.objective import Objective
 from dss.page.profile import in_pieces
@@ -51,14 +52,14 @@ def unroll(judge: Objective, path: Path, *, threshold: float, resolution: int = 
     # Beads of a long string lie as close as the even places do.
     along = torch.cat([even, arcs]).unique() if len(path) <= resolution else even
     across = torch.arange(-round(BEYOND * half), half + round(BEYOND * half) + 1, dtype=torch.float64) / half
-    on_path, on_line = _following(path, along), _following(Path.straight(path.beads[0], path.beads[-1]), along)
+    on_path, on_line = _following(path, along), _following(Path.straight(path.rows[0], path.rows[-1]), along)
 
     def sheet(places: Tensor) -> Tensor:
         row, column = places // len(along), places % len(along)
-        return torch.lerp(on_line(column), on_path(column), across[row].to(path.beads)[:, None])
+        return torch.lerp(on_line(column), on_path(column), across[row].to(path.rows[0])[:, None])
 
     count = len(across) * len(along)
-    losses = in_pieces(judge, sheet, torch.arange(count), path.beads[0].nbytes).reshape(len(across), len(along))
+    losses = in_pieces(judge, sheet, torch.arange(count), path.rows[0].nbytes).reshape(len(across), len(along))
     return LossSheet(along, across, losses, arcs, _widest(path, on_path, on_line, len(along)), threshold, judge.description)
 
 
@@ -72,6 +73,6 @@ def _following(path: Path, along: Tensor):
 
 
 def _widest(path: Path, on_path, on_line, count: int) -> float:
-    ends = (path.beads[-1].double() - path.beads[0].double()).norm().item()
+    ends = distance(path.rows[0], path.rows[-1]).item()
     places = torch.arange(count).split(1)
-    return max((on_path(i).double() - on_line(i).double()).norm().item() for i in places) / ends
+    return max(distance(on_path(i)[0], on_line(i)[0]).item() for i in places) / ends

@@ -69,7 +69,7 @@ def _(found: Barrier) -> str:
 def _(path: Path) -> str:
     facts = [
         ("beads", str(len(path)), "with both ends"),
-        ("parameters", f"{path.beads.shape[1]:,}", str(path.beads.dtype).removeprefix("torch.")),
+        ("parameters", f"{path.size:,}", str(path.rows[0].dtype).removeprefix("torch.")),
     ]
     return _view("unfinished", f"A path: {describe(path)}.", facts)
 
@@ -84,7 +84,7 @@ def _judged(certificate: Certificate) -> list[Fact]:
 
 
 def _is_cheap(found: Connection) -> bool:
-    return found.path.beads.shape[1] * found.problem.judge.samples <= CHEAP
+    return found.path.size * found.problem.judge.samples <= CHEAP
 
 
 def _view(word: str, sentence: str, facts: Sequence[Fact]) -> str:

@@ -83,7 +83,7 @@ def measure_path(
         evaluations: about how many places along the path, spread evenly over its segments.
     """
     segments, t, beads = grid(intervals_for(path, evaluations))
-    line = Path.straight(path.beads[0], path.beads[-1])
+    line = Path.straight(path.rows[0], path.rows[-1])
     line_segments, line_t, _ = grid(intervals_for(line, evaluations // 4))
     measured = tuple(
         Metric(name, judge.description, along(judge, path, segments, t), along(judge, line, line_segments, line_t))
@@ -108,7 +108,7 @@ def grid(intervals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def along(judge: Objective, path: Path, segments: Tensor, t: Tensor) -> Tensor:
     """Losses `(m,)` float64 on the CPU at places of a path; NaN where a kept one is not known."""
-    return in_pieces(judge, lambda places: path.points(segments[places], t[places]), torch.arange(len(t)), path.beads[0].nbytes)
+    return in_pieces(judge, lambda places: path.points(segments[places], t[places]), torch.arange(len(t)), path.rows[0].nbytes)
 
 
 def in_pieces(judge: Objective, points: Callable[[Tensor], Tensor], places: Tensor, size: int) -> Tensor:
@@ -189,7 +189,7 @@ def picture_string(
         history: `(name, note, path)` of earlier strings, taken one at a time.
         evaluations: about how many places along the path; earlier strings have four intervals a segment.
     """
-    view = Projection.principal(path.beads)
+    view = Projection.principal(path.rows)
     earlier = [
         _projected(name, note, string, judge, view, torch.full((len(string) - 1,), HISTORY_INTERVALS))
         for name, note, string in history
@@ -210,7 +210,7 @@ def picture_strings(
         threshold: L0.
         evaluations: about how many places along each.
     """
-    view = Projection.principal(torch.cat([path.beads for path in paths.values()]))
+    view = Projection.principal([row for path in paths.values() for row in path.rows])
     strings = (
         _projected(name, describe(path), path, judge, view, intervals_for(path, evaluations)) for name, path in paths.items()
     )
@@ -227,6 +227,6 @@ def describe(path: Path) -> str:
 def _projected(name: str, note: str, path: Path, judge: Objective, view: Projection, intervals: Tensor) -> ProjectedPath:
     """A string on the axes of a view; segments are straight there, so only beads need projecting."""
     segments, t, beads = grid(intervals)
-    corners = view.project(path.beads)
+    corners = view.project(path.rows)
     points = torch.lerp(corners[segments], corners[segments + 1], t[:, None])
     return ProjectedPath(name, note, points, along(judge, path, segments, t), beads)

@@ -1,5 +1,10 @@
-"""Low-dimensional views of parameter space: principal axes of beads, and the plane through three points."""
+"""Low-dimensional views of parameter space: principal axes of beads, and the plane through three points.
 
+Axes are combinations of a few beads, and are kept as such: for large networks one float64 axis would be two models. What is
+wanted of them, inner products, is added up over pieces of the beads.
+"""
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,10 +12,13 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 
-# Float64 copies of points held at once.
+# Float64 copies of pieces of points held at once.
 CHUNK_BYTES = 64 * 2**20
 # A direction with a smaller share of the variance is rounding of the Gram matrix, not geometry.
 NEGLIGIBLE = 1e-12
+
+Points = Tensor | Sequence[Tensor]
+"""A matrix `(k, p)`, or k points `(p,)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,14 +26,27 @@ class Projection:
     """An affine view `x -> axes (x - origin)` of points `(p,)`, in float64.
 
     Attributes:
-        origin: `(p,)`.
-        axes: `(d, p)` orthonormal rows; a row is zero where the points span fewer than d directions.
+        points: `n` of them `(p,)`, of which origin and axes are made.
+        middle: `(n,)`, the origin's coefficients.
+        mix: `(d, n)`, the axes' coefficients of the points less the origin: orthonormal rows; a row is zero where the points
+            span fewer than d directions.
         explained: `(d,)` share of the points' variance on each axis, or None for a plane that was not fitted.
     """
 
-    origin: Tensor
-    axes: Tensor
+    points: Sequence[Tensor]
+    middle: Tensor
+    mix: Tensor
     explained: Tensor | None = None
+
+    @property
+    def origin(self) -> Tensor:
+        """`(p,)`; made anew."""
+        return torch.cat([middle for _, middle, _ in self._pieces(())])
+
+    @property
+    def axes(self) -> Tensor:
+        """`(d, p)`; made anew."""
+        return torch.cat([axes for _, _, axes in self._pieces(())], 1)
 
     @property
     def shares(self) -> Tensor:
@@ -34,7 +55,7 @@ class Projection:
         return self.explained
 
     @classmethod
-    def principal(cls, points: Tensor, dimensions: int = 3) -> "Projection":
+    def principal(cls, points: Points, dimensions: int = 3) -> "Projection":
         """Principal axes of points `(n, p)`, n much smaller than p: eigenvectors of their `(n, n)` Gram matrix.
 
         Signs are fixed: the last point never lies behind the first along an axis.
@@ -42,22 +63,36 @@ class Projection:
         Raises:
             InputError: fewer than two points, or points that coincide.
         """
-        if points.ndim != 2 or len(points) < 2:
-            raise InputError(f"principal axes need points of shape (n >= 2, p), got {tuple(points.shape)}")
-        points = points.detach()
-        # Row by row: a float64 copy of all points of a large network would double its memory.
-        origin = sum((row.double() for row in points), torch.zeros((), dtype=torch.float64, device=points.device)) / len(points)
-        gram = sum(piece @ piece.T for piece in _centred_columns(points, origin))
+        if (isinstance(points, Tensor) and points.ndim != 2) or len(points) < 2:
+            shape = tuple(points.shape) if isinstance(points, Tensor) else (len(points),)
+            raise InputError(f"principal axes need points of shape (n >= 2, p), got {shape}")
+        rows = [point.detach() for point in points]
+        middle = torch.full((len(rows),), 1 / len(rows), dtype=torch.float64, device=rows[0].device)
+        plain = cls(rows, middle, torch.eye(len(rows), dtype=torch.float64, device=middle.device))
+        gram = sum((axes @ axes.T for _, _, axes in plain._pieces(())), torch.zeros_like(plain.mix))
         values, vectors = torch.linalg.eigh(gram)
         values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
         if not values[0] > 0:
             raise InputError("principal axes need points that differ, got one point repeated")
         kept = int((values[:dimensions] > NEGLIGIBLE * values[0]).sum())
-        axes = torch.cat([vectors[:, :kept].T @ piece for piece in _centred_columns(points, origin)], 1)
-        axes = _signed(torch.linalg.qr(axes.T).Q.T, points)
+        mix = _orthonormal(cls(rows, middle, vectors[:, :kept].T / values[:kept, None].sqrt())).mix
+        forward = mix @ (gram[:, -1] - gram[:, 0])
+        mix = mix * torch.where(forward < 0, -1.0, 1.0)[:, None].to(mix)
         explained = torch.zeros(dimensions, dtype=torch.float64)
         explained[:kept] = (values[:kept] / values.sum()).cpu()
-        return cls(origin, torch.cat([axes, axes.new_zeros(dimensions - kept, axes.shape[1])]), explained)
+        return cls(rows, middle, torch.cat([mix, mix.new_zeros(dimensions - kept, len(rows))]), explained)
+
+    @classmethod
+    def line(cls, a: Tensor, b: Tensor) -> "Projection":
+        """The line through two points `(p,)`: origin a, axis towards b.
+
+        Raises:
+            InputError: the points coincide.
+        """
+        length = cls._through([a, b], [0, 1])._gram().item() ** 0.5
+        if not length > 0:
+            raise InputError("a line needs two points that differ, got one point twice")
+        return cls._through([a, b], [0, 1 / length])
 
     @classmethod
     def plane(cls, a: Tensor, b: Tensor, c: Tensor) -> "Projection":
@@ -68,45 +103,66 @@ class Projection:
         Raises:
             InputError: the three points lie on a line.
         """
-        origin, along, aside = a.double(), b.double() - a.double(), c.double() - a.double()
-        scale = max(along.norm(), aside.norm()).clamp_min(torch.finfo(torch.float64).tiny)
-        first = along / along.norm().clamp_min(torch.finfo(torch.float64).tiny)
-        rest = aside - (aside @ first) * first
-        # Once more: subtraction of nearly parallel vectors leaves a share of the first axis behind.
-        rest = rest - (rest @ first) * first
-        if along.norm() <= 1e-9 * scale or rest.norm() <= 1e-9 * scale:
+        corners, share = [a, b, c], 0.0
+        along, aside = cls._through(corners, [0, 1, 0], [0, 0, 1])._gram().diagonal().sqrt().tolist()
+        # Twice: subtraction of nearly parallel vectors leaves a share of the first axis behind.
+        for _ in range(2 if along else 0):
+            gram = cls._through(corners, [0, 1, 0], [0, -share, 1])._gram()
+            share += (gram[0, 1] / gram[0, 0]).item()
+        rest, scale = cls._through(corners, [0, -share, 1])._gram().item() ** 0.5, max(along, aside)
+        if along <= 1e-9 * scale or rest <= 1e-9 * scale:
             raise InputError("a plane needs three points that are not on one line; choose another third point")
-        return cls(origin, torch.stack([first, rest / rest.norm()]))
+        return cls._through(corners, [0, 1 / along, 0], [0, -share / rest, 1 / rest])
 
-    def project(self, points: Tensor) -> Tensor:
+    def project(self, points: Points) -> Tensor:
         """Coordinates `(k, d)` float64 on the CPU of points `(k, p)`."""
-        parts = [(rows.double() - self.origin) @ self.axes.T for rows in self._chunks(points.detach())]
-        return torch.cat(parts).cpu()
+        found = torch.zeros(len(points), len(self.mix), dtype=torch.float64, device=self.mix.device)
+        for rows, middle, axes in self._pieces(points):
+            found += (rows - middle) @ axes.T
+        return found.cpu()
 
-    def lift(self, coordinates: Tensor) -> Tensor:
-        """Points `(k, p)` float64 at coordinates `(k, d)`."""
-        return self.origin + coordinates.to(self.axes) @ self.axes
+    def lift(self, coordinates: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
+        """Points `(k, p)` in `dtype` at coordinates `(k, d)`, computed in float64."""
+        coordinates = coordinates.to(self.mix)
+        return torch.cat([(middle + coordinates @ axes).to(dtype) for _, middle, axes in self._pieces(())], 1)
 
-    def distances(self, points: Tensor) -> Tensor:
+    def distances(self, points: Points) -> Tensor:
         """How far points `(k, p)` lie off this view, `(k,)` float64 on the CPU."""
-        parts = []
-        for rows in self._chunks(points.detach()):
-            offsets = rows.double() - self.origin
-            parts.append((offsets - (offsets @ self.axes.T) @ self.axes).norm(dim=1))
-        return torch.cat(parts).cpu()
+        places = self.project(points).to(self.mix)
+        squares = torch.zeros(len(points), dtype=torch.float64, device=self.mix.device)
+        for rows, middle, axes in self._pieces(points):
+            squares += (rows - middle - places @ axes).square().sum(1)
+        return squares.sqrt().cpu()
 
-    def _chunks(self, points: Tensor) -> tuple[Tensor, ...]:
-        return points.split(max(1, CHUNK_BYTES // (8 * self.axes.shape[1])))
+    def _pieces(self, points: Points) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Float64 pieces `(k, c)` of points, `(c,)` of the origin, `(d, c)` of the axes."""
+        size, own = self.points[0].numel(), self.points
+        columns = max(1, CHUNK_BYTES // (8 * (2 * len(own) + 2 * len(points) + len(self.mix))))
+        for start in range(0, size, columns):
+            beads = torch.stack([point[start : start + columns].double() for point in own])
+            middle = self.middle @ beads
+            rows = [point[start : start + columns].detach().to(beads) for point in points]
+            yield torch.stack(rows) if rows else beads[:0], middle, self.mix @ (beads - middle)
+
+    def _gram(self) -> Tensor:
+        """Inner products `(d, d)` of the axes."""
+        zero = torch.zeros(len(self.mix), len(self.mix), dtype=torch.float64, device=self.mix.device)
+        return sum((axes @ axes.T for _, _, axes in self._pieces(())), zero)
+
+    @classmethod
+    def _through(cls, points: Sequence[Tensor], *mix: Sequence[float]) -> "Projection":
+        """A view with its origin at the first of the points."""
+        axes = torch.tensor(mix, dtype=torch.float64, device=points[0].device)
+        middle = torch.zeros_like(axes[0])
+        middle[0] = 1
+        return cls([point.detach() for point in points], middle, axes)
 
 
-def _centred_columns(points: Tensor, origin: Tensor):
-    """`points - origin` in float64, a bounded number of columns at a time."""
-    columns = max(1, CHUNK_BYTES // (8 * len(points)))
-    for piece, middle in zip(points.split(columns, 1), origin.split(columns), strict=True):
-        yield piece.double() - middle
-
-
-def _signed(axes: Tensor, points: Tensor) -> Tensor:
-    """Axes turned so that the last point does not lie behind the first."""
-    forward = axes @ (points[-1].double() - points[0].double())
-    return axes * torch.where(forward < 0, -1.0, 1.0)[:, None].to(axes)
+def _orthonormal(view: Projection) -> Projection:
+    """The same view with axes that are orthonormal to rounding, by Cholesky factors of their Gram matrix, twice
+    (CholeskyQR2: Yamamoto et al. 2015, "Roundoff error analysis of the CholeskyQR2 algorithm")."""
+    for _ in range(2):
+        factor = torch.linalg.cholesky(view._gram())
+        mix = torch.linalg.solve_triangular(factor, view.mix, upper=False)
+        view = Projection(view.points, view.middle, mix)
+    return view

@@ -138,7 +138,7 @@ def snapshots(folder: FilePath) -> Iterator[Snapshot]:
     for line in step_lines(folder):
         beads = {d: beads[d] if d in beads else _read_bead(folder, places, d) for d in line["beads"]}
         maxima = torch.tensor([math.nan if m is None else float(m) for m in line["maxima"]], dtype=torch.float64)
-        path = Path(torch.stack([beads[d] for d in line["beads"]]))
+        path = Path([beads[d] for d in line["beads"]])
         step = Step(path, maxima, Status(line["status"]), line["round"], line["steps"], line["memory"])
         yield Snapshot(step, Tally(line["loss_evaluations"], line["gradient_evaluations"]), line["seconds"])
 
@@ -173,7 +173,8 @@ def step_lines(folder: FilePath) -> list[dict]:
 
 
 def _stacked(tensors: dict[str, Tensor], names: list[str]) -> Path:
-    return Path(torch.cat([tensors[name].reshape(len(tensors[name]), -1) for name in names], 1))
+    count = len(tensors[names[0]])
+    return Path([torch.cat([tensors[name][i].reshape(-1) for name in names]) for i in range(count)])
 
 
 def _tensors(file: FilePath) -> dict[str, Tensor]:

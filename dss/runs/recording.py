@@ -11,12 +11,12 @@ from typing import Protocol
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_atomically, write_text
 from dss.base.iteration import last
 from dss.base.path import Path
 from dss.base.space import ParameterSpace
+from dss.base.stacked import save_stacked
 from dss.certificates.certificate import Certificate
 from dss.finders.finder import Step
 from dss.objectives.wrappers import Tally
@@ -99,8 +99,8 @@ class RunRecorder:
 
     def record(self, step: Step, tally: Tally, seconds: float) -> None:
         """Add a step: first its new beads, then its line, so that a line never names a bead that is not there."""
-        digests = [digest(bead) for bead in step.path.beads]
-        fresh = {d: b.cpu().clone() for d, b in zip(digests, step.path.beads, strict=True) if d not in self._known}
+        digests = step.path.digests
+        fresh = {d: b.cpu().contiguous() for d, b in zip(digests, step.path.rows, strict=True) if d not in self._known}
         if fresh:
             number = len(list((self.folder / SNAPSHOTS).glob("*.safetensors")))
             write_atomically(self.folder / SNAPSHOTS / f"{number:06d}.safetensors", lambda file: save_file(fresh, file))
@@ -109,7 +109,7 @@ class RunRecorder:
             "round": step.round,
             "status": step.status.value,
             "steps": step.gradient_steps,
-            "beads": digests,
+            "beads": list(digests),
             "maxima": [_number(m) for m in step.maxima.tolist()],
             "memory": step.memory,
             **asdict(tally),
@@ -122,8 +122,9 @@ class RunRecorder:
 
     def finish(self, outcome: Outcome, space: ParameterSpace, **extra: object) -> None:
         """Write the path and, last of all, the summary: a folder with a summary is complete."""
-        beads = {name: value.cpu().contiguous() for name, value in space.unflatten(outcome.path.beads).items()}
-        write_atomically(self.folder / PATH, lambda file: save_file(beads, file))
+        rows = [space.unflatten(row) for row in outcome.path.rows]
+        beads = {name: [row[name] for row in rows] for name in space.names}
+        write_atomically(self.folder / PATH, lambda file: save_stacked(beads, file))
         _write_outcome(self.folder, outcome.certificate, outcome.summary | extra)
 
 

@@ -39,7 +39,7 @@ class Rotation:
     """A rotation `(r, r)` of determinant 1, and shares of it."""
 
     def __init__(self, matrix: Tensor):
-        blocks, basis = schur(matrix.numpy(), output="real")
+        blocks, basis = schur(matrix.numpy(), output="real")[:2]
         self.basis, self.planes = torch.from_numpy(basis), []
         flipped, k = [], 0
         while k < len(blocks):

@@ -51,7 +51,7 @@ def check_memory(trial: Trial, points: list[Tensors], outputs: list[Any]) -> Non
     if len(points) < 2:
         return
     fresh = copy.copy(trial.rows)
-    fresh.template = quiet_copy(trial.model).requires_grad_(False)
+    fresh.template = quiet_copy(trial.model, moving=trial.own).requires_grad_(False)
     pairs = [(trial.output(points[i], rows=rows), outputs[i]) for rows, i in ((fresh, 1), (fresh, 0), (trial.rows, 0))]
     if not all(close(again, first, trial.room) for again, first in pairs):
         raise InputError(

@@ -1,7 +1,7 @@
 """A copy of the caller's model that can be run without the caller noticing."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from types import CellType, FunctionType, MethodType
 
@@ -13,15 +13,19 @@ _FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 _HOOKS = (*_FORWARD, "_backward_pre_hooks", "_backward_hooks")
 
 
-def quiet_copy(model: nn.Module) -> nn.Module:
+def quiet_copy(model: nn.Module, *, moving: Collection[str] = ()) -> nn.Module:
     """A copy in `eval()` without the caller's hooks: those watch the caller's model, and must not see ours.
 
     Hooks with which torch itself computes weights (weight norm, spectral norm, pruning) stay.
 
+    Args:
+        moving: names of parameters that are handed to the copy at every call, whose own values are never read: they share the
+            caller's memory.
+
     Raises:
         InputError: the model cannot be copied.
     """
-    return _copy(model, lambda kind, hook: None)
+    return _copy(model, lambda kind, hook: None, moving)
 
 
 def watched_copy(model: nn.Module) -> nn.Module | None:
@@ -36,9 +40,10 @@ def watched_copy(model: nn.Module) -> nn.Module | None:
     return _copy(model, lambda kind, hook: _isolated_or_refused(hook) if kind in _FORWARD else None)
 
 
-def _copy(model: nn.Module, of_hook: Callable[[str, Callable], Callable | None]) -> nn.Module:
+def _copy(model: nn.Module, of_hook: Callable[[str, Callable], Callable | None], moving: Collection[str] = ()) -> nn.Module:
     """A copy in which each hook of the caller's is what `of_hook` makes of it."""
-    memo: dict[int, object] = {}
+    shared = (p for name, p in model.named_parameters() if name in moving and type(p) is nn.Parameter)
+    memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in shared}
     for module in model.modules():
         for value in vars(module).values():
             # A tensor computed from weights (old weight norm, a cache) has a history, with which torch does not copy it.

@@ -100,8 +100,9 @@ class Evaluation:
                 rows = {name: leaf[0] for name, leaf in leaves.items()}
                 for sum_, value in zip(sums, pull_back(rows, cotangents), strict=False):
                     sum_[0] += value
-        for target, value in zip(self.space.unflatten(out).values(), sums, strict=False):
-            target.copy_(value)
+        del grads
+        for target in self.space.unflatten(out).values():
+            target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
         return found / total
 
     def _of_rows(self, parameters: Tensors, constants: Tensors, part: Samples, training: bool) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
+from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
@@ -208,7 +209,7 @@ class NetworkObjective(Objective):
     @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
-        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, fitting(PLAIN_BYTES) // self._bytes))
 
     def plain(self, points: Tensor) -> Tensor:
         """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
@@ -223,7 +224,7 @@ class NetworkObjective(Objective):
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
-        return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES)
+        return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES))
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
@@ -235,6 +236,8 @@ class NetworkObjective(Objective):
         self._bounds = Bounds(rows, self.space, self._bytes)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
+        # Points of which one alone fills a batch are never taken together: no trial, which would hold two more.
+        rows.can_batch &= self._choice == "vmap" or self.space.size * dtype.itemsize <= BATCH_BYTES
         rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
@@ -319,4 +322,4 @@ class NetworkObjective(Objective):
         return constants
 
     def _chunk(self, group: Tensor) -> int:
-        return max(1, CHUNK_BYTES // (self._bytes * len(group)))
+        return max(1, fitting(CHUNK_BYTES) // (self._bytes * len(group)))

@@ -35,7 +35,7 @@ class RowLosses:
     can_differentiate: bool
 
     def __init__(self, model: nn.Module, space: ParameterSpace):
-        self.template = quiet_copy(model).requires_grad_(False)
+        self.template = quiet_copy(model, moving=space.names).requires_grad_(False)
         own = dict(self.template.named_parameters())
         self.frozen: Tensors = {name: own[name].detach() for name in space.frozen}
         self.constants: Tensors = dict(self.template.named_buffers()) | self.frozen

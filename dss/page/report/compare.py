@@ -64,9 +64,7 @@ def _check(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.summary is None:
             raise InputError(f"the search in {run.folder} has not ended; resume it with dss connect --resume")
-        same = [
-            run.path.beads[i].shape == first.path.beads[i].shape and run.path.beads[i].equal(first.path.beads[i]) for i in (0, -1)
-        ]
+        same = [run.path.digests[i] == first.path.digests[i] for i in (0, -1)]
         if not all(same) or run.question["threshold"] != first.question["threshold"]:
             raise InputError(f"{first.folder} and {run.folder} have other ends or another threshold: they cannot be compared")
 

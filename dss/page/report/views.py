@@ -75,7 +75,7 @@ def plane_of(path: Path, judge: Objective, threshold: float, resolution: int) ->
         middle = farthest_bead(path)
     except InputError:
         return None
-    corners, names = [path.beads[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
+    corners, names = [path.rows[i] for i in (0, -1, middle)], ("A", "B", f"bead {middle}")
     return last(survey(judge, corners, names=names, path=path, threshold=threshold, resolution=resolution))
 
 
@@ -99,6 +99,5 @@ def history(run: Run) -> Iterator[tuple[str, str, Path]]:
     count = len(steps.read_text(encoding="utf-8").splitlines()) if steps.exists() else 0
     stride = max(1, -(-count // MOMENTS))
     for snapshot in islice(run.history, 0, None, stride):
-        beads = snapshot.path.beads
-        if beads.shape != run.path.beads.shape or not beads.equal(run.path.beads):
+        if snapshot.path.digests != run.path.digests:
             yield f"round {snapshot.step.round}", describe(snapshot.path), snapshot.path

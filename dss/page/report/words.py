@@ -80,8 +80,8 @@ def judged(summary: dict | None, question: dict, path: Path) -> list[Fact]:
     digests = {kind: str(digest)[:12] for kind, digest in data.items()}
     same = digests.get("train") == digests.get("judge")
     return _known(
-        ("network", s.get("model"), f"{path.beads.shape[1]:,} parameters move{_fixed(s)}"),
-        ("numbers", str(path.beads.dtype).removeprefix("torch."), "in which weights are kept and losses computed"),
+        ("network", s.get("model"), f"{path.size:,} parameters move{_fixed(s)}"),
+        ("numbers", str(path.rows[0].dtype).removeprefix("torch."), "in which weights are kept and losses computed"),
         ("judge", s.get("judge"), _with_digest("the loss that counts", None if same else digests.get("judge"))),
         ("training loss", s.get("objective"), _with_digest("what the search descends", digests.get("train"))),
         ("order of units", _alignment(question), "hidden units may be reordered without changing the function"),
