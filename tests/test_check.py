@@ -151,6 +151,10 @@ def test_of_many_the_verdict_is_that_of_their_uniform_average():
     found = dss.check(dss.DoubleWell(), apart, names="abcd")
     assert not found.safe and "the greedy soup keeps 1" not in found.sentence and "align or connect" in found.sentence
     assert found.matrix()[0, 1] == pytest.approx(1.0) and found.matrix()[0, 2] == 0.0
+    spoilt = torch.cat([WELL[:1].repeat(4, 1), torch.tensor([[3.0, 0.0]])])
+    one_bad = dss.check(dss.DoubleWell(), spoilt, names="abcde")
+    assert one_bad.losses.mean() > one_bad.uniform.loss > 0 and not one_bad.safe, "one bad model does not make every average safe"
+    assert "worse than the median model; the greedy soup keeps 4 of them (a, b, c, d)" in one_bad.sentence
     left_out = dss.check(dss.DoubleWell(), apart, pairs=False)
     assert not left_out.lines and left_out.matrix()[0, 1].isnan() and left_out.uniform.loss == found.uniform.loss
 

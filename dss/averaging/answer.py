@@ -51,11 +51,12 @@ class Check:
     @property
     def safe(self) -> bool:
         """Two models: whether no average of them, however weighted, is worse than their losses, weighted likewise, by more than
-        the tolerance. More: whether the uniform average is not worse than their mean loss by more than that."""
+        the tolerance. More: whether the uniform average is not worse than their median loss by more than that: one bad model
+        would raise the mean so far that everything is safe."""
         if len(self) == 2:
             line = self.lines[0, 1]
             return bool((line.losses[1:-1] <= self.tolerance.above(line.interpolated[1:-1])).all())
-        return bool(self.uniform.loss <= self.tolerance.above(self.losses.mean()))
+        return bool(self.uniform.loss <= self.tolerance.above(self.losses.quantile(0.5)))
 
     @property
     def repaired(self) -> bool:
@@ -120,13 +121,13 @@ def _though_one_is_better(check: Check) -> str:
 
 def _of_many(check: Check) -> str:
     count, loss = len(check), check.uniform.loss
-    worse, better = loss - check.losses.mean().item(), check.losses.min().item() - loss
+    worse, better = loss - check.losses.quantile(0.5).item(), check.losses.min().item() - loss
     if better > 0:
         return f"the average of all {count} is {better:.3g} better than the best of them"
     if check.safe:
         how = f"at most {worse:.3g} worse than" if worse > 0 else "no worse than"
-        return f"the average of all {count} is {how} the models are on average" + _though_one_is_better(check)
-    return f"the average of all {count} is {worse:.3g} worse than the models are on average; {_greedy(check)}"
+        return f"the average of all {count} is {how} the median model" + _though_one_is_better(check)
+    return f"the average of all {count} is {worse:.3g} worse than the median model; {_greedy(check)}"
 
 
 def _greedy(check: Check) -> str:

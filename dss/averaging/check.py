@@ -49,8 +49,8 @@ def check(
         judge: the loss that decides; the objective itself by default. Give held-out data where you have them.
         metrics: other losses to be evaluated too, by name.
         names: of the models; their numbers by default.
-        tolerance: an average is safe while it is worse than the models' losses, averaged likewise, by at most so much
-            (`0.02`), or so many times them (`"1.05x"`).
+        tolerance: an average of two is safe while it is worse than their losses, averaged likewise, by at most so much
+            (`0.02`), or so many times them (`"1.05x"`); one of more, than their median.
         pairs: whether the lines of all pairs are looked at, of more than two models.
         align: also try copies whose units stand in the order closest to the others'; see `dss.align`.
         prove: whether the largest loss on every line is bounded rigorously, to a hundredth of it.

@@ -171,7 +171,7 @@ def _details(found: Check) -> list[str]:
             f"  {pair:<20} {line.rise:.4g} above the ends interpolated, at t = {line.place:.3g}; barrier {line.barrier:.6g}, "
             f"{line.excess:.4g} above the higher end ({len(line.t)} points)" + (f"; {line.proof}" if line.proof else "")
         )
-    return lines + ([f"  ... and {len(by_rise) - SHOWN} lines more" if len(by_rise) > SHOWN else ""] * (len(by_rise) > SHOWN))
+    return lines + ([f"  ... and {len(by_rise) - SHOWN} lines more"] if len(by_rise) > SHOWN else [])
 
 
 def _few(parts: list[str]) -> str:
