@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dss.adapters import save_state
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
@@ -23,7 +24,6 @@ from dss.cli.progress import add_quiet, meter
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
 from dss.parallel import ProcessPool, dask_cluster
-from dss.runs.checkpoints import save_state
 from dss.tasks import Task, load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
