@@ -22,7 +22,7 @@ format: .venv/installed
 
 .venv/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,check]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,libraries,check]'
 	touch $@
 
 clean:

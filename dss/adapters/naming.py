@@ -87,7 +87,9 @@ def fits(state: Mapping[str, Tensor], names: Names) -> list[Fit]:
     if not names.missing(state):
         known = set(names.every)
         return [Fit("", {n: n for n in state if n in known} | _more(state, names), [])]
-    spelled = {plain(name): name for name in reversed(list(state))}
+    spelled: dict[str, str] = {}
+    for name in state:
+        spelled.setdefault(plain(name), name)
     found = [_under(prefix, added, spelled, names) for prefix, added in _prefixes(spelled, names)]
     whole = [fit for fit in found if not fit.missing]
     if whole:
@@ -112,13 +114,24 @@ def _under(prefix: str, added: str, spelled: Mapping[str, str], names: Names) ->
 
 
 def _prefixes(spelled: Mapping[str, str], names: Names) -> list[tuple[str, str]]:
-    """Prefixes to take off and to put on, as the place of the model's first names among the file's tells."""
+    """Prefixes to take off and to put on, as the place of the model's first and last name among the file's tells."""
     found = {("", ""): None}
     for name in names.required[:1] + names.required[-1:]:
         for own in map(plain, (name, *names.other_names.get(name, ()))):
-            for short in spelled:
-                if short.endswith("." + own):
-                    found[(short[: -len(own)], "")] = None
-                elif own.endswith("." + short):
-                    found[("", own[: -len(short)])] = None
+            shared = {short: _shared(short, own) for short in spelled}
+            longest = max(shared.values(), default=0)
+            for short, length in shared.items():
+                if length == longest > 0:
+                    found[(short[: len(short) - length], own[: len(own) - length])] = None
     return list(found)
+
+
+def _shared(one: str, other: str) -> int:
+    """How many letters two names share at their ends, in whole words."""
+    count = 0
+    for a, b in zip(reversed(one.split(".")), reversed(other.split("."))):
+        if a != b:
+            break
+        count += len(a) + 1
+    # A whole name has no dot before it.
+    return min(count, len(one), len(other))
