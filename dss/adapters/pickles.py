@@ -32,6 +32,10 @@ DICTIONARIES = (
 )  # fmt: skip
 # What torch's reader knows by itself and that is data.
 OF_TORCH = ("collections.OrderedDict", "collections.Counter", "_codecs.encode", "builtins.set", "builtins.complex")
+TENSORS = re.compile(
+    r"torch\.(_utils\._rebuild_\w+|_tensor\._rebuild_\w+|storage\.\w+|nn\.parameter\.\w+|serialization\._get_layout|Size|device"
+    r"|((cuda|sparse)\.)*\w*(Tensor|Storage))"
+)
 # Operations that call for a class by its number in a registry, which torch's reader does not know.
 NUMBERED = ("EXT1", "EXT2", "EXT4")
 # A legacy file is a chain of pickles: magic number, protocol, system, content, keys of its storages.
@@ -78,13 +82,21 @@ def load_pickle(file: Path, kind: Kind, *, allow: Iterable[str] = ()) -> object:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # torch warns of unusual pickles before it refuses them
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=zipped)
+            return _load(file, mapped=zipped)
     except MemoryError:
         raise
     except Exception as error:  # torch raises a different kind for every way a file can be damaged
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise _could_run(file, [named[1]]) from error
         raise CheckpointError(f"{shown(file)} is damaged, not a readable checkpoint: {first_line(error)}") from error
+
+
+def _load(file: Path, *, mapped: bool) -> object:
+    """torch's own reading; it takes a file for safetensors by its ending, so that such a one is given open, unmapped."""
+    if mapped and file.suffix != ".safetensors":
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    with file.open("rb") as stream:
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def _checked(allow: Iterable[str]) -> list[str]:
@@ -102,7 +114,7 @@ def _check_globals(file: Path, stream: io.BufferedIOBase, allowed: tuple[str, ..
     broken: Exception | None = None
     try:
         for name in (name for _ in range(parts) for name in _globals(stream)):
-            if name not in known and (not name.startswith("torch.") or name.startswith("torch.nn.modules.")):
+            if name not in known and not _of_tensors(name):
                 foreign[name] = None
     except MemoryError:
         raise
@@ -114,6 +126,15 @@ def _check_globals(file: Path, stream: io.BufferedIOBase, allowed: tuple[str, ..
         raise CheckpointError(
             f"{shown(file)} is damaged, perhaps cut short, not a readable checkpoint: {first_line(broken)}"
         ) from broken
+
+
+def _of_tensors(name: str) -> bool:
+    """Whether a name is one that tensors are pickled with: how they are rebuilt, their storages, dtypes,
+    layouts and schemes."""
+    plain = getattr(torch, name.removeprefix("torch."), None)
+    return TENSORS.fullmatch(name) is not None or (
+        name.startswith("torch.") and isinstance(plain, torch.dtype | torch.layout | torch.qscheme)
+    )
 
 
 def _could_run(file: Path, names: list[str]) -> CheckpointError:

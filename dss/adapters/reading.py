@@ -14,7 +14,6 @@ from dss.adapters.folders import base_of, files_of
 from dss.adapters.kinds import Kind, first_line, kind_of
 from dss.adapters.pickles import load_pickle
 from dss.adapters.search import Candidate, any_state, fitting, under
-from dss.adapters.tensors import check_dense
 from dss.base.errors import CheckpointError, InputError
 from dss.base.quoting import listed, shown
 from dss.base.space import ParameterSpace
@@ -68,7 +67,7 @@ def load_checkpoint(path: str | Path, space: ParameterSpace, *, adopt: bool = Fa
         CheckpointError: the file cannot be read, or does not fit the model (everything wrong in one message).
     """
     file, content = _content(path, allow)
-    found = fitting(file, content, space)
+    found = fitting(file, content, space, size=_size(file))
     state = _named(found, path)
     state = _without_foreign_constants(state, space, path)
     try:
@@ -102,13 +101,14 @@ def located(path: str | Path) -> tuple[Path, str | None]:
 def names_on_disk(path: str | Path, space: ParameterSpace, *, allow: Iterable[str] = ()) -> dict[str, tuple[str, Tensor]]:
     """Every entry of a checkpoint by its name on disk: the model's name (empty if it has none), and the tensor."""
     file, content = _content(path, allow)
-    found = fitting(file, content, space)
+    found = fitting(file, content, space, size=_size(file))
     return {name: (found.fit.names.get(name, ""), value) for name, value in found.state.items()}
 
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        path.stat()
+        return True
     except (OSError, ValueError):  # a name that no file can have
         return False
 
@@ -116,10 +116,14 @@ def _exists(path: Path) -> bool:
 def _content(path: str | Path, allow: Iterable[str]) -> tuple[Path, object]:
     """What a file holds, or the shards of a folder together; below the key, where there is one."""
     place, key = located(path)
-    files = files_of(place) if place.is_dir() else [place]
+    files = files_of(place) if _exists(place) and place.is_dir() else [place]
     parts = [_load(file, allow) for file in files]
     content = parts[0] if len(parts) == 1 else _merged(place, [any_state(f, p) for f, p in zip(files, parts, strict=True)])
     return place, content if key is None else under(place, content, key)
+
+
+def _size(place: Path) -> int:
+    return sum(file.stat().st_size for file in (files_of(place) if place.is_dir() else [place]))
 
 
 def _merged(folder: Path, shards: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -146,10 +150,7 @@ def _load_safetensors(file: Path) -> dict[str, Tensor]:
 
 def _named(found: Candidate, path: str | Path) -> dict[str, Tensor]:
     """The state under the model's names; if all that moves is there, what else there is is named and left out."""
-    place, _ = located(path)
-    size = sum(f.stat().st_size for f in (files_of(place) if place.is_dir() else [place]))
     names = found.fit.names
-    check_dense(place, {n: found.state[n] for n in names}, size)
     state = {own: found.state[name] for name, own in names.items()}
     extra = [name for name in found.state if name not in names]
     if found.fit.missing:

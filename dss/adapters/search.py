@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dss.adapters.naming import Fit, Names, fits
+from dss.adapters.tensors import check_dense
 from dss.base.errors import CheckpointError
 from dss.base.quoting import listed, shown
 from dss.base.space import ParameterSpace
@@ -90,11 +91,14 @@ def any_state(file: Path, content: object) -> State:
     raise CheckpointError(f"{shown(file)} has no state dict, bare or under one of {', '.join(COMMON_KEYS)}; got {_got(content)}")
 
 
-def fitting(file: Path, content: object, space: ParameterSpace) -> Candidate:
+def fitting(file: Path, content: object, space: ParameterSpace, *, size: int) -> Candidate:
     """The state dict that fits the model; where none does, the one that comes closest.
 
+    Args:
+        size: of all that `content` was read from, in bytes.
+
     Raises:
-        CheckpointError: there is none, or several fit with different values.
+        CheckpointError: there is none, several fit with different values, or its tensors are no plain numbers.
     """
     names = Names.of(space)
     every = [Candidate(key, state, fit) for key, state in state_dicts(content) for fit in fits(state, names)]
@@ -103,10 +107,13 @@ def fitting(file: Path, content: object, space: ParameterSpace) -> Candidate:
             f"{shown(file)} has no state dict, bare or under one of {', '.join(COMMON_KEYS)}; got {_got(content)}"
         )
     whole = [c for c in every if not c.fit.missing]
+    for candidate in whole:
+        check_dense(file, {name: candidate.state[name] for name in candidate.fit.names}, size)
     shapes = dict(zip(space.names, space.shapes, strict=True))
     chosen = [c for c in whole if _shaped(c, shapes)] or whole
     if not chosen:
         closest = max(every, key=lambda c: (len(c.fit.names), c.key in ("", *COMMON_KEYS)))
+        check_dense(file, closest.state, size)
         # Names of which few fit are told as they stand.
         close = 2 * len(closest.fit.missing) < len(space.names)
         return closest if close else replace(closest, fit=replace(closest.fit, names={n: n for n in closest.state}))
