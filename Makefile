@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`; `make check` keeps the habits.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := dss tests experiments benchmarks models docs
+CODE := dss examples tests experiments benchmarks models docs
 
 .PHONY: demo test check format clean
 

@@ -110,11 +110,13 @@ class ParameterSpace:
             self._check_frozen(tensors)
         kept = [tensors[name].detach() for name in self.names]
         point = torch.empty(self.size, dtype=_widest(kept), device=kept[0].device)
-        # One tensor after the other: the point is the only copy.
-        for part, value in zip(point.split([t.numel() for t in kept]), kept, strict=True):
+        bad = []
+        # One tensor after the other: the point is the only copy, and no mask is as long as it.
+        for name, part, value in zip(self.names, point.split([t.numel() for t in kept]), kept, strict=True):
             part.copy_(value.reshape(-1))
-        if not point.isfinite().all():
-            bad = [name for name, value in self.unflatten(point).items() if not value.isfinite().all()]
+            if not part.isfinite().all():
+                bad.append(name)
+        if bad:
             raise InputError(f"finite weights are needed, got NaN or infinity in {listed(bad)}")
         return point
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from dss.adapters.reading import located
 from dss.base.errors import InputError
 from dss.cli.ends import add_allow
 from dss.cli.judges import objectives_of
@@ -33,6 +34,11 @@ def run(options: argparse.Namespace) -> int:
     state = judge.state(beads[options.bead])
     with torch.no_grad():
         loss = judge(beads[options.bead][None]).item()
-    write_out(options, state, judge.space, like=found.question["ends"][0])
+    write_out(options, state, judge.space, like=_kind(found.question["ends"]))
     print(f"{options.out}: bead {options.bead} of {options.folder}, loss {loss:.6g} ({judge.description})")
     return 0
+
+
+def _kind(ends: list[str]) -> str:
+    """The end whose kind a folder takes: the first that is one."""
+    return next((end for end in ends if located(end)[0].is_dir()), ends[0])
