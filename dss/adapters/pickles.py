@@ -38,6 +38,8 @@ TENSORS = re.compile(
 )
 # Operations that call for a class by its number in a registry, which torch's reader does not know.
 NUMBERED = ("EXT1", "EXT2", "EXT4")
+# Bytes of a file that any machine can hold.
+SMALL = 64 << 20
 # A legacy file is a chain of pickles: magic number, protocol, system, content, keys of its storages.
 LEGACY_PARTS = 5
 
@@ -83,8 +85,8 @@ def load_pickle(file: Path, kind: Kind, *, allow: Iterable[str] = ()) -> object:
         with warnings.catch_warnings(), torch.serialization.safe_globals(stand_ins):
             warnings.simplefilter("ignore")  # torch warns of unusual pickles before it refuses them
             return _load(file, mapped=zipped)
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise _too_much(file, error) from error
     except Exception as error:  # torch raises a different kind for every way a file can be damaged
         if named := re.search(r"GLOBAL (\S+)", str(error)):
             raise _could_run(file, [named[1]]) from error
@@ -116,8 +118,8 @@ def _check_globals(file: Path, stream: io.BufferedIOBase, allowed: tuple[str, ..
         for name in (name for _ in range(parts) for name in _globals(stream)):
             if name not in known and not _of_tensors(name):
                 foreign[name] = None
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        raise _too_much(file, error) from error
     except Exception as error:  # pickletools raises a different kind for every way a pickle can be damaged
         broken = error
     if foreign:
@@ -135,6 +137,13 @@ def _of_tensors(name: str) -> bool:
     return TENSORS.fullmatch(name) is not None or (
         name.startswith("torch.") and isinstance(plain, torch.dtype | torch.layout | torch.qscheme)
     )
+
+
+def _too_much(file: Path, error: MemoryError) -> Exception:
+    """What a lack of memory means: of a small file, that its sizes lie; of a large one, that the machine is too small."""
+    if file.stat().st_size > SMALL:
+        return error
+    return CheckpointError(f"{shown(file)} is damaged, not a readable checkpoint: it asks for far more memory than it has bytes")
 
 
 def _could_run(file: Path, names: list[str]) -> CheckpointError:
