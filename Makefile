@@ -1,7 +1,7 @@
 # Two commands do everything: `make demo` and `make test`; `make check` keeps the habits, `make docs` builds the site.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := dss tests experiments benchmarks models docs
+CODE := dss examples tests experiments benchmarks models docs
 
 .PHONY: demo test check docs format clean
 
@@ -27,7 +27,7 @@ format: .venv/installed
 
 .venv/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,check]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,libraries,check]'
 	touch $@
 
 .venv/documented: .venv/installed

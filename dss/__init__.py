@@ -7,6 +7,7 @@ from types import ModuleType as _Module
 from dss._barrier import Barrier, barrier
 from dss._connect import Connection, conclude, connect
 from dss._version import __version__
+from dss.adapters import load_point, save_state
 from dss.averaging import Check, check
 from dss.base.allocator import keep_freed_memory
 from dss.base.errors import CheckpointError, EnclosureError, InputError, RunError, SoundnessError, TaskError
@@ -44,7 +45,6 @@ from dss.page import figures
 from dss.page.report import write_report
 from dss.problem import Problem
 from dss.runs import Run, RunRecorder, load_run
-from dss.runs.checkpoints import load_point, save_state
 from dss.symmetry import Alignment, align
 from dss.tasks import Task, load_task, train
 from dss.tasks.nets import DigitsNet, PaperMNISTNet, PolynomialNet

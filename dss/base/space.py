@@ -11,8 +11,8 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from dss.base.chunks import all_finite
 from dss.base.errors import InputError
+from dss.base.quoting import listed, shown
 
 Selection = str | Callable[[str], bool]
 """Which parameters move: a pattern as for files (`"head.*"`), or a function of the name."""
@@ -32,6 +32,7 @@ class ParameterSpace:
         frozen: the parameters that are constants, by name: the model's own tensors.
         dtype, device: of the parameters that move, in the model that the space was read from; points follow the state
             dicts instead.
+        subset: whether `only` chose what moves.
     """
 
     names: tuple[str, ...]
@@ -41,6 +42,7 @@ class ParameterSpace:
     dtype: torch.dtype = torch.float32
     device: torch.device = torch.device("cpu")
     frozen: Mapping[str, Tensor] = field(default_factory=dict, compare=False, repr=False)
+    subset: bool = False
 
     @classmethod
     def of(cls, model: nn.Module, *, only: Selection | None = None, trainable: bool = True) -> "ParameterSpace":
@@ -74,6 +76,7 @@ class ParameterSpace:
             dtype,
             device,
             {name: p.detach() for name, p in parameters.items() if name not in moving},
+            only is not None,
         )
 
     @cached_property
@@ -106,11 +109,15 @@ class ParameterSpace:
         if not adopt:
             self._check_frozen(tensors)
         kept = [tensors[name].detach() for name in self.names]
-        dtype = reduce(torch.promote_types, (t.dtype for t in kept), torch.float32)
-        point = torch.cat([t.reshape(-1).to(kept[0].device, dtype) for t in kept])
-        if not all_finite(point):
-            bad = [name for name in self.names if not all_finite(tensors[name])]
-            raise InputError(f"finite weights are needed, got NaN or infinity in {', '.join(bad)}")
+        point = torch.empty(self.size, dtype=_widest(kept), device=kept[0].device)
+        bad = []
+        # One tensor after the other: the point is the only copy, and no mask is as long as it.
+        for name, part, value in zip(self.names, point.split([t.numel() for t in kept]), kept, strict=True):
+            part.copy_(value.reshape(-1))
+            if not part.isfinite().all():
+                bad.append(name)
+        if bad:
+            raise InputError(f"finite weights are needed, got NaN or infinity in {listed(bad)}")
         return point
 
     def unflatten(self, points: Tensor) -> dict[str, Tensor]:
@@ -153,23 +160,29 @@ class ParameterSpace:
         missing = [name for name in shapes if name not in tensors]
         unexpected = [name for name in tensors if name not in known and name not in self.buffers]
         misshaped = [
-            f"{name} is {tuple(tensors[name].shape)}, not {shape}"
+            f"{shown(name)} is {tuple(tensors[name].shape)}, not {shape}"
             for name, shape in known.items()
             if name in tensors and tuple(tensors[name].shape) != shape
         ]
-        integral = [f"{name} is {t.dtype}" for name, t in tensors.items() if name in shapes and not t.is_floating_point()]
+        integral = [f"{shown(name)} is {t.dtype}" for name, t in tensors.items() if name in shapes and not t.is_floating_point()]
         kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped, "not real numbers": integral}
-        return [f"{kind}: {', '.join(names)}" for kind, names in kinds.items() if names]
+        return [f"{kind}: {listed(names)}" for kind, names in kinds.items() if names]
 
     def _check_frozen(self, tensors: Mapping[str, Tensor]) -> None:
         """Constants of a path are the model's: another value would silently be judged as that one."""
         differing = [name for name, value in self.frozen.items() if name in tensors and not agree(tensors[name], value)]
         if differing:
             raise InputError(
-                f"frozen parameters are constants of a path, and these differ from the model's: {', '.join(differing)}; "
+                f"frozen parameters are constants of a path, and these differ from the model's: {listed(differing)}; "
                 "give the model their values first (load_state_dict) if all ends share them, or let them move: "
                 "requires_grad_(True), or trainable=False and no narrower `only`"
             )
+
+
+def _widest(tensors: Iterable[Tensor]) -> torch.dtype:
+    """The dtype of a point: float32 holds all narrower floats exactly, those of eight bits too, which torch does not promote."""
+    kinds = (torch.float32 if t.dtype.itemsize < 4 else t.dtype for t in tensors)
+    return reduce(torch.promote_types, kinds, torch.float32)
 
 
 def agree(given: Tensor, own: Tensor) -> bool:

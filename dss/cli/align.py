@@ -4,9 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from dss.base.files import check_writable
-from dss.cli.ends import load_ends
-from dss.runs.checkpoints import load_checkpoint, save_state
+from dss.cli.ends import add_allow, load_ends, read
+from dss.cli.writing import add_out, check_out, write_out
 from dss.symmetry import Alignment, align
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
@@ -25,7 +24,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("start", type=Path, metavar="A", help="weights of the model to align to")
     parser.add_argument("end", type=Path, metavar="B", help="weights of the model to be reordered")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument("--out", type=Path, required=True, help="where the reordered copy goes: .pt or .safetensors")
+    add_out(parser, "where the reordered copy goes: .pt, .safetensors, or a folder of B's kind")
+    add_allow(parser)
     parser.add_argument(
         "--by", choices=METHODS, default="weights", help="what is to agree: parameters, or activations on the training data"
     )
@@ -36,24 +36,23 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: of each model (default), or A's for both, which fixes their channels",
     )  # fmt: skip
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument("--json", action="store_true", help="print the outcome alone, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Align, save, say what moved and what could not."""
-    check_writable(options.out, overwrite=options.overwrite)
-    ends = load_ends(options.start, options.end, load_task(options.task), "cpu")
+    check_out(options)
+    ends = load_ends(options.start, options.end, load_task(options.task), "cpu", allow=options.allow)
     objective, _ = ends.task.objectives(buffers=options.buffers)
     found = align(
         objective, ends.start, ends.end, by=options.by, rescale=options.rescale, seed=options.seed, restarts=options.restarts
     )
-    own = load_checkpoint(options.end, objective.space).buffers
+    own = read(options.end, objective.space, allow=options.allow).buffers
     buffers = found.specification.apply(own, found.permutations)
     parameters = objective.space.unflatten(found.point)
     tied = {alias: parameters[name] for alias, name in objective.space.aliases.items()}
-    save_state(options.out, parameters | tied | buffers)
+    write_out(options, parameters | tied | buffers, objective.space, like=options.end)
     print(json.dumps(_summary(found, options), indent=2) if options.json else _sentences(found, options))
     return 0
 

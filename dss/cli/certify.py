@@ -10,6 +10,7 @@ from dss.base.path import Path
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
 from dss.certificates.closing import bracket as close_in
+from dss.cli.ends import with_subset
 from dss.cli.judges import objectives_of
 from dss.cli.progress import add_quiet, meter
 from dss.objectives.network import NetworkObjective
@@ -30,6 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="a run folder, or any .safetensors with one entry (n_beads, *shape) a parameter",
     )
     parser.add_argument("--task", help="of a path file; a run folder knows its own")
+    parser.add_argument("--only", metavar="PATTERN", help="the parameters that a path file moves; a run folder knows its own")
     goal = parser.add_mutually_exclusive_group()
     goal.add_argument("--threshold", type=float, help="L0 to prove (default: the run's own; its folder then records the outcome)")
     goal.add_argument("--tolerance", type=float, help="bracket the largest loss to this share of it instead, such as 1e-3")
@@ -66,10 +68,10 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float
     if options.run_or_path.is_file():
         if options.task is None:
             raise InputError("a path file needs --task: it does not say which model and data judge it")
-        _, judge = load_task(options.task).objectives(buffers="frozen")
+        _, judge = with_subset(load_task(options.task), options.only).objectives(buffers="frozen")
         return load_path(options.run_or_path, judge.space), judge, None
-    if options.task is not None:
-        raise InputError("a run folder knows its own task; leave --task out")
+    if options.task is not None or options.only is not None:
+        raise InputError("a run folder knows its own task and subset; leave --task and --only out")
     found = load_run(options.run_or_path)
     _ = found.outcome  # of a run that has ended
     return found.path, objectives_of(found)[1], found.question["threshold"]

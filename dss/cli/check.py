@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from dss.adapters import save_state
 from dss.averaging import Check, LossLine, Soup, Tolerance, check
 from dss.base.errors import InputError
 from dss.base.files import check_writable
@@ -16,7 +17,6 @@ from dss.cli.models import load_points, unique_names
 from dss.cli.progress import add_quiet, meter
 from dss.objectives.network import NetworkObjective
 from dss.page.report.check import write_check
-from dss.runs.checkpoints import save_state
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
 

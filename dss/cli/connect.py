@@ -14,7 +14,7 @@ import torch
 from dss import ranks
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
-from dss.cli.ends import Ends, load_ends
+from dss.cli.ends import Ends, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
@@ -51,13 +51,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="join two saved models below a threshold",
         description="Exit code 0: connected, 1: not connected (proved so only where the task has obstructions), 2: bad input.",
     )
-    parser.add_argument("start", type=Path, metavar="A", help="weights of one end: .pt, .pth, .ckpt, .bin or .safetensors")
+    parser.add_argument(
+        "start", type=Path, metavar="A", help="weights of one end: a file, a folder of save_pretrained, or either with :key"
+    )
     parser.add_argument("end", type=Path, metavar="B", help="weights of the other end")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
     parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
+    add_reading(parser)
     _add_judging(parser)
     _add_search(parser.add_argument_group("search"))
     existing = parser.add_mutually_exclusive_group()
@@ -148,14 +151,15 @@ def _run(options: argparse.Namespace) -> int:
     ranks.from_first((last, done))
     if not done:
         wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
-        _search(problem, finder, recorder, last, options, objective, question["data"], wall)
+        _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
         write_page(load_run(options.out), progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
 
 def _question_of(options: argparse.Namespace) -> tuple[Ends, NetworkObjective, NetworkObjective]:
     """The ends, the training objective and the judge."""
-    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
+    task = with_subset(load_task(options.task, draws=options.seed), options.only)
+    ends = load_ends(options.start, options.end, task, options.device, allow=options.allow)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     return (ends if options.align is None else _aligned(ends, objective, options)), objective, judge
 
@@ -218,6 +222,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "align",
         "shorten",
         "device",
+        "only",
         *FINDER_OPTIONS,
         *DESCENT_OPTIONS,
         *LIMITS,
@@ -241,6 +246,7 @@ def _search(
     objective: NetworkObjective,
     data: dict[str, str],
     wall: Wall | None,
+    dtypes: dict[str, object],
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
@@ -263,7 +269,7 @@ def _search(
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     on_disk = {} if stored is None else {"beads_on_disk": True}
-    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo, **on_disk)
+    recorder.finish(connection, objective.space, task=options.task, data=data, dtypes=dtypes, **facts_of(objective), **modulo, **on_disk)
     if stored is not None:
         shutil.rmtree(stored)
 

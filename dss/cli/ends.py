@@ -1,28 +1,35 @@
-"""The two ends of a path as the command line gets them: files, for a task."""
+"""The two ends of a path as the command line gets them: files or folders, for a task."""
 
-from dataclasses import dataclass, replace
+import argparse
+import sys
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dss.adapters import Checkpoint, CheckpointNotice, load_checkpoint
+from dss.adapters.reading import dtype_words
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, InputError
-from dss.base.space import agree
+from dss.base.quoting import listed, shown
+from dss.base.space import ParameterSpace, agree
 from dss.objectives.network.statistics import KINDS, tracked_norms
-from dss.runs.checkpoints import Checkpoint, load_checkpoint
 from dss.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
 class Ends:
     """Both ends `(p,)` in one dtype on one device, the task with the first one's buffers and frozen parameters in its model,
-    and those of these that a run must keep to rebuild it."""
+    those of these that a run must keep to rebuild it, and the dtypes of the files and of the beads."""
 
     start: Tensor
     end: Tensor
     task: Task
     buffers: dict[str, Tensor]
+    dtypes: dict[str, object] = field(default_factory=dict)
 
     @property
     def digests(self) -> list[str]:
@@ -30,21 +37,66 @@ class Ends:
         return [digest(self.start), digest(self.end)]
 
 
-def load_ends(start: Path, end: Path, task: Task, device: str) -> Ends:
-    """Read both files; frozen parameters, and buffers other than BatchNorm's statistics, must agree, for both ends share one
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """How ends are read: the subset that moves, and what a pickle may hold."""
+    parser.add_argument(
+        "--only", metavar="PATTERN", help='move these parameters alone, such as "lora_*" or "head.*"; the rest is constant'
+    )
+    add_allow(parser)
+
+
+def add_allow(parser: argparse.ArgumentParser) -> None:
+    """What pickles may hold."""
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="MODULE.CLASS",
+        help="pass over objects of this class in a pickle instead of refusing it; no code of it is run; may be repeated",
+    )  # fmt: skip
+
+
+def with_subset(task: Task, only: str | None) -> Task:
+    """The task with another subset of parameters that move, where one is named."""
+    return task if only is None else replace(task, only=only)
+
+
+def read(file: str | Path, space: ParameterSpace, *, allow: Iterable[str] = ()) -> Checkpoint:
+    """A checkpoint whose constants the task is to take over; what was passed over is said on the standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        found = load_checkpoint(file, space, adopt=True, allow=allow)
+    for one in caught:
+        if issubclass(one.category, CheckpointNotice):
+            print(f"dss: {one.message}", file=sys.stderr)
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return found
+
+
+def load_ends(start: Path, end: Path, task: Task, device: str, *, allow: Iterable[str] = ()) -> Ends:
+    """Read both ends; frozen parameters, and buffers other than BatchNorm's statistics, must agree, for both ends share one
     model.
 
     Raises:
         CheckpointError: a file cannot be used, or they disagree.
         InputError: the device is not there.
     """
-    space = task.space
-    a, b = (load_checkpoint(file, space, adopt=True) for file in (start, end))
+    space, allow = task.space, tuple(allow)
+    a, b = (read(file, space, allow=allow) for file in (start, end))
+    _check_bases(start, a, end, b)
     _check_constants(task, start, a, end, b)
     dtype, place = torch.promote_types(a.point.dtype, b.point.dtype), _device(device)
     own = {name for name, value in space.frozen.items() if name in a.buffers and agree(a.buffers[name], value)}
     kept = {name: value for name, value in a.buffers.items() if name not in own}
-    return Ends(a.point.to(place, dtype), b.point.to(place, dtype), with_buffers(task, kept), kept)
+    start_point, end_point = (one.point.to(place, dtype) for one in (a, b))
+    return Ends(start_point, end_point, with_buffers(task, kept), kept, dtype_words(a, b, beads=dtype))
+
+
+def _check_bases(start: Path, a: Checkpoint, end: Path, b: Checkpoint) -> None:
+    """Adapters mean something on their own base only."""
+    if a.base is not None and b.base is not None and a.base != b.base:
+        raise CheckpointError(
+            f"{shown(start)} and {shown(end)} are adapters of different bases, {shown(a.base)} and {shown(b.base)}: "
+            "merge each into its base (merge_and_unload) and join the whole models"
+        )
 
 
 def with_buffers(task: Task, buffers: dict[str, Tensor]) -> Task:
@@ -74,7 +126,7 @@ def _check_constants(task: Task, start: Path, a: Checkpoint, end: Path, b: Check
         kind = "frozen parameters" if len(fixed) == len(differing) else "frozen parameters and buffers" if fixed else "buffers"
         cure = "; let the task's model train these parameters (requires_grad=True) to move them" if fixed else ""
         raise CheckpointError(
-            f"{start} and {end} have different values of the {kind} {', '.join(differing)}: "
+            f"{shown(start)} and {shown(end)} have different values of the {kind} {listed(differing)}: "
             f"a path needs one model for both ends{cure}"
         )
 

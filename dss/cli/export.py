@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
+from dss.adapters.reading import located
 from dss.base.errors import InputError
-from dss.base.files import check_writable
+from dss.cli.ends import add_allow
 from dss.cli.judges import objectives_of
+from dss.cli.writing import add_out, check_out, write_out
 from dss.runs import load_run
-from dss.runs.checkpoints import save_state
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -17,14 +18,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("export", help="one bead of a run as an ordinary checkpoint")
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder")
     parser.add_argument("--bead", type=int, required=True, help="0 is one end, -1 the other")
-    parser.add_argument("--out", type=Path, required=True, help="where the weights go: .pt or .safetensors")
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_out(parser, "where the weights go: .pt, .safetensors, or a folder of the kind that the end came from")
+    add_allow(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Write parameters and buffers of the bead; recalibrated statistics are recomputed for it."""
-    check_writable(options.out, overwrite=options.overwrite)
+    check_out(options)
     found = load_run(options.folder)
     beads = found.path.rows
     if not -len(beads) <= options.bead < len(beads):
@@ -33,6 +34,11 @@ def run(options: argparse.Namespace) -> int:
     state = judge.state(beads[options.bead])
     with torch.no_grad():
         loss = judge(beads[options.bead][None]).item()
-    save_state(options.out, state)
+    write_out(options, state, judge.space, like=_kind(found.question["ends"]))
     print(f"{options.out}: bead {options.bead} of {options.folder}, loss {loss:.6g} ({judge.description})")
     return 0
+
+
+def _kind(ends: list[str]) -> str:
+    """The end whose kind a folder takes: the first that is one."""
+    return next((end for end in ends if located(end)[0].is_dir()), ends[0])

@@ -1,7 +1,7 @@
 """Rebuild what judged a recorded run."""
 
 from dss.base.path import Path
-from dss.cli.ends import with_buffers
+from dss.cli.ends import with_buffers, with_subset
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import Run, check_data
@@ -14,7 +14,8 @@ def task_of(run: Run) -> Task:
     Raises:
         TaskError: the task cannot be built any more.
     """
-    return with_buffers(load_task(run.question["task"], draws=run.question["seed"]).read(), run.buffers)
+    task = with_subset(load_task(run.question["task"], draws=run.question["seed"]), run.question.get("only"))
+    return with_buffers(task.read(), run.buffers)
 
 
 def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from dss.adapters import load_checkpoint
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, RunError
 from dss.base.files import write_text
@@ -26,7 +27,6 @@ from dss.finders.finder import Finder
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, REPORT, SUMMARY, Run, RunRecorder, load_run
-from dss.runs.checkpoints import load_checkpoint
 from dss.tasks import load_task
 from dss.topology.jobs import Job
 from dss.topology.minimax import MinimaxString

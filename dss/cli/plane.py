@@ -4,12 +4,11 @@ import argparse
 from pathlib import Path
 
 from dss.base.files import check_writable
-from dss.cli.ends import load_ends
+from dss.cli.ends import add_reading, load_ends, read, with_subset
 from dss.cli.metrics import watched
 from dss.cli.progress import add_quiet, meter
 from dss.page.loss_plane import survey
 from dss.page.report import write_plane
-from dss.runs.checkpoints import load_checkpoint
 from dss.tasks import load_task
 
 
@@ -26,6 +25,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the page to write; it is there after the coarsest grid")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_reading(parser)
     add_quiet(parser)
     parser.set_defaults(run=run)
 
@@ -34,8 +34,8 @@ def run(options: argparse.Namespace) -> int:
     """Survey the plane, ever finer; the page is replaced after every grid."""
     check_writable(options.out, overwrite=options.overwrite)
     files = (options.a, options.b, options.c)
-    ends = load_ends(options.a, options.b, load_task(options.task), "cpu")
-    corner = load_checkpoint(options.c, ends.task.space).point.to(ends.start)
+    ends = load_ends(options.a, options.b, with_subset(load_task(options.task), options.only), "cpu", allow=options.allow)
+    corner = read(options.c, ends.task.space, allow=options.allow).point.to(ends.start)
     _, judge = ends.task.objectives()
     with meter(options).stage("losses", "points") as stage:
         grids = survey(

@@ -39,6 +39,8 @@ def _sentences(run: Run) -> str:
         f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
     ]
+    if (dtypes := s.get("dtypes")) and dtypes["files"] != [dtypes["beads"]]:
+        lines.insert(-1, f"  numbers              {' and '.join(dtypes['files'])} in the files, {dtypes['beads']} in the beads")
     report = run.folder / "report.html"
     return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))
 

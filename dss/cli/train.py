@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
+from dss.adapters import save_state
 from dss.base.files import check_writable
 from dss.cli.progress import add_quiet, meter
-from dss.runs.checkpoints import save_state
 from dss.tasks import load_task, train
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from dss.adapters import save_state
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
@@ -22,7 +23,6 @@ from dss.cli.progress import add_quiet, meter
 from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
-from dss.runs.checkpoints import save_state
 from dss.tasks import load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
