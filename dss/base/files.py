@@ -7,10 +7,13 @@ from pathlib import Path
 
 from dss.base.errors import InputError
 
+UNFINISHED = ".unfinished"
+"""In the name of every file that is not in its place yet."""
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place: readers see all of it or none."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=UNFINISHED + path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -24,8 +27,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    """Write a text file atomically, always as UTF-8; what that cannot say (bytes of a file's name) is escaped."""
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8", errors="backslashreplace"))
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half-written; for whoever writes into the folder alone."""
+    for file in folder.glob(f".*{UNFINISHED}*"):
+        file.unlink(missing_ok=True)
 
 
 def check_writable(path: Path, *, overwrite: bool) -> None:

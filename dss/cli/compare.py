@@ -3,15 +3,21 @@
 import argparse
 from pathlib import Path
 
+from dss.base.errors import InputError
+from dss.base.files import check_writable
 from dss.base.progress import ProgressMeter
 from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
 from dss.cli.progress import add_quiet, meter
 from dss.cli.thresholds import HELP
 from dss.finders import FINDERS
+from dss.page.loss_cache import is_cache
 from dss.page.report import write_comparison
 from dss.page.report.compare import COLUMNS, row
-from dss.runs import load_run
+from dss.page.report.own import check_page
+from dss.runs import PROFILE, load_run
+
+COMPARISON = "compare.html"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -27,12 +33,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="which (default: all but convex, which takes chains of layers alone)",
     )  # fmt: skip
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a compare.html that is no page; runs are gone on with")
     add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """One run a finder, resumed where it stands already; then the page. Exit code 0 if any of them connected."""
+    _check_folder(options.out, overwrite=options.overwrite)
     # One word, because argparse takes a negative number in a word of its own for an option.
     shared = [options.start, options.end, "--task", options.task, f"--threshold={options.threshold}", f"--seed={options.seed}"]
     shared += ["--quiet"] if options.quiet else []
@@ -45,10 +53,24 @@ def run(options: argparse.Namespace) -> int:
         arguments = parser.parse_args(["connect", *shared, "--finder", finder, "--out", str(folder), "--resume"])
         arguments.run(arguments)
         runs[finder] = load_run(folder)
-    page = _write(runs, options.out / "compare.html", meter(options))
+    page = _write(runs, options.out / COMPARISON, meter(options))
     print(_table([row(name, found.outcome) for name, found in runs.items()]))
     print(page.resolve().as_uri())
     return 0 if any(found.outcome["connected"] for found in runs.values()) else 1
+
+
+def _check_folder(out: Path, *, overwrite: bool) -> None:
+    """Refuse early what would destroy a file late: in the folder itself stand the page and the losses that it remembers.
+
+    Raises:
+        InputError: something else has their name.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; a folder for the runs is needed")
+    losses = out / PROFILE
+    if out.is_dir():
+        check_page(out / COMPARISON, overwrite=overwrite)
+        check_writable(losses, overwrite=overwrite or is_cache(losses))
 
 
 def _write(runs: dict, out: Path, progress: ProgressMeter) -> Path:

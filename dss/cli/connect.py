@@ -15,17 +15,17 @@ from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
-from dss.cli.show import write_page
+from dss.cli.show import complete_page
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run, writing
 from dss.symmetry import align
 from dss.symmetry.alignment import METHODS
-from dss.tasks import load_task
+from dss.tasks import load_task, source_digest
 from dss.theory import Wall, highest_wall
 
 # Options that only some finders have; None leaves the finder its own default.
@@ -108,14 +108,15 @@ def run(options: argparse.Namespace) -> int:
     level = options.threshold(judge, ends.start, ends.end)
     problem = Problem.of(objective, ends.start, ends.end, threshold=level, judge=judged, seed=options.seed)
     question = _question(options, ends, objective, judge) | {"threshold": level}
-    if resuming:
-        recorder, last = RunRecorder.resume(options.out, question)
-    else:
-        recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
-    if not (options.out / SUMMARY).exists():
-        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
-        _search(problem, finder, recorder, last, options, objective, question["data"], wall)
-        write_page(load_run(options.out), progress=meter(options))
+    with writing(options.out):
+        if resuming:
+            recorder, last = RunRecorder.resume(options.out, question)
+        else:
+            recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
+        if not (options.out / SUMMARY).exists():
+            wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+            _search(problem, finder, recorder, last, options, objective, question["data"], wall)
+        complete_page(options.out, progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
 
@@ -210,4 +211,5 @@ def _search(
         wall=wall,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
-    recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)
+    source = source_digest(options.task)
+    recorder.finish(connection, objective.space, source=source, task=options.task, data=data, **facts_of(objective), **modulo)

@@ -26,6 +26,8 @@ def run(options: argparse.Namespace) -> int:
     """Write parameters and buffers of the bead; recalibrated statistics are recomputed for it."""
     check_writable(options.out, overwrite=options.overwrite)
     found = load_run(options.folder)
+    if found.summary is not None:
+        _ = found.outcome  # whose path is the one that was certified
     beads = found.path.beads
     if not -len(beads) <= options.bead < len(beads):
         raise InputError(f"the path has beads 0 to {len(beads) - 1}, got {options.bead}")
