@@ -57,11 +57,10 @@ def exit_code(command: str, work: Callable[[], int], *, show_traceback: bool = F
         _say(f"error: {_one_line(error)}", show_traceback)
         return BAD_INPUT
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not complain when it flushes what is left.
-        if sys.stdout is not None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_output_go()  # whoever read it has gone
         return MACHINE
     except (OSError, MemoryError) as error:
+        _let_output_go()
         _say(f"the machine failed: {_failure(error)}; {_kept(command)}", show_traceback)
         return MACHINE
     except KeyboardInterrupt:
@@ -77,6 +76,16 @@ def exit_code(command: str, work: Callable[[], int], *, show_traceback: bool = F
         traceback.print_exc()
         _say("this is an error of dss itself; please report it with the lines above", False)
         return MACHINE
+
+
+def _let_output_go() -> None:
+    """The interpreter must not complain, and change the exit code, when it flushes what nobody takes."""
+    try:
+        sys.stdout.flush()
+    except AttributeError:  # there is none
+        pass
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _let_print_anything() -> None:

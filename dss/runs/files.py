@@ -1,7 +1,9 @@
 """Read the files of a run folder; whatever is wrong with one is one `RunError` that names it."""
 
 import json
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -67,12 +69,27 @@ def read_tensors(file: FilePath) -> dict[str, Tensor]:
     if not file.is_file():
         raise RunError(f"{file} is {'not a file' if file.exists() else 'missing'}; {CURE}")
     try:
-        return load_file(file)
+        with plainly_named(file) as plain:
+            return load_file(plain)
     except (MemoryError, PermissionError):
         raise
     except Exception as error:  # safetensors and torch raise another kind for every way a file can be damaged
         found = shown(f"{type(error).__name__}: {error}", 200)
         raise RunError(f"{file} is not a readable safetensors file: {found}; {CURE}") from error
+
+
+@contextmanager
+def plainly_named(file: FilePath) -> Iterator[FilePath]:
+    """A name of the file that is UTF-8: safetensors opens no other, and file systems have them."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = FilePath(folder) / "link"
+            link.symlink_to(file.absolute())
+            yield link
+    else:
+        yield file
 
 
 def read_path(file: FilePath, names: Sequence[str]) -> tuple[Path, dict[str, tuple[int, ...]]]:

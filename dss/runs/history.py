@@ -15,7 +15,7 @@ from dss.base.path import Path
 from dss.base.quoting import shown
 from dss.finders.finder import Status, Step
 from dss.objectives.wrappers import Tally
-from dss.runs.files import parsed, read_text
+from dss.runs.files import parsed, plainly_named, read_text
 from dss.runs.layout import SNAPSHOTS, STEPS
 from dss.runs.schema import CURE, STEP, Record
 from dss.runs.seal import intact
@@ -91,7 +91,7 @@ def _bead_places(folder: FilePath) -> dict[str, FilePath]:
     places = {}
     for file in sorted((folder / SNAPSHOTS).glob("[0-9]*.safetensors")):
         try:
-            with safe_open(file, framework="pt") as content:
+            with plainly_named(file) as plain, safe_open(plain, framework="pt") as content:
                 places |= dict.fromkeys(content.keys(), file)
         except Exception:
             continue
@@ -109,7 +109,7 @@ def _read_bead(folder: FilePath, places: dict[str, FilePath], name: str) -> Tens
             f"{folder / SNAPSHOTS} lacks the bead {shown(name)} that {STEPS} names: a file in it is damaged or missing; {CURE}"
         )
     try:
-        with safe_open(places[name], framework="pt") as content:
+        with plainly_named(places[name]) as plain, safe_open(plain, framework="pt") as content:
             bead = content.get_tensor(name)
     except Exception as error:  # as above
         raise RunError(f"{places[name]} is damaged: {shown(error, 200)}; {CURE}") from error

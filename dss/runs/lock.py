@@ -7,6 +7,7 @@ when that process is gone. Readers take none, so that they work on folders that 
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from dss.base.files import clear_leftovers, write_text
 from dss.base.quoting import shown
 
 LOCK, WRITER = ".lock", ".writer"
+PATIENCE = 1.0
+"""Seconds for which a writer may keep its name to itself."""
 
 
 @contextmanager
@@ -46,7 +49,10 @@ def writing(folder: Path) -> Iterator[None]:
 
 def _writer(folder: Path) -> str:
     """Who holds the lock, as far as it says."""
-    try:
-        return shown((folder / WRITER).read_text(encoding="utf-8", errors="replace").strip()) or "another process"
-    except OSError:
-        return "another process"
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        try:
+            return shown((folder / WRITER).read_text(encoding="utf-8", errors="replace").strip())
+        except OSError:
+            time.sleep(PATIENCE / 20)  # between its lock and its name
+    return "another process"

@@ -14,7 +14,7 @@ from dss.base.path import Path
 from dss.base.quoting import listed
 from dss.base.space import ParameterSpace
 from dss.runs.files import read_json, read_path, read_tensors, stacked
-from dss.runs.history import Snapshot, snapshots
+from dss.runs.history import Snapshot, snapshots, step_lines
 from dss.runs.layout import BOUNDS, BUFFERS, PATH, QUESTION, SUMMARY
 from dss.runs.schema import CURE, Record, check_format
 from dss.runs.schema import QUESTION as QUESTIONS
@@ -75,7 +75,7 @@ class Run:
         changed = {
             "the path": kept.get("path") not in (None, digest_of_path(self.path)),
             "the model's buffers": kept.get("buffers") not in (None, digest_of_tensors(self.buffers)),
-            "the summary": not intact(self.summary),
+            "the summary": not intact(self.summary, with_seal="digests"),
         }
         return tuple(what for what, differs in changed.items() if differs)
 
@@ -107,6 +107,11 @@ class Run:
     def data(self) -> dict[str, str]:
         """Digests of the data that it was judged with ("train", "judge"); "unknown" in runs that kept none."""
         return dict.fromkeys(("train", "judge"), "unknown") | self.question.get("data", {})
+
+    @property
+    def recorded(self) -> int:
+        """How many steps are recorded."""
+        return len(step_lines(self.folder))
 
     @property
     def history(self) -> Iterator[Snapshot]:

@@ -24,9 +24,15 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return plain | {SEAL: _digest(json.dumps(plain, sort_keys=True).encode())}
 
 
-def intact(record: Mapping[str, Any]) -> bool:
-    """Whether a record says what it said when it was sealed; one that never was makes no claim."""
-    return SEAL not in record or record[SEAL] == sealed(record)[SEAL]
+def intact(record: Mapping[str, Any], with_seal: str = SEAL) -> bool:
+    """Whether a record says what it said when it was sealed; one that never was makes no claim.
+
+    Args:
+        with_seal: a field that sealed records alone have.
+    """
+    if SEAL not in record:
+        return with_seal not in record
+    return record[SEAL] == sealed(record)[SEAL]
 
 
 def digest_of_path(path: Path) -> str:

@@ -14,7 +14,7 @@ from dss.page.loss_cache import LossCache, Remembered
 from dss.page.loss_plane import LossPlane, farthest_bead, survey
 from dss.page.loss_sheet import LossSheet, unroll
 from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, describe, measure_path, picture_string
-from dss.runs import PROFILE, STEPS, Run
+from dss.runs import PROFILE, Run
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
@@ -90,9 +90,7 @@ def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> di
 
 def history(run: Run) -> Iterator[tuple[str, str, Path]]:
     """`(name, note, path)` of at most `MOMENTS` recorded strings before the last one, read one at a time."""
-    steps = run.folder / STEPS
-    count = len(steps.read_text(encoding="utf-8").splitlines()) if steps.exists() else 0
-    stride = max(1, -(-count // MOMENTS))
+    stride = max(1, -(-run.recorded // MOMENTS))
     for snapshot in islice(run.history, 0, None, stride):
         beads = snapshot.path.beads
         if beads.shape != run.path.beads.shape or not beads.equal(run.path.beads):
