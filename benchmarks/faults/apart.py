@@ -65,7 +65,7 @@ def apart(arguments: list[str], *, before: Callable[[], object] | None = None, k
         os.kill(process.pid, signal.SIGKILL)
     process.join()
     seconds = time.monotonic() - began
-    return Ended(None, seconds=seconds, hung=hung) if result is None else Ended(*result, seconds)
+    return Ended(None, seconds=seconds, hung=hung) if result is None else Ended(*result, seconds=seconds)
 
 
 def _work(arguments: list[str], before: Callable[[], object] | None, send: Connection) -> None:

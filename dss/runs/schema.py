@@ -178,7 +178,7 @@ SUMMARY = Schema(
         "aligned": TEXT,
         "model": TEXT,
         "fixed_parameters": COUNT,
-        "buffers": one_of("recalibrate", "frozen"),
+        "buffers": TEXT,
         "modulo_symmetry": FLAG,
         "digests": TEXT.or_null().by_name(),
         "varies": TEXT.listed(),
