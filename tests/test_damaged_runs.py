@@ -201,3 +201,18 @@ def test_one_writer_at_a_time_is_told_who_the_other_is(tmp_path, capsys):
     (tmp_path / "run" / ".summary.json.x.unfinished.json").write_text("half")
     with writing(tmp_path / "run"):
         assert not list((tmp_path / "run").glob("*.unfinished*"))
+
+
+def test_a_finder_that_cannot_go_on_from_what_it_remembers_says_that_the_record_is_damaged(tiny, tmp_path, capsys):
+    command = ["connect", f"{tiny}/a.pt", f"{tiny}/b.safetensors", "--task", f"{tiny}/task.py:task", "--threshold", "0.25", "-q",
+               "--finder", "geodesic", "--prove", "never", "--max-rounds", "3", "--out", str(tmp_path / "run")]  # fmt: skip
+    assert main(command) in (0, 1)
+    for name in ("summary.json", "path.safetensors", "report.html"):
+        (tmp_path / "run" / name).unlink()
+    lines = [json.loads(line) for line in (tmp_path / "run" / "steps.jsonl").read_text().splitlines()][:2]
+    assert lines[1]["memory"]
+    lines[1]["memory"] = {"pulls": "x"}
+    del lines[1]["seal"]  # as an earlier version wrote it
+    (tmp_path / "run" / "steps.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert main([*command, "--resume"]) == 2
+    assert "cannot go on from its last line" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run, writing
+from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run, resumed, writing
 from dss.symmetry import align
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task, source_digest
@@ -200,7 +200,8 @@ def _search(
         step = first_step(problem, finder, wall)
         steps = chain([step], finder.steps(problem, resume=step))
     else:
-        began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
+        began, step = began - last.seconds, last.step
+        steps = resumed(finder.steps(problem, resume=step), recorder.folder)
         problem.tally.restore(last.tally)
     with progress.stage(finder.name, "rounds") as shown:
         for step in steps:

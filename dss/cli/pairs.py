@@ -23,7 +23,7 @@ from dss.finders import FINDERS, StraightLine
 from dss.finders.finder import Finder
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import QUESTION, SUMMARY, Run, RunRecorder, load_question, writing
+from dss.runs import QUESTION, SUMMARY, Run, RunRecorder, load_question, resumed, writing
 from dss.runs.checkpoints import load_checkpoint
 from dss.tasks import load_task, source_digest
 from dss.topology.jobs import Job
@@ -193,7 +193,8 @@ def _search(setting, kept: Loaded, problem: Problem, recorder: RunRecorder, last
     if last is not None:
         began, step = began - last.seconds, last.step
         problem.tally.restore(last.tally)
-    for following in finder.steps(problem, resume=None if last is None else step):
+    steps = finder.steps(problem, resume=None if last is None else step)
+    for following in steps if last is None else resumed(steps, recorder.folder):
         step = following
         recorder.record(step, problem.tally, time.monotonic() - began)
     found = conclude_at_maximum(problem, finder, step, grid=setting.grid, prove=setting.prove, began=began)

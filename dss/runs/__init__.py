@@ -5,7 +5,7 @@ A folder holds `run.json` (the question), `buffers.safetensors` (the model's, if
 """
 
 from dss.runs.files import parsed, read_json, read_text
-from dss.runs.history import Snapshot
+from dss.runs.history import Snapshot, resumed
 from dss.runs.layout import BOUNDS, PATH, PROFILE, QUESTION, REPORT, STEPS, SUMMARY
 from dss.runs.lock import writing
 from dss.runs.reading import Run, check_data, load_path, load_question, load_run
@@ -36,5 +36,6 @@ __all__ = [
     "read_json",
     "read_text",
     "record_certificate",
+    "resumed",
     "writing",
 ]

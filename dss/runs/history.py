@@ -54,6 +54,24 @@ def snapshots(folder: FilePath) -> Iterator[Snapshot]:
         yield Snapshot(step, Tally(line["loss_evaluations"], line["gradient_evaluations"]), line["seconds"])
 
 
+def resumed(steps: Iterator[Step], folder: FilePath) -> Iterator[Step]:
+    """The steps of a search that goes on from the last recorded one.
+
+    Raises:
+        RunError: the first cannot be made: what a finder remembers is for the finder alone to read, and this is not it.
+    """
+    try:
+        first = next(steps, None)
+    except InputError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        found = shown(f"{type(error).__name__}: {error}")
+        raise RunError(f"{folder / STEPS} is damaged: its finder cannot go on from its last line ({found}); {CURE}") from error
+    if first is not None:
+        yield first
+        yield from steps
+
+
 def step_lines(folder: FilePath) -> list[Record]:
     """The complete lines of the record; the last may have been cut short by the end of the process.
 
