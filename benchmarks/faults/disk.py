@@ -4,12 +4,9 @@ As root, on Linux, the disk is a small file system in memory that is filled and 
 size of files.
 """
 
-import random
 import resource
 import shutil
 import subprocess
-import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 from benchmarks.faults.apart import Ended, apart
 from benchmarks.faults.kills import different
 from benchmarks.faults.subject import Subject
+from benchmarks.faults.trial import trial
 
 ROOM = 2**23
 """Bytes of the disk: a run folder and its page."""
@@ -24,24 +22,20 @@ ROOM = 2**23
 
 def run(count: int, seed: int) -> dict:
     """So many moments at which the disk is full; then it has room, and the command is run again."""
-    draw, found = random.Random(seed), Counter()
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        subject, whole = Subject(place / "models"), place / "whole" / "run"
-        assert apart(subject.connect(whole)).code == 0
+    with trial(seed) as t:
+        whole = t.place / "whole" / "run"
+        assert apart(t.subject.connect(whole)).code == 0
         room = sum(file.stat().st_size for file in whole.rglob("*") if file.is_file())
         for i in range(count):
             # Half of the moments lie in the search, whose files are small beside the page.
-            free = draw.randrange(room) if i % 2 else draw.randrange(min(room, 2**16))
-            fault = _filled(subject, place / f"disk{i}", free, whole)
-            found["full disks"] += 1
-            found["resumed to the same run" if fault is None else "faults"] += 1
-            failures += [] if fault is None else [f"{free} bytes free: {fault}"]
-        for fault in _only_read(subject, whole, place / "readable"):
-            found["folders only read"] += 1
-            failures += [] if fault is None else [f"a folder that is only read: {fault}"]
-    return dict(found) | {"failures": failures}
+            free = t.draw.randrange(room) if i % 2 else t.draw.randrange(min(room, 2**16))
+            fault = _filled(t.subject, t.place / f"disk{i}", free, whole)
+            t.found.update(("full disks", "faults" if fault else "resumed to the same run"))
+            t.note(fault and f"{free} bytes free: {fault}")
+        for fault in _only_read(t.subject, whole, t.place / "readable"):
+            t.found["commands in a folder only read"] += 1
+            t.note(fault and f"a folder that is only read: {fault}")
+        return t.counted
 
 
 def _filled(subject: Subject, disk: Path, free: int, whole: Path) -> str | None:
@@ -74,14 +68,12 @@ def _disk(folder: Path, free: int) -> Iterator[tuple]:
     )
     if mounted.returncode == 0:
         try:
-            ballast = folder / "ballast"
             size = max(4096, free)
             subprocess.run(["mount", "-o", f"remount,size={size}", folder], capture_output=True, check=True)
             yield (
                 None,
                 lambda: subprocess.run(["mount", "-o", f"remount,size={ROOM * 4}", folder], capture_output=True, check=True),
             )
-            ballast.unlink(missing_ok=True)
         finally:
             subprocess.run(["umount", folder], capture_output=True, check=False)
         return

@@ -4,8 +4,6 @@ import json
 import random
 import re
 import shutil
-import tempfile
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from benchmarks.faults.apart import apart
 from benchmarks.faults.damage import copied
 from benchmarks.faults.subject import Subject, summary_of
+from benchmarks.faults.trial import trial
 
 MOST = 3
 """Kills in a row of one command, before it is let run to its end."""
@@ -35,24 +34,19 @@ class Case:
 
 def run(count: int, seed: int) -> dict:
     """So many kills, spread over `connect`, `shorten`, `certify` and `compare`."""
-    draw, found = random.Random(seed), Counter()
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        cases = cases_of(Subject(place / "models"), place)
-        whole = {name: _undisturbed(case, place / "whole" / name) for name, case in cases.items()}
-        while found["kills"] < count:
-            name = draw.choice(sorted(cases))
-            folder, (reference, seconds) = place / "killed", whole[name]
-            kills, moments = _disturbed(cases[name], folder, draw, seconds)
-            found["kills"] += kills
-            found[f"kills of {name}"] += kills
+    with trial(seed) as t:
+        cases = cases_of(t.subject, t.place)
+        whole = {name: _undisturbed(case, t.place / "whole" / name) for name, case in cases.items()}
+        while t.found["kills"] < count:
+            name = t.draw.choice(sorted(cases))
+            folder, (reference, seconds) = t.place / "killed", whole[name]
+            kills, moments = _disturbed(cases[name], folder, t.draw, seconds)
             differing = different(reference, folder)
-            found["identical" if not differing else "different"] += kills
-            if differing:
-                failures.append(f"{name} killed at {moments}: {'; '.join(differing)}")
+            for counted in ("kills", f"kills of {name}", "different" if differing else "identical"):
+                t.found[counted] += kills
+            t.note(f"{name} killed at {moments}: {'; '.join(differing)}" if differing else None)
             shutil.rmtree(folder, ignore_errors=True)
-    return dict(found) | {"failures": failures}
+        return t.counted
 
 
 def cases_of(subject: Subject, place: Path) -> dict[str, Case]:

@@ -5,8 +5,6 @@ import random
 import resource
 import subprocess
 import sys
-import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 import dss
 from benchmarks.faults.apart import apart
 from benchmarks.faults.subject import THRESHOLD, Subject, data, network, trained
+from benchmarks.faults.trial import trial
 
 GROWTH = 2**25
 """Bytes by which memory may grow over all connections: what the allocator keeps, not what each leaves."""
@@ -22,19 +21,14 @@ GROWTH = 2**25
 
 def run(count: int, seed: int) -> dict:
     """Every lack once, some limits on memory, and so many connections in this process."""
-    draw, found = random.Random(seed), Counter()
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        subject = Subject(place / "models")
-        for fault in (*_lacking(subject, place), *_little_memory(subject, place, draw)):
-            found["lacking machines"] += 1
-            failures += [] if fault is None else [fault]
+    with trial(seed) as t:
+        for fault in (*_lacking(t.subject, t.place), *_little_memory(t.subject, t.place, t.draw)):
+            t.found["lacking machines"] += 1
+            t.note(fault)
         memory, files = _connections(count)
-    found["connections"] = count
-    failures += [f"memory grew by {memory} bytes over {count} connections"] if memory > GROWTH else []
-    failures += [f"{files} more files are open after {count} connections"] if files > 0 else []
-    return dict(found) | {"memory grew by": memory, "files left open": files, "failures": failures}
+        t.note(f"memory grew by {memory} bytes over {count} connections" if memory > GROWTH else None)
+        t.note(f"{files} more files are open after {count} connections" if files > 0 else None)
+        return t.counted | {"connections": count, "memory grew by": memory, "files left open": files}
 
 
 def _lacking(subject: Subject, place: Path) -> Iterator[str | None]:

@@ -1,13 +1,12 @@
 """Commands on damaged run folders: is there ever a traceback, a wrong exit code, or a verdict that is false?"""
 
 import random
-import tempfile
-from collections import Counter
 from pathlib import Path
 
 from benchmarks.faults.apart import Ended, apart
 from benchmarks.faults.damage import copied, damage
 from benchmarks.faults.subject import THRESHOLD, Subject, summary_of
+from benchmarks.faults.trial import trial
 
 ROUNDING = 1e-6
 """What float32 may lose of a loss near the threshold."""
@@ -17,26 +16,21 @@ EACH = 5
 
 def run(count: int, seed: int) -> dict:
     """So many commands on damaged folders."""
-    draw, found = random.Random(seed), Counter()
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as name:
-        place = Path(name)
-        subject = Subject(place / "models")
-        sources = _sources(subject, place)
-        while found["commands"] < count:
-            kind = draw.choice(sorted(sources))
-            broken = copied(sources[kind], place / "broken")
-            how = _damaged(draw, broken)
-            for command in draw.sample(_commands(kind, subject, place / "try", draw), EACH if kind == "run" else 1):
-                copied(broken, place / "try" / "run")
+    with trial(seed) as t:
+        sources, copy = _sources(t.subject, t.place), t.place / "try" / "run"
+        while t.found["commands"] < count:
+            kind = t.draw.choice(sorted(sources))
+            broken = copied(sources[kind], t.place / "broken")
+            how = _damaged(t.draw, broken)
+            for command in t.draw.sample(_commands(kind, t.subject, copy.parent, t.draw), EACH if kind == "run" else 1):
+                copied(broken, copy)
                 ended = apart(command)
-                found["commands"] += 1
-                found[f"exit {ended.code}"] += 1
-                fault = ended.fault or _wrong(ended) or _false(subject, command, place / "try" / "run", ended)
+                t.found.update(("commands", f"exit {ended.code}"))
+                fault = ended.fault or _wrong(ended) or _false(t.subject, command, copy, ended)
                 if fault:
-                    found[fault] += 1
-                    failures.append(f"{fault}: dss {command[0]} after {how}: {' '.join(ended.err.split())[-300:]}")
-    return dict(found) | {"failures": failures}
+                    t.found[fault] += 1
+                    t.note(f"{fault}: dss {command[0]} after {how}: {' '.join(ended.err.split())[-300:]}")
+        return t.counted
 
 
 def _sources(subject: Subject, place: Path) -> dict[str, Path]:

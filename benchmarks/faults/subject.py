@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -111,6 +112,7 @@ def data() -> tuple[torch.Tensor, torch.Tensor]:
     return x, x.abs()
 
 
+@cache
 def trained(seed: int) -> nn.Module:
     """A network whose loss is well below the threshold."""
     torch.manual_seed(seed)

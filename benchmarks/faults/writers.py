@@ -1,34 +1,27 @@
 """Two writers in one folder at the same time: one of them is told, and the run is whole."""
 
-import random
-import tempfile
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from benchmarks.faults.apart import Ended, apart
 from benchmarks.faults.kills import different
-from benchmarks.faults.subject import Subject
+from benchmarks.faults.trial import trial
 
 
 def run(count: int, seed: int) -> dict:
     """So many pairs of commands that write into one folder, started together or a little apart."""
-    draw, found = random.Random(seed), Counter()
-    failures: list[str] = []
-    with tempfile.TemporaryDirectory() as name, ThreadPoolExecutor(2) as threads:
-        place = Path(name)
-        subject, whole = Subject(place / "models"), place / "whole"
-        assert apart(subject.connect(whole)).code == 0
+    with trial(seed) as t, ThreadPoolExecutor(2) as threads:
+        whole = t.place / "whole"
+        assert apart(t.subject.connect(whole)).code == 0
         for i in range(count):
-            folder = place / f"run{i}"
-            command = subject.connect(folder, "--resume")
-            apart(command, kill_after=draw.uniform(0.1, 0.5))  # what is there may be unfinished
+            folder = t.place / f"run{i}"
+            command = t.subject.connect(folder, "--resume")
+            apart(command, kill_after=t.draw.uniform(0.1, 0.5))  # what is there may be unfinished
             ended = list(threads.map(apart, [command, command]))
-            found["pairs of writers"] += 1
-            found["one was refused"] += any(one.code == 2 for one in ended)
+            t.found["pairs of writers"] += 1
+            t.found["one was refused"] += any(one.code == 2 for one in ended)
             wrong = _wrong(ended) or "; ".join(different(whole, folder))
-            failures += [f"pair {i}: {wrong}"] if wrong else []
-    return dict(found) | {"failures": failures}
+            t.note(wrong and f"pair {i}: {wrong}")
+        return t.counted
 
 
 def _wrong(ended: list[Ended]) -> str | None:
