@@ -64,7 +64,7 @@ class Subject:
             str(out),
             "--finders",
             "straight",
-            "chain",
+            "geodesic",
             "-q",
         ]
 
