@@ -13,7 +13,7 @@ import torch
 
 from dss._version import __version__
 from dss.base.errors import InputError
-from dss.base.limits import Limits, Status
+from dss.base.limits import Limits, Spent, Status
 from dss.base.memory import size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -228,8 +228,8 @@ def conclude(
         shortened = _shortened(problem, step.path, options, tight, limits, progress)
     if shortened is not None:
         step = replace(step, path=shortened.path)
-    certificate = _certificate(problem, step, finder.limits.left(began), grid, prove, time.monotonic() - began, progress)
-    linear = certify(problem.recalled, problem.straight, threshold=problem.threshold, grid=grid)
+    certificate = _certificate(problem, step, finder.limits, began, grid, prove, progress)
+    linear = _sampled_in_time(problem, Step.unjudged(problem.straight), finder.limits, began, grid)
     _check_wall(problem, wall, certificate, linear)
     return Connection(
         path=step.path,
@@ -262,25 +262,41 @@ def _certificate(
     problem: Problem,
     step: Step,
     limits: Limits,
+    began: float,
     grid: int,
     prove: str,
-    searched: float,
     progress: ProgressMeter | None,
 ) -> Certificate:
     """The certificate of a search's last path; a search that failed has a point above the threshold: nothing to prove."""
-    wanted = prove != "never" and step.status is Status.FOUND
-    if wanted and prove == "auto" and proof_bytes(step.path) > PROOF_BYTES:
-        found = certify(problem.recalled, step.path, threshold=problem.threshold, grid=grid)
-        return replace(
-            found,
-            reason=f"{found.reason} (no proof: it would take about {size(proof_bytes(step.path))}; ask for it by prove='always')",
-        )
+    wanted, searched = prove != "never" and step.status is Status.FOUND, time.monotonic() - began
+    heavy = wanted and prove == "auto" and proof_bytes(step.path) > PROOF_BYTES
+    if limits.seconds is not None or not wanted or heavy:
+        # Where time is limited, samples come first: a proof that ends without one could leave them none.
+        sampled = _sampled_in_time(problem, step, limits, began, grid)
+        if heavy and sampled.passed:
+            need = size(proof_bytes(step.path))
+            return replace(sampled, reason=f"{sampled.reason} (no proof: it would take about {need}; ask for it by prove='always')")
+        if not wanted or not sampled.passed:
+            return sampled
+    limits = limits.left(began)
     if prove == "auto":
         patience = max(searched, PROOF_SECONDS)
         limits = replace(limits, seconds=patience if limits.seconds is None else min(patience, limits.seconds))
     return certify(
-        problem.recalled, step.path, threshold=problem.threshold, grid=grid, prove=wanted, limits=limits, progress=progress
+        problem.recalled, step.path, threshold=problem.threshold, grid=grid, prove=True, limits=limits, progress=progress
     )
+
+
+def _sampled_in_time(problem: Problem, step: Step, limits: Limits, began: float, grid: int) -> Certificate:
+    """The sampled certificate of a step's path; one that did not pass where the limit on seconds is reached first."""
+    try:
+        with problem.limited(replace(UNLIMITED, seconds=limits.seconds), began=began):
+            return certify(problem.recalled, step.path, threshold=problem.threshold, grid=grid)
+    except Spent as spent:
+        # The ends were judged when the question was put.
+        seen = max(problem.loss_start, problem.loss_end, *step.maxima[~step.maxima.isnan()].tolist())
+        reason = f"not certified: {spent.status.sentence}, before every segment was sampled"
+        return Certificate(problem.threshold, False, False, None, seen, 0, 0.0, None, 0, reason)
 
 
 def _shortened(

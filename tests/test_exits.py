@@ -1,6 +1,7 @@
 """Exit codes: what a script can tell apart."""
 
 import errno
+import io
 import signal
 import subprocess
 import sys
@@ -85,3 +86,49 @@ def test_a_reader_that_has_gone_is_no_traceback():
         process.stdout.close()
         err = process.stderr.read()
     assert process.returncode == 3 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "align",
+        "barrier",
+        "certify",
+        "compare",
+        "connect",
+        "demo",
+        "export",
+        "figure",
+        "plane",
+        "shorten",
+        "show",
+        "train",
+        "tree",
+    ],
+)
+def test_only_commands_that_record_promise_to_go_on(capsys, command):
+    exit_code(command, raising(KeyboardInterrupt()))
+    err = capsys.readouterr().err
+    assert ("what was recorded is kept" in err) == (command in ("connect", "compare", "tree"))
+
+
+def test_a_message_is_one_line_of_bounded_length_without_control_characters(capsys):
+    exit_code("show", raising(dss.RunError("\x1b[31m" + "name\n" * 10_000 + "\x07end")))
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and len(err) < 2200 and "\x1b" not in err and "\x07" not in err and "end" in err
+
+
+def test_letters_that_an_output_lacks_are_escaped(monkeypatch):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert exit_code("tasks", lambda: print("strängé → \udcff") or 0) == 0
+    out.flush()
+    assert out.buffer.getvalue() == b"str\\xe4ng\\xe9 \\u2192 \\udcff\n"
+
+
+def test_an_output_that_is_full_is_the_machines_failure(monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert exit_code("tasks", lambda: print("all of them") or 0) == 3
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and "No space left" in err

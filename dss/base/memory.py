@@ -31,10 +31,13 @@ def fitting(wanted: int) -> int:
     return wanted if most == inf else max(1, min(wanted, int(most) // SHARE))
 
 
+# What torch and the libraries beneath it say.
+OUT_OF_MEMORY = ("an't allocate memory", "annot allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
+
+
 def exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch has no class of its own for it on the CPU."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(word in str(error) for word in words))
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path as FilePath
 
 from dss.base.errors import InputError
@@ -13,9 +14,10 @@ from dss.certificates.closing import bracket as close_in
 from dss.cli.ends import with_subset
 from dss.cli.judges import objectives_of
 from dss.cli.progress import add_quiet, meter
+from dss.cli.show import complete_page
 from dss.objectives.network import NetworkObjective
-from dss.runs import load_path, load_run, record_certificate
-from dss.tasks import load_task
+from dss.runs import REPORT, Run, load_path, load_run, record_certificate, writing
+from dss.tasks import load_task, source_digest
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -48,7 +50,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bracket for a tolerance, else certify at a threshold."""
-    path, judge, threshold = _subject(options)
+    path, judge, found = _subject(options)
+    threshold = None if found is None else found.question["threshold"]
     if options.tolerance is not None:
         return _bracket(options, path, judge)
     chosen = threshold if options.threshold is None else options.threshold
@@ -57,14 +60,14 @@ def run(options: argparse.Namespace) -> int:
     certificate = certify(
         judge, path, threshold=chosen, grid=options.grid, prove=True, limits=_limits(options), progress=meter(options)
     )
-    if chosen == threshold:
-        record_certificate(options.run_or_path, certificate)
+    if found is not None and chosen == threshold:
+        _record(found, certificate, options)
     print(_json(certificate) if options.json else f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
     return 0 if certificate.passed else 1
 
 
-def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float | None]:
-    """The path, what judges it, and a finished run's own threshold."""
+def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, Run | None]:
+    """The path, what judges it, and the finished run that it is of."""
     if options.run_or_path.is_file():
         if options.task is None:
             raise InputError("a path file needs --task: it does not say which model and data judge it")
@@ -73,8 +76,19 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, float
     if options.task is not None or options.only is not None:
         raise InputError("a run folder knows its own task and subset; leave --task and --only out")
     found = load_run(options.run_or_path)
-    _ = found.outcome  # of a run that has ended
-    return found.path, objectives_of(found)[1], found.question["threshold"]
+    _ = found.ended
+    if found.changes:
+        print(f"dss: {' and '.join(found.changes)} changed after the certificate; what is there now is judged", file=sys.stderr)
+    return found.path, objectives_of(found)[1], found
+
+
+def _record(found: Run, certificate: Certificate, options: argparse.Namespace) -> None:
+    """The certificate in its run's folder; last of all the page, if there is one, says it too."""
+    with writing(found.folder):
+        drawn = (found.folder / REPORT).exists()
+        record_certificate(found, certificate, source=source_digest(found.question["task"]))
+        if drawn:
+            complete_page(found.folder, progress=meter(options))
 
 
 def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:

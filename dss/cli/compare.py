@@ -6,6 +6,8 @@ from functools import partial
 from io import StringIO
 from pathlib import Path
 
+from dss.base.errors import InputError
+from dss.base.files import check_writable
 from dss.base.progress import ProgressMeter
 from dss.cli import connect
 from dss.cli.metrics import JUDGE, metrics_of, watched
@@ -13,10 +15,14 @@ from dss.cli.progress import add_quiet, meter
 from dss.cli.thresholds import HELP
 from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
+from dss.page.loss_cache import is_cache
 from dss.page.report import write_comparison
 from dss.page.report.compare import COLUMNS, row
+from dss.page.report.own import check_page
 from dss.parallel import as_done
-from dss.runs import load_run
+from dss.runs import PROFILE, load_run
+
+COMPARISON = "compare.html"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -32,6 +38,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="which (default: all but convex, which takes chains of layers alone)",
     )  # fmt: skip
     parser.add_argument("--seed", default="0", help="of every random choice (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a compare.html that is no page; runs are gone on with")
     add_workers(parser.add_argument_group("where the finders run"))
     add_quiet(parser)
     parser.set_defaults(run=run)
@@ -39,13 +46,14 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """One run a finder, resumed where it stands already; then the page. Exit code 0 if any of them connected."""
+    _check_folder(options.out, overwrite=options.overwrite)
     names = list(dict.fromkeys(options.finders))
     folders = {name: options.out / name for name in names}
     with executor_of(options) as executor:
         for number, said in as_done(executor, [partial(connected, _words(options, name)) for name in names]):
             print(f"{names[number]}:\n{said}", end="", flush=True)
     runs = {name: load_run(folder) for name, folder in folders.items()}
-    page = _write(runs, options.out / "compare.html", meter(options))
+    page = _write(runs, options.out / COMPARISON, meter(options))
     print(_table([row(name, found.outcome) for name, found in runs.items()]))
     print(page.resolve().as_uri())
     return 0 if any(found.outcome["connected"] for found in runs.values()) else 1
@@ -70,6 +78,20 @@ def connected(words: list[str]) -> str:
     with redirect_stdout(said):
         arguments.run(arguments)
     return said.getvalue()
+
+
+def _check_folder(out: Path, *, overwrite: bool) -> None:
+    """Refuse early what would destroy a file late: in the folder itself stand the page and the losses that it remembers.
+
+    Raises:
+        InputError: something else has their name.
+    """
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out} is a file; a folder for the runs is needed")
+    losses = out / PROFILE
+    if out.is_dir():
+        check_page(out / COMPARISON, overwrite=overwrite)
+        check_writable(losses, overwrite=overwrite or is_cache(losses))
 
 
 def _write(runs: dict, out: Path, progress: ProgressMeter) -> Path:

@@ -19,7 +19,7 @@ from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import add_quiet, meter
-from dss.cli.show import write_page
+from dss.cli.show import complete_page
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
@@ -27,10 +27,10 @@ from dss.finders.finder import Finder, Limits, Step
 from dss.geodesic.shortening import check_room
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run
+from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run, resumed, writing
 from dss.symmetry import align
 from dss.symmetry.alignment import METHODS
-from dss.tasks import load_task
+from dss.tasks import load_task, source_digest
 from dss.theory import Wall, highest_wall
 
 # Options that only some finders have; None leaves the finder its own default.
@@ -141,18 +141,21 @@ def _run(options: argparse.Namespace) -> int:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
     ends, objective, judge = _question_of(options)
+    if options.shorten:
+        check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
     question: dict = _question(options, ends, objective, judge) | {"threshold": problem.threshold}
-    if resuming:
-        recorder, last = RunRecorder.resume(options.out, question)
-    else:
-        recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
-    done = (options.out / SUMMARY).exists()
-    ranks.from_first((last, done))
-    if not done:
-        wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
-        _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
-        write_page(load_run(options.out), progress=meter(options))
+    with writing(options.out):
+        if resuming:
+            recorder, last = RunRecorder.resume(options.out, question)
+        else:
+            recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
+        done = (options.out / SUMMARY).exists()
+        ranks.from_first((last, done))
+        if not done:
+            wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
+            _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
+        complete_page(options.out, progress=meter(options))
     return print_outcome(load_run(options.out), as_json=options.json)
 
 
@@ -257,7 +260,7 @@ def _search(
     # A search that had ended when it was killed has no further steps: its last is the one.
     step = None if last is None else last.step
     with progress.stage(finder.name, "rounds") as shown:
-        for step in _steps(problem, finder, last, wall):
+        for step in resumed(_steps(problem, finder, last, wall), recorder.folder):
             recorder.record(step, problem.tally, time.monotonic() - began)
             if stored is not None:
                 step.path.store(stored)
@@ -269,7 +272,10 @@ def _search(
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     on_disk = {} if stored is None else {"beads_on_disk": True}
-    recorder.finish(connection, objective.space, task=options.task, data=data, dtypes=dtypes, **facts_of(objective), **modulo, **on_disk)
+    recorder.finish(
+        connection, objective.space, source=source_digest(options.task), task=options.task, data=data, dtypes=dtypes,
+        **facts_of(objective), **modulo, **on_disk,
+    )  # fmt: skip
     if stored is not None:
         shutil.rmtree(stored)
 

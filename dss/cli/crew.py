@@ -6,15 +6,20 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 
+from dss.base.errors import RunError
 from dss.base.progress import ProgressMeter
 from dss.cli.pairs import Setting, Stored, run_lines, run_pair, searched_of
 from dss.parallel import as_done
-from dss.runs import load_run
+from dss.runs import Kind, load_run, parsed, read_text
 from dss.topology.jobs import Job
 from dss.topology.points import LINES, all_pairs
 from dss.topology.searching import Searched
 
 LINES_KNOWN, RUNS = "lines.jsonl", "pairs"
+LINE = Kind(
+    "two digests and a loss",
+    lambda value: isinstance(value, list) and list(map(type, value)) in ([str, str, float], [str, str, int]),
+)
 
 
 class Crew:
@@ -88,10 +93,12 @@ def _compact(stored: Sequence[Stored], pairs: Sequence[tuple[int, int]]) -> tupl
 
 
 def _read_lines(file: Path) -> Iterator[tuple[tuple[str, str], float]]:
-    """The straight lines that a folder knows; the last line may have been cut short."""
-    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+    """The straight lines that a folder knows; what is not one, such as a line that was cut short, is evaluated again."""
+    for text in read_text(file).splitlines() if file.exists() else ():
         try:
-            first, second, value = json.loads(text)
-        except ValueError:
+            line = parsed(text, file, finite=False)
+        except RunError:
             continue
-        yield (first, second), value
+        if LINE.fits(line):
+            first, second, value = line
+            yield (first, second), float(value)

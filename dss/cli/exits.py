@@ -16,11 +16,23 @@ from contextlib import contextmanager
 
 from dss.base.errors import InputError
 from dss.base.memory import exhausted
+from dss.base.quoting import MESSAGE, shown
 
 YES, NO, BAD_INPUT, MACHINE = 0, 1, 2, 3
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-# Commands whose work is recorded as it goes, and how it goes on.
-RESUMABLE = {"connect": "dss connect ... --resume", "compare": "the same command again", "tree": "dss tree ... --resume"}
+# What is left of a command's work, and how it goes on.
+RECORDED = "what was recorded is kept, and {} goes on from there"
+KEPT = {
+    "connect": RECORDED.format("dss connect ... --resume"),
+    "compare": RECORDED.format("the same command again"),
+    "tree": RECORDED.format("dss tree ... --resume"),
+    "shorten": "the run that was to be shortened is as it was; dss shorten ... --resume begins anew, or makes what is missing",
+    "certify": "the run keeps the certificate that it had; run the command again",
+    "show": "the run is as it was, and the losses evaluated for its page are kept; run the command again",
+    "plane": "a page of the grids that were done may be there (--overwrite replaces it); run the command again",
+    "demo": "run the command again",
+}
+NOTHING = "nothing was written; run the command again"
 
 
 class Signalled(BaseException):
@@ -33,17 +45,21 @@ class Signalled(BaseException):
 
 def exit_code(command: str, work: Callable[[], int], *, show_traceback: bool = False) -> int:
     """Run a command's work; whatever it raises is said in one line."""
+    _let_print_anything()
     try:
         with _signals():
-            return work()
+            code = work()
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is told now, not when the interpreter ends
+            return code
     except InputError as error:
         _say(f"error: {_one_line(error)}", show_traceback)
         return BAD_INPUT
     except BrokenPipeError:
-        # Whoever read our output has gone; the interpreter must not complain when it flushes what is left.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_output_go()  # whoever read it has gone
         return MACHINE
     except (OSError, MemoryError) as error:
+        _let_output_go()
         _say(f"the machine failed: {_failure(error)}; {_kept(command)}", show_traceback)
         return MACHINE
     except KeyboardInterrupt:
@@ -59,6 +75,24 @@ def exit_code(command: str, work: Callable[[], int], *, show_traceback: bool = F
         traceback.print_exc()
         _say("this is an error of dss itself; please report it with the lines above", False)
         return MACHINE
+
+
+def _let_output_go() -> None:
+    """The interpreter must not complain, and change the exit code, when it flushes what nobody takes."""
+    try:
+        sys.stdout.flush()
+    except AttributeError:  # there is none
+        pass
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _let_print_anything() -> None:
+    """A letter that the terminal's encoding lacks (LANG=C) is escaped, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -81,9 +115,7 @@ def _signals() -> Iterator[None]:
 
 def _kept(command: str) -> str:
     """What is left of the work."""
-    if command in RESUMABLE:
-        return f"what was recorded is kept, and {RESUMABLE[command]} goes on from there"
-    return "nothing was overwritten; run the command again"
+    return KEPT.get(command, NOTHING)
 
 
 def _failure(error: OSError | MemoryError) -> str:
@@ -91,7 +123,8 @@ def _failure(error: OSError | MemoryError) -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """The message without control characters, and of bounded length: it may quote a file."""
+    return shown(" ".join(str(error).split()), MESSAGE) or type(error).__name__
 
 
 def _say(text: str, show_traceback: bool) -> None:

@@ -27,6 +27,8 @@ def run(options: argparse.Namespace) -> int:
     """Write parameters and buffers of the bead; recalibrated statistics are recomputed for it."""
     check_out(options)
     found = load_run(options.folder)
+    if found.summary is not None:
+        _ = found.outcome  # whose path is the one that was certified
     beads = found.path.rows
     if not -len(beads) <= options.bead < len(beads):
         raise InputError(f"the path has beads 0 to {len(beads) - 1}, got {options.bead}")

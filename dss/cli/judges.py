@@ -31,6 +31,7 @@ def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:
 def rebuilt(run: Run, task: Task) -> tuple[NetworkObjective, NetworkObjective]:
     """The same from the run's task."""
     objectives = task.objectives(buffers=run.question["buffers"])
+    run.check_fits(objectives[0].space)
     check_data(run.folder, run.question, digests_of(*objectives))
     return objectives
 

@@ -4,7 +4,6 @@ Tasks carry names of files and digests of what is in them, never tensors: a work
 reads the files itself, and keeps the model and its data for the next task.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,16 +17,15 @@ from torch import Tensor
 from dss.adapters import load_checkpoint
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, RunError
-from dss.base.files import write_text
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of, facts_of
-from dss.cli.show import write_page
+from dss.cli.show import complete_page
 from dss.finders import FINDERS, StraightLine
 from dss.finders.finder import Finder
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
-from dss.runs import QUESTION, REPORT, SUMMARY, Run, RunRecorder, load_run
-from dss.tasks import load_task
+from dss.runs import QUESTION, SUMMARY, Run, RunRecorder, load_question, resumed, writing
+from dss.tasks import load_task, source_digest
 from dss.topology.jobs import Job
 from dss.topology.minimax import MinimaxString
 from dss.topology.points import straight_lines
@@ -121,25 +119,26 @@ def run_pair(setting: Setting, ends: tuple[Stored, Stored], job: Job, folder: st
     start, end = (point_of(setting, one) for one in ends)
     problem = Problem.of(kept.objective, start, end, threshold=job.goal, judge=kept.other_judge, seed=job.seed)
     question = _question(setting, ends, job, kept)
-    if (place / QUESTION).exists():
-        question["threshold"] = _settled_threshold(place, job.goal)
-        recorder, last = RunRecorder.resume(place, question)
-    else:
-        recorder, last = RunRecorder.start(place, question, buffers=kept.ends.buffers), None
-    if not (place / SUMMARY).exists():
-        _search(setting, kept, problem, recorder, last, job, question)
-    if setting.pages and not (place / REPORT).exists():
-        write_page(load_run(place))
+    with writing(place):
+        if (place / QUESTION).exists():
+            question["threshold"] = _settled_threshold(place, job.goal)
+            recorder, last = RunRecorder.resume(place, question)
+        else:
+            recorder, last = RunRecorder.start(place, question, buffers=kept.ends.buffers), None
+        if not (place / SUMMARY).exists():
+            _search(setting, kept, problem, recorder, last, job, question)
+        if setting.pages:
+            complete_page(place)
     return folder
 
 
 def searched_of(run: Run, job: Job) -> Searched:
     """What a finished run says of its pair."""
     s = run.outcome
-    beads = run.path.beads.flip(0) if job.reverse else run.path.beads
+    path = type(run.path)(run.path.rows[::-1]) if job.reverse else run.path
     return Searched(
         pair=job.pair,
-        path=type(run.path)(beads),
+        path=path,
         seen=float(s["max_loss"]),
         upper=float(s["upper_bound"] if s["proven"] else s["max_loss"]),
         proven=s["proven"],
@@ -179,7 +178,7 @@ def _question(setting: Setting, ends: tuple[Stored, Stored], job: Job, kept: Loa
 
 def _settled_threshold(folder: Path, goal: float) -> float:
     """The threshold that a run folder names: the goal's own, or the one that its search has led to."""
-    question = json.loads((folder / QUESTION).read_text(encoding="utf-8"))
+    question = load_question(folder)
     if question.get("goal") != goal:
         raise RunError(
             f"{folder} holds a run with another goal; grow the tree with the options it began with, or give another --out"
@@ -194,10 +193,13 @@ def _search(setting, kept: Loaded, problem: Problem, recorder: RunRecorder, last
     if last is not None:
         began, step = began - last.seconds, last.step
         problem.tally.restore(last.tally)
-    for following in finder.steps(problem, resume=None if last is None else step):
+    steps = finder.steps(problem, resume=None if last is None else step)
+    for following in steps if last is None else resumed(steps, recorder.folder):
         step = following
         recorder.record(step, problem.tally, time.monotonic() - began)
     found = conclude_at_maximum(problem, finder, step, grid=setting.grid, prove=setting.prove, began=began)
-    settled = json.loads((recorder.folder / QUESTION).read_text(encoding="utf-8")) | {"threshold": found.problem.threshold}
-    write_text(recorder.folder / QUESTION, json.dumps(settled, indent=2) + "\n")
-    recorder.finish(found, kept.objective.space, task=setting.task, data=question["data"], **facts_of(kept.objective))
+    recorder.settle(threshold=found.problem.threshold)
+    recorder.finish(
+        found, kept.objective.space, source=source_digest(setting.task), task=setting.task, data=question["data"],
+        **facts_of(kept.objective),
+    )  # fmt: skip

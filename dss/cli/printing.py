@@ -32,9 +32,9 @@ def _sentences(run: Run) -> str:
     lines = [
         f"{verdict}: {s['reason']}",
         f"  judged by            {s['judge']}",
-        f"  largest loss         {s['max_loss']:.6g} on the path, {s['linear_barrier']:.6g} on the straight line, "
-        f"{s['loss_start']:.6g} and {s['loss_end']:.6g} at the ends",
-        f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {s['normalized_length']:.4f}",
+        f"  largest loss         {_number(s['max_loss'])} on the path, {_number(s['linear_barrier'])} on the straight line, "
+        f"{_number(s['loss_start'])} and {_number(s['loss_end'])} at the ends",
+        f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {_number(s['normalized_length'], '.4f')}",
         f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
         f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
@@ -43,6 +43,11 @@ def _sentences(run: Run) -> str:
         lines.insert(-1, f"  numbers              {' and '.join(dtypes['files'])} in the files, {dtypes['beads']} in the beads")
     report = run.folder / "report.html"
     return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))
+
+
+def _number(value: float | str | None, form: str = ".6g") -> str:
+    """A figure of a summary, which keeps infinity as text and NaN as null."""
+    return "unknown" if value is None else format(float(value), form)
 
 
 def _not_connected(summary: dict) -> str:

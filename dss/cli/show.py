@@ -12,8 +12,9 @@ from dss.cli.progress import add_quiet, meter
 from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS
 from dss.page.report import write_report
+from dss.page.report.own import check_page, is_current
 from dss.page.report.views import Views, view
-from dss.runs import Run, load_run
+from dss.runs import REPORT, Run, load_run
 
 # Intervals per side of a plane that nobody asked for.
 COARSE = 16
@@ -25,7 +26,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Register the command."""
     parser = commands.add_parser("show", help="write the page of a run and open it")
     parser.add_argument("folder", type=Path, metavar="RUN", help="a run folder, finished or not")
-    parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder, replaced)")
+    parser.add_argument("--out", type=Path, help="the page (default: report.html in the run folder); an earlier page is replaced")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file that is no page")
     parser.add_argument(
         "--evaluations",
         "--looks",
@@ -46,8 +48,10 @@ def run(options: argparse.Namespace) -> int:
     """Write the page, say where it is, open it."""
     if options.evaluations is not None and options.evaluations < 4:
         raise InputError(f"--evaluations must be at least 4, got {options.evaluations}")
+    found = load_run(options.folder)
+    check_page(options.out or found.folder / REPORT, overwrite=options.overwrite)
     page = write_page(
-        load_run(options.folder),
+        found,
         evaluations=options.evaluations,
         resolution=options.plane,
         every=options.all_metrics,
@@ -82,6 +86,12 @@ def write_page(
         evaluations = evaluations or (EVALUATIONS if cheap else FEW_EVALUATIONS)
         wanted = (COARSE if cheap else 0) if resolution is None else resolution
         return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
+
+
+def complete_page(folder: Path, *, progress: ProgressMeter | None = None) -> None:
+    """The page of a run folder, if it has none, or one that was drawn before its summary."""
+    if not is_current(folder):
+        write_page(load_run(folder), progress=progress)
 
 
 def view_of(found: Run, *, resolution: int, sheet: int, progress: ProgressMeter) -> Views:

@@ -23,6 +23,7 @@ from dss.cli.progress import add_quiet, meter
 from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
+from dss.runs import read_json, writing
 from dss.tasks import load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
@@ -96,10 +97,10 @@ def run(options: argparse.Namespace) -> int:
     goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
     points = load_points(options.points, task, options.device)
-    with executor_of(options) as executor:
+    with writing(options.out), executor_of(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
-    _write(tree, data, options)
+        _write(tree, data, options)
     print(json.dumps(tree.as_json() | {"judge": data}, indent=2) if options.json else words(tree, options))
     return 0
 
@@ -191,7 +192,9 @@ def _check_same(file: Path, question: dict, *, resume: bool) -> None:
         raise RunError(
             f"{file.parent} holds a tree already; say --resume to go on with it, --overwrite to replace it, or name another"
         )
-    before = json.loads(file.read_text(encoding="utf-8"))
+    before = read_json(file)
+    if not isinstance(before, dict):
+        raise RunError(f"{file} is damaged: an object of named values is needed; name another --out, or say --overwrite")
     differing = sorted(name for name in question if before.get(name) != question[name])
     if differing:
         raise RunError(f"{file.parent} holds a tree with another {', '.join(differing)}; give the same options, or another --out")

@@ -1,8 +1,10 @@
 """Losses that were evaluated once and are kept beside a run, so that a page never evaluates them twice."""
 
+import errno
 import json
 from math import isclose, nan
 from pathlib import Path as FilePath
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +13,10 @@ from dss.base.digest import digest
 from dss.base.files import write_text
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Wrapped
+from dss.runs import parsed
+from dss.runs.seal import intact, sealed
+
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class LossCache:
@@ -22,19 +28,47 @@ class LossCache:
 
     def __init__(self, file: FilePath):
         self.file = FilePath(file)
-        try:
-            tables = json.loads(self.file.read_text())
-            self.tables = {name: {key: table[key] for key in ("description", "losses")} for name, table in tables.items()}
-        except (OSError, ValueError, TypeError, AttributeError, KeyError):
-            self.tables = {}
+        self.tables: dict[str, dict[str, Any]] = _tables(self.file) or {}
 
     def names(self) -> tuple[str, ...]:
         """Metrics that have a table."""
         return tuple(self.tables)
 
     def save(self) -> None:
-        """Write all tables: whoever reads the file sees the old one or the new one, never half of it."""
-        write_text(self.file, json.dumps(self.tables))
+        """Write all tables: whoever reads the file sees the old one or the new one, never half of it.
+
+        A folder that is only read keeps nothing.
+        """
+        try:
+            write_text(self.file, json.dumps({name: sealed(table) for name, table in self.tables.items()}))
+        except OSError as error:
+            if error.errno not in READ_ONLY:
+                raise
+
+
+def is_cache(file: FilePath) -> bool:
+    """Whether a file is one of these, and may be replaced."""
+    return _tables(file) is not None
+
+
+def _tables(file: FilePath) -> dict[str, dict[str, Any]] | None:
+    """The tables in a file that say what they said when they were written; None for anything but a file of tables."""
+    try:
+        tables = parsed(file.read_text(encoding="utf-8"), file, finite=False)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(tables, dict) or not all(map(_is_table, tables.values())):
+        return None
+    return {name: {key: table[key] for key in ("description", "losses")} for name, table in tables.items() if intact(table)}
+
+
+def _is_table(table: Any) -> bool:
+    return (
+        isinstance(table, dict)
+        and isinstance(table.get("description"), str)
+        and isinstance(table.get("losses"), dict)
+        and all(isinstance(loss, float) for loss in table["losses"].values())
+    )
 
 
 class Lost(Objective):
@@ -91,7 +125,9 @@ class Remembered(Wrapped):
             loss = self.objective(points[row : row + 1]).item()
         if not isclose(known[keys[row]], loss, rel_tol=1e-6, abs_tol=1e-12):
             known.clear()
-        known[keys[row]], self.checked = loss, True
+            known[keys[row]] = loss
+        # What was kept stays: evaluated alone, a loss may differ in its last bit, and pages of one run must not.
+        self.checked = True
 
 
 def _name(row: Tensor) -> str:

@@ -4,9 +4,10 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path as FilePath
-from typing import Protocol
+from typing import Any, Protocol
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -14,12 +15,15 @@ from torch import Tensor
 from dss.base.errors import RunError
 from dss.base.files import write_atomically, write_text
 from dss.base.iteration import last
+from dss.base.limits import Status
 from dss.base.path import Path
 from dss.base.space import ParameterSpace
 from dss.base.stacked import save_stacked
 from dss.certificates.certificate import Certificate
 from dss.finders.finder import Step
 from dss.objectives.wrappers import Tally
+from dss.runs.files import read_tensors
+from dss.runs.history import Snapshot, snapshots, step_lines
 from dss.runs.layout import (
     BOUNDS,
     BUFFERS,
@@ -32,7 +36,11 @@ from dss.runs.layout import (
     STEPS,
     SUMMARY,
 )
-from dss.runs.reading import Snapshot, check_data, read_json, snapshots, step_lines
+from dss.runs.reading import Run, check_data, load_question
+from dss.runs.seal import digest_of_path, digest_of_tensors, sealed
+
+VARIES = ("seconds", "loss_evaluations", "gradient_evaluations")
+"""What a summary says of work: it may differ where a run was interrupted, because what was in memory is computed again."""
 
 
 class Outcome(Protocol):
@@ -81,7 +89,7 @@ class RunRecorder:
             RunError: there is no run in the folder, or it asked another question or had other data.
         """
         folder = FilePath(folder)
-        before = read_json(folder / QUESTION)
+        before = load_question(folder)
         after = json.loads(_json({"format": FORMAT, **question}))
         check_data(folder, before, after.get("data", {}))
         keys = (before.keys() | after.keys()) - {"data"}
@@ -115,44 +123,67 @@ class RunRecorder:
             **asdict(tally),
             "seconds": seconds,
         }
+        line = sealed(line)
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
             file.write(_json_line(line))
             file.flush()
             os.fsync(file.fileno())
 
-    def finish(self, outcome: Outcome, space: ParameterSpace, **extra: object) -> None:
-        """Write the path and, last of all, the summary: a folder with a summary is complete."""
+    def finish(self, outcome: Outcome, space: ParameterSpace, *, source: str | None = None, **extra: object) -> None:
+        """Write the path and, last of all, the summary: a folder with a summary is complete, but for pages drawn of it.
+
+        Args:
+            source: digest of the task's source, if it is known.
+            extra: what else the summary says.
+        """
         rows = [space.unflatten(row) for row in outcome.path.rows]
         beads = {name: [row[name] for row in rows] for name in space.names}
         write_atomically(self.folder / PATH, lambda file: save_stacked(beads, file))
-        _write_outcome(self.folder, outcome.certificate, outcome.summary | extra)
+        buffers = read_tensors(self.folder / BUFFERS) if (self.folder / BUFFERS).exists() else {}
+        digests = {"path": digest_of_path(outcome.path), "buffers": digest_of_tensors(buffers), "task": source}
+        summary = outcome.summary | extra | {"varies": list(VARIES), "digests": digests}
+        _write_outcome(self.folder, outcome.certificate, summary)
+
+    def settle(self, **changes: object) -> None:
+        """Let the question say what the search itself has led to, such as its threshold."""
+        write_text(self.folder / QUESTION, _json(load_question(self.folder) | changes))
 
 
-def record_certificate(folder: str | FilePath, certificate: Certificate) -> None:
-    """Let a later certificate of a run's path, at the run's own threshold, take the place of the first."""
-    folder = FilePath(folder)
-    status = {} if certificate.passed else {"status": "refuted"}
+def record_certificate(run: Run, certificate: Certificate, *, source: str | None = None) -> None:
+    """Let a later certificate of a run's path, at the run's own threshold, take the place of the first.
+
+    Args:
+        source: digest of the task's source as it is now, if it is known.
+    """
+    kept = run.ended
     figures = {
         "connected": certificate.passed,
         "proven": certificate.proven,
         "proof": certificate.proof,
+        "threshold": certificate.threshold,
         "upper_bound": certificate.upper,
         "max_loss": certificate.max_loss,
         "resolution": certificate.resolution,
-        "reason": certificate.reason,
+        "normalized_length": run.path.normalized_length,
+        "intermediate_beads": run.path.intermediate_beads,
     }
-    _write_outcome(folder, certificate, read_json(folder / SUMMARY) | status | figures)
+    # A wall is known of all paths: that this one fails says less.
+    if certificate.passed or kept["status"] != Status.DISCONNECTED.value:
+        figures |= {"status": "connected" if certificate.passed else "refuted", "reason": certificate.reason}
+    digests = {"path": digest_of_path(run.path), "buffers": digest_of_tensors(run.buffers), "task": source}
+    _write_outcome(run.folder, certificate, kept | figures | {"digests": digests})
 
 
-def _write_outcome(folder: FilePath, certificate: Certificate, summary: dict) -> None:
+def _write_outcome(folder: FilePath, certificate: Certificate, summary: Mapping) -> None:
     """The cells of a proof, then the summary that speaks of them."""
+    digests = summary["digests"]
     if certificate.bounds is None:
         (folder / BOUNDS).unlink(missing_ok=True)
     else:
         bounds = {"stairs": certificate.bounds.contiguous()}
         write_atomically(folder / BOUNDS, lambda file: save_file(bounds, file))
-    figures = {key: _number(value) if isinstance(value, float) else value for key, value in summary.items()}
-    write_text(folder / SUMMARY, _json(figures))
+        digests = digests | {"bounds": digest_of_tensors(bounds)}
+    write_text(folder / SUMMARY, _json(sealed(_plain({**summary, "digests": digests}))))
 
 
 def check_free(folder: FilePath, *, overwrite: bool) -> None:
@@ -174,10 +205,21 @@ def check_free(folder: FilePath, *, overwrite: bool) -> None:
 
 
 def _clear(folder: FilePath) -> None:
-    """Remove an earlier run and nothing else."""
-    for name in (QUESTION, BUFFERS, STEPS, PATH, BOUNDS, SUMMARY, REPORT, PROFILE):
+    """Remove an earlier run and nothing else: its question last, so that what a kill leaves is still a run."""
+    for name in (SUMMARY, REPORT, PROFILE, PATH, BOUNDS, STEPS):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
+    for name in (BUFFERS, QUESTION):
+        (folder / name).unlink(missing_ok=True)
+
+
+def _plain(value: Any) -> Any:
+    """A value as it will be read back."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return _number(value) if isinstance(value, float) else value
 
 
 def _number(value: float) -> float | str | None:

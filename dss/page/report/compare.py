@@ -37,7 +37,8 @@ def write_comparison(runs: Mapping[str, Run], judge: Objective, out: FilePath, *
         evaluations: about how many points of each path are evaluated.
 
     Raises:
-        InputError: no run, or runs with other ends, another threshold or no outcome.
+        InputError: no run, or runs with other ends or another threshold.
+        RunError: a run that has not ended, or was changed after its certificate.
     """
     _check(list(runs.values()))
     out = FilePath(out)
@@ -62,8 +63,7 @@ def _check(runs: Sequence[Run]) -> None:
         raise InputError("nothing to compare: at least one run is needed")
     first = runs[0]
     for run in runs:
-        if run.summary is None:
-            raise InputError(f"the search in {run.folder} has not ended; resume it with dss connect --resume")
+        _ = run.outcome
         same = [run.path.digests[i] == first.path.digests[i] for i in (0, -1)]
         if not all(same) or run.question["threshold"] != first.question["threshold"]:
             raise InputError(f"{first.folder} and {run.folder} have other ends or another threshold: they cannot be compared")

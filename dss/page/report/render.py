@@ -15,6 +15,13 @@ from plotly.offline import get_plotlyjs
 
 from dss.page.report.words import Fact
 
+# Nothing from outside, whatever a name in the data says: no request leaves the page. Plotly compiles the code of its
+# three-dimensional scenes, and draws images into blobs that are saved.
+POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "base-uri 'none'; form-action 'none'"
+)
+
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
@@ -52,6 +59,7 @@ class Page:
         table: a header and rows, or None.
         missing: sentences on what could not be shown.
         footer: versions.
+        subject: a digest of what the page is about, so that a page of something else can be told.
     """
 
     title: str
@@ -62,6 +70,7 @@ class Page:
     table: tuple[Sequence[str], Sequence[Sequence[str]]] | None = None
     missing: Sequence[str] = field(default=())
     footer: str = ""
+    subject: str = ""
 
 
 def render(page: Page) -> str:
@@ -69,6 +78,8 @@ def render(page: Page) -> str:
     data = {"name": "dss", "figures": [_drawing_data(drawing) for drawing in page.drawings]}
     parts = [_verdict(page), _missing(page), _facts(page), _table(page), *map(_drawing_html, page.drawings)]
     return Template(_asset("page.html")).substitute(
+        policy=POLICY,
+        subject=escape(page.subject),
         title=escape(page.title),
         about=escape(page.about),
         body="\n".join(parts),

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from dss.base.errors import InputError
@@ -15,7 +14,7 @@ from dss.page.loss_cache import LossCache, Remembered
 from dss.page.loss_plane import LossPlane, farthest_bead, survey
 from dss.page.loss_sheet import LossSheet, unroll
 from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, describe, measure_path, picture_string
-from dss.runs import BOUNDS, PROFILE, STEPS, Run
+from dss.runs import PROFILE, Run
 
 # A history longer than this is thinned: the first and the last string always stay.
 MOMENTS = 60
@@ -52,7 +51,9 @@ def view(
     remembered = _remembered(cache, metrics)
     threshold, judge = run.question["threshold"], next(iter(remembered.values()))
     try:
-        profile = measure_path(run.path, remembered, threshold=threshold, bounds=_bounds(run, bounds), evaluations=evaluations)
+        profile = measure_path(
+            run.path, remembered, threshold=threshold, bounds=run.bounds if bounds is None else bounds, evaluations=evaluations
+        )
         picture = picture_string(run.path, judge, threshold=threshold, history=history(run), evaluations=evaluations)
         plane = plane_of(run.path, judge, threshold, resolution) if metrics and resolution else None
         unrolled = sheet_of(run.path, judge, threshold, resolution if sheet is None else sheet) if metrics else None
@@ -61,12 +62,6 @@ def view(
         if metrics:
             cache.save()
     return Views(profile, picture, plane, unrolled)
-
-
-def _bounds(run: Run, given: Tensor | None) -> Tensor | None:
-    """The cells of a proof: those given, else those that the run folder keeps."""
-    kept = run.folder / BOUNDS
-    return given if given is not None or not kept.exists() else load_file(kept)["stairs"]
 
 
 def plane_of(path: Path, judge: Objective, threshold: float, resolution: int) -> LossPlane | None:
@@ -95,9 +90,7 @@ def _remembered(cache: LossCache, metrics: Mapping[str, Objective] | None) -> di
 
 def history(run: Run) -> Iterator[tuple[str, str, Path]]:
     """`(name, note, path)` of at most `MOMENTS` recorded strings before the last one, read one at a time."""
-    steps = run.folder / STEPS
-    count = len(steps.read_text(encoding="utf-8").splitlines()) if steps.exists() else 0
-    stride = max(1, -(-count // MOMENTS))
+    stride = max(1, -(-run.recorded // MOMENTS))
     for snapshot in islice(run.history, 0, None, stride):
         if snapshot.path.digests != run.path.digests:
             yield f"round {snapshot.step.round}", describe(snapshot.path), snapshot.path

@@ -10,6 +10,8 @@ from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS, PathProfile
 from dss.page.report.drawings import loss_drawing, plane_drawing, sheet_drawing, string_drawing
+from dss.page.report.kept import changed, kept
+from dss.page.report.own import subject
 from dss.page.report.render import Page, render
 from dss.page.report.views import Views, view
 from dss.page.report.words import judged, key_figures, verdict, work
@@ -52,7 +54,8 @@ def write_report(
 
 def page_of(run: Run, views: Views) -> Page:
     """What the page of a run says."""
-    summary, question, profile = run.summary, run.question, views.profile
+    # What is said of a path that was changed since is said of another one.
+    summary, question, profile = None if run.changes else run.summary, run.question, views.profile
     start, end = (FilePath(file).name for file in question.get("ends", ("A", "B")))
     copy = "a reordered copy of " if question.get("align") else ""
     data = profile.metrics[0].description or f"task {question.get('task', 'unknown')}"
@@ -64,15 +67,16 @@ def page_of(run: Run, views: Views) -> Page:
     return Page(
         title=f"{start} → {end}",
         about=f"A path from {start} (A) to {copy}{end} (B), two sets of weights of one network. Judged by: {data}.",
-        verdict=verdict(summary, profile.threshold),
+        verdict=changed(run) if run.changes else verdict(summary, profile.threshold),
         facts={
             "Key figures": key_figures(summary, question),
-            "Network, data and judge": judged(summary, question, run.path),
+            "Network, data and judge": [*judged(summary, question, run.path), *kept(run)],
             "Work and versions": work(summary, question),
         },
         drawings=drawings,
         missing=_missing(profile),
-        footer=_footer(summary),
+        footer=_footer(run.summary),
+        subject=subject(run.folder),
     )
 
 
