@@ -2,9 +2,9 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,19 +18,16 @@ from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
+from dss.objectives.network.pieces import Pieces
 from dss.objectives.network.probe import Probe
 from dss.objectives.network.rows import RowLosses, Tensors
-from dss.objectives.network.samples import Samples, Slices
+from dss.objectives.network.samples import Samples
 from dss.objectives.objective import Objective
 
-# Activations of one chunk stay below this, whatever the data's size.
-CHUNK_BYTES = 256 * 2**20
 # Activations of the plain computation, which knows no chunks.
 PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
-# Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
-BATCH_BYTES = 48 * 2**20
 
 
 class NetworkObjective(Objective):
@@ -122,6 +119,14 @@ class NetworkObjective(Objective):
         """What the sum over all samples is divided by."""
         return self._weight
 
+    def samples_like(self, points: Tensor) -> Samples:
+        """The samples as they are judged: in the dtype and on the device of `points`."""
+        return self._cast(self._samples, points)
+
+    def output(self, point: Tensor, samples: Samples) -> Any:
+        """What the model makes of samples at a point `(p,)`, with the buffers that the point is judged with."""
+        return self._rows.output(self.space.unflatten(point), self._constants(point), samples.inputs)
+
     def constants_like(self, points: Tensor) -> Tensors:
         """What the model reads beside the coordinates, buffers and frozen parameters, for points of that dtype and device."""
         return self._rows.constants_like(points)
@@ -167,23 +172,29 @@ class NetworkObjective(Objective):
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
 
-    def state(self, point: Tensor) -> Tensors:
+    def state(self, point: Tensor, *, calibration: Samples | None = None) -> Tensors:
         """A full state dict at a point `(p,)`: parameters, frozen ones too, under all their names, and the buffers that it
-        is judged with."""
-        constants = self._point_constants(point[None], training=False)
+        is judged with.
+
+        Args:
+            calibration: samples of which running statistics are taken instead of the objective's own, where they are
+                recomputed for every point.
+        """
+        given = self._calibration_like(point) if calibration is None else self._cast(calibration, point)
+        constants = self._pieces.constants(point[None], given)
         named = constants | self._rows.frozen | self.space.unflatten(point)
         named |= {alias: named[name] for alias, name in self.space.aliases.items()}
         return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
-        return RowLoss.apply(points, self._exact, self._exact_gradient)
+        return RowLoss.apply(points, partial(self._exact, self._losses), partial(self._exact, self._gradient))
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Losses `(k,)` whose mean over draws is the exact loss: the sum over the minibatch, scaled to all samples, over the
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        samples = self._cast(self._samples, points)
+        samples = self.samples_like(points)
         if self.batch_samples < self.samples:
             index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
             samples = samples.take(index.to(points.device))
@@ -199,30 +210,29 @@ class NetworkObjective(Objective):
         if self._rows.loss.whole:
             return None
         part = copy.copy(self)
-        part._samples = self._samples.take(index.cpu())
-        part.samples, part._casts = len(index), {}
-        part.batch_samples = min(self.batch_samples, len(index))
+        part._samples, part._casts = self._samples.take(index.cpu()), {}
+        part.samples, part.batch_samples = len(index), min(self.batch_samples, len(index))
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
 
     @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
-        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._bytes))
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._pieces.bytes))
 
     def plain(self, points: Tensor) -> Tensor:
         """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
         loss called once, as it was given. Everything that a forward pass may write into is a copy."""
-        data = self._cast(self._samples, points)
+        data = self.samples_like(points)
         with torch.no_grad():
-            return torch.stack([self._evaluation.plain(p, self._point_constants(p[None], False), data) for p in points])
+            return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
             raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
-        cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
+        cells, data = (starts, ends, lower, upper), self.samples_like(starts)
         return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES)
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
@@ -231,8 +241,9 @@ class NetworkObjective(Objective):
         parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
-        self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
-        self._bounds = Bounds(rows, self.space, self._bytes)
+        size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
+        self._pieces = Pieces(rows, self.space, self._norms, size, self._choice == "vmap")
+        self._bounds = Bounds(rows, self.space, size)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
         rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
@@ -246,40 +257,38 @@ class NetworkObjective(Objective):
             self._casts[key] = samples.cast(points.dtype, points.device, channels_last=self._rows.channels_last)
         return self._casts[key]
 
-    def _groups(self, points: Tensor, samples: Samples) -> list[Tensor]:
-        """Rows to be evaluated together: as many as fit fast memory under vmap, one by one in a loop."""
-        fitting = BATCH_BYTES // (self._bytes * len(samples))
-        together = self._rows.can_batch and (fitting > 1 or self._choice == "vmap")
-        return list(points.split(max(fitting, 2) if together else 1))
+    def _calibration_like(self, points: Tensor) -> Samples:
+        """The samples of which running statistics are taken, in the dtype and on the device of `points`."""
+        return self._cast(self._calibration, points)
 
-    def _exact(self, points: Tensor) -> Tensor:
-        expected = self._tried_otherwise(points)
-        losses = self._losses(points, self._cast(self._samples, points), training=False)
-        check_same(losses, expected, points.dtype)
-        return losses
+    def _constants(self, point: Tensor) -> Tensors:
+        """What a point `(p,)` is judged with beside its coordinates."""
+        return self._pieces.constants(point[None], self._calibration_like(point))
 
-    def _exact_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _exact(self, compute: Callable[..., Any], points: Tensor) -> Any:
+        """What `_losses` or `_gradient` makes of all the data; the first loss ever is compared with that in other chunks."""
         expected = self._tried_otherwise(points)
-        losses, gradients = self._gradient(points, self._cast(self._samples, points), training=False)
-        check_same(losses, expected, points.dtype)
-        return losses, gradients
+        found = compute(points, self.samples_like(points), training=False)
+        check_same(found[0] if isinstance(found, tuple) else found, expected, points.dtype)
+        return found
 
     def _tried_otherwise(self, points: Tensor) -> float | None:
         """Before the first exact evaluation: the loss of its first point in other chunks. None ever after."""
         if self._tried or self.samples < 2:
             return None
-        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
+        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._pieces.size(points[:1]), self.samples)
         writes, self._rows.writes = self._rows.writes, True  # perhaps; the trial itself will tell
-        constants, self._rows.writes = self._point_constants(group, False), writes
-        parts = even_chunks(self._cast(self._samples, points), max(1, math.ceil(0.6 * chunk)))
+        constants, self._rows.writes = self._pieces.constants(group, self._calibration_like(group)), writes
+        parts = even_chunks(self.samples_like(points), max(1, math.ceil(0.6 * chunk)))
         return self._evaluation.tried(group, constants, parts, self._weight)
 
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
         found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
         with torch.no_grad():
-            for group in self._groups(points, samples):
-                constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
+            for group in self._pieces.groups(points, samples):
+                constants = self._pieces.constants(group, None if training else self._calibration_like(group))
+                parts = self._pieces.parts(group, samples, training=training)
                 found.append(self._evaluation.losses(group, constants, parts, weight, training))
         return torch.cat(found)
 
@@ -287,36 +296,11 @@ class NetworkObjective(Objective):
         """Losses `(k,)` and gradients `(k, p)`."""
         gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
         losses, row = [], 0
-        for group in self._groups(points, samples):
-            constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
-            out = gradients[row : row + len(group)]
-
-            def pull_back(leaves: Tensors, cotangents: Tensors, group: Tensor = group) -> list[Tensor]:
-                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), leaves, cotangents)
-
+        for group in self._pieces.groups(points, samples):
+            calibration = self._calibration_like(group)
+            constants = self._pieces.constants(group, None if training else calibration)
+            parts = self._pieces.parts(group, samples, training=training)
+            out, pull_back = gradients[row : row + len(group)], partial(self._pieces.pull_back, calibration, group=group)
             losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
             row += len(group)
         return torch.cat(losses), gradients
-
-    def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
-        """The samples in chunks that fit memory; all at once where the loss is of the whole."""
-        if self._rows.loss.whole:
-            return iter([samples.take(slice(None))])
-        if training and self._norms:  # layers normalise by what they see, which must be two samples at least
-            return iter(even_chunks(samples, self._chunk(group), least=2))
-        return samples.chunks(self._chunk(group))
-
-    def _calibrating(self, group: Tensor) -> Slices:
-        """The calibration data in chunks."""
-        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
-
-    def _point_constants(self, group: Tensor, training: bool) -> Tensors:
-        """Constants to judge one group with: recalibrated statistics belong to a single row."""
-        constants = self._rows.constants_like(group)
-        if self._norms and not training:
-            row = {name: value[0] for name, value in self.space.unflatten(group).items()}
-            constants |= statistics.recalibrated(self._rows, self._norms, row, self._calibrating(group))
-        return constants
-
-    def _chunk(self, group: Tensor) -> int:
-        return max(1, CHUNK_BYTES // (self._bytes * len(group)))
