@@ -10,6 +10,7 @@ import torch
 
 from dss._version import __version__
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -115,6 +116,7 @@ class Connection(Drawn):
 
 
 @renamed(points="grid")
+@with_gradients()
 def connect(
     objective: Objective,
     start: End,
@@ -176,6 +178,7 @@ def _separates(problem: Problem, wall: Wall | None) -> bool:
 
 
 @renamed(points="grid")
+@with_gradients()
 def conclude(
     problem: Problem,
     finder: Finder,

@@ -178,7 +178,7 @@ def test_a_loss_of_the_whole_data_has_no_parts_and_no_minibatches():
 def test_a_label_out_of_range_is_said_to_be_the_datas_wherever_it_stands():
     labels = CLASSES.clone()
     labels[17] = 3
-    with pytest.raises(dss.InputError, match="fails on the data"):
+    with pytest.raises(dss.InputError, match="the loss raises"):
         dss.NetworkObjective(mlp(), nn.CrossEntropyLoss(weight=WEIGHTS), (X, labels))
 
 

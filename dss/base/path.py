@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dss.base.errors import InputError
+from dss.base.errors import InputError, NotFinite
 from dss.base.shown import Shown
 
 
@@ -24,7 +24,7 @@ class Path(Shown):
         if self.beads.ndim != 2 or len(self.beads) < 2 or not self.beads.is_floating_point():
             raise InputError(f"a path needs floating-point beads of shape (n >= 2, p), got {tuple(self.beads.shape)}")
         if not self.beads.isfinite().all():
-            raise InputError("a path needs finite beads, got NaN or infinity")
+            raise NotFinite("a path needs finite beads, got NaN or infinity")
 
     @classmethod
     def straight(cls, start: Tensor, end: Tensor) -> "Path":

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from dss.base.errors import NotFinite
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -96,6 +98,7 @@ class Finder(ABC):
             step = self._next(problem, step, started)
             yield step
 
+    @with_gradients()
     def run(self, problem: Problem, *, resume: Step | None = None, progress: ProgressMeter | None = None) -> Step:
         """The last step of the search.
 
@@ -110,6 +113,7 @@ class Finder(ABC):
                 meter.report(step.round, step.words(problem.threshold))
         return step
 
+    @with_gradients()
     def _next(self, problem: Problem, step: Step, started: float) -> Step:
         """The step after this one; the same one with another status where a limit is reached first."""
         limits = self.limits
@@ -124,6 +128,8 @@ class Finder(ABC):
         try:
             with problem.limited(limits, began=started):
                 return replace(self.advance(problem, step), round=step.round + 1)
+        except NotFinite:
+            return replace(step, status=Status.DIVERGED)
         except Spent as spent:
             # In the middle of a round: what it had trained is dropped, so that a step stays a function of the last one.
             return replace(step, status=spent.status)

@@ -8,6 +8,7 @@ from math import inf, pi
 import torch
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -71,6 +72,7 @@ class Shortened:
         }
 
 
+@with_gradients()
 def shorten(
     objective: Objective,
     path: Path,
@@ -107,6 +109,7 @@ def shorten(
     return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress)
 
 
+@with_gradients()
 def shorten_within(
     problem: Problem,
     path: Path,

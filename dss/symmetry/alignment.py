@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.data import Samples
 from dss.objectives.objective import End, Objective, as_point
@@ -61,6 +62,7 @@ class Alignment:
         return sum(int((p != torch.arange(p.shape[-1])).sum()) for p in self.permutations.values())
 
 
+@with_gradients()
 def align(
     objective: Objective,
     a: End,

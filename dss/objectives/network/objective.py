@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
+from dss.base.gradients import with_gradients
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
+from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
@@ -57,12 +59,14 @@ class NetworkObjective(Objective):
         calibration: data of the recalibration; the objective's own by default.
         rows: "vmap" or "loop" over points, or "auto": vmap while several points' activations fit fast memory.
         description: what the loss is and on which data, for people.
+        names: what the model and the loss are called in errors.
 
     Raises:
         InputError: empty or ill-shaped data, an unknown option, nothing that moves, or a model or loss that is no fixed
             function of parameters and data with samples that add up; the message names the cause and the way out.
     """
 
+    @with_gradients()
     def __init__(
         self,
         model: nn.Module,
@@ -79,12 +83,13 @@ class NetworkObjective(Objective):
         calibration: object | None = None,
         rows: Literal["auto", "vmap", "loop"] = "auto",
         description: str | None = None,
+        names: tuple[str, str] = ("the model", "the loss"),
     ):
         check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole)
         self._samples = as_samples(data, target=target, seed=seed)
-        model = self._samples.fitted(model)
+        model = self._samples.fitted(uncompiled(model))
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
-        self._rows, self._choice = RowLosses(model, self.space), rows
+        self._rows, self._choice = RowLosses(model, self.space, names), rows
         self._tracked = statistics.tracked_norms(self._rows.template)
         self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
@@ -187,19 +192,25 @@ class NetworkObjective(Objective):
         return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
-        return RowLoss.apply(points, partial(self._exact, self._losses), partial(self._exact, self._gradient))
+        computed = partial(self._exact, self._losses), partial(self._exact, self._gradient)
+        return RowLoss.apply(points if torch.is_grad_enabled() else points.detach(), *computed)
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Losses `(k,)` whose mean over draws is the exact loss: the sum over the minibatch, scaled to all samples, over the
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        samples = self.samples_like(points)
-        if self.batch_samples < self.samples:
-            index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
-            samples = samples.take(index.to(points.device))
-        batch = {"samples": samples, "training": True}
+        batch = {"samples": self._drawn(points, generator), "training": True}
         return RowLoss.apply(points, partial(self._losses, **batch), partial(self._gradient, **batch))
+
+    @with_gradients()
+    def _drawn(self, points: Tensor, generator: torch.Generator) -> Samples:
+        """A minibatch, or all samples, in the dtype and on the device of the points."""
+        samples = self.samples_like(points)
+        if self.batch_samples == self.samples:
+            return samples
+        index = torch.randint(self.samples, (self.batch_samples,), generator=generator, device=generator.device)
+        return samples.take(index.to(points.device))
 
     def part(self, samples: int) -> "NetworkObjective | None":
         """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
@@ -220,12 +231,12 @@ class NetworkObjective(Objective):
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
         return self.samples if self._rows.loss.whole else min(self.samples, max(1, PLAIN_BYTES // self._pieces.bytes))
 
+    @with_gradients()
     def plain(self, points: Tensor) -> Tensor:
         """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
         loss called once, as it was given. Everything that a forward pass may write into is a copy."""
         data = self.samples_like(points)
-        with torch.no_grad():
-            return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points])
+        return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points.detach()])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         if self._norms:
@@ -238,7 +249,8 @@ class NetworkObjective(Objective):
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
         dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
-        parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
+        own = dict(rows.template.named_parameters())
+        parameters = {name: own[name].detach().to(dtype) for name in self.space.names}
         Probe(rows, model, loss, self._samples, parameters, whole).ask()
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
@@ -250,6 +262,7 @@ class NetworkObjective(Objective):
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
 
+    @with_gradients()
     def _cast(self, samples: Samples, points: Tensor) -> Samples:
         """The samples in the dtype and on the device of the points; made once."""
         key = (samples, points.dtype, points.device)
@@ -285,11 +298,10 @@ class NetworkObjective(Objective):
     def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
         """Losses `(k,)` without gradient."""
         found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
-        with torch.no_grad():
-            for group in self._pieces.groups(points, samples):
-                constants = self._pieces.constants(group, None if training else self._calibration_like(group))
-                parts = self._pieces.parts(group, samples, training=training)
-                found.append(self._evaluation.losses(group, constants, parts, weight, training))
+        for group in self._pieces.groups(points, samples):
+            constants = self._pieces.constants(group, None if training else self._calibration_like(group))
+            parts = self._pieces.parts(group, samples, training=training)
+            found.append(self._evaluation.losses(group, constants, parts, weight, training))
         return torch.cat(found)
 
     def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:

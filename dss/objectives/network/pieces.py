@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from dss.base.space import ParameterSpace
-from dss.objectives.network import statistics
+from dss.objectives.network import capacity, statistics
 from dss.objectives.network.evaluation import even_chunks
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples, Slices
 
 # Activations of one chunk stay below this, whatever the data's size.
 CHUNK_BYTES = 256 * 2**20
-# Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
-BATCH_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +35,7 @@ class Pieces:
 
     def groups(self, points: Tensor, samples: Samples) -> list[Tensor]:
         """Rows to be evaluated together: as many as fit fast memory under vmap, one by one in a loop."""
-        fitting = BATCH_BYTES // (self.bytes * len(samples))
+        fitting = capacity.FAST_BYTES // (self.bytes * len(samples))
         together = self.rows.can_batch and (fitting > 1 or self.always)
         return list(points.split(max(fitting, 2) if together else 1))
 
