@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from dss._barrier import Barrier, barrier
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import load_ends
 from dss.cli.progress import add_quiet, meter
 from dss.tasks import load_task
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     parser.add_argument("--json", action="store_true", help="print the figures alone, as JSON")
     add_quiet(parser)
     parser.set_defaults(run=run)
@@ -39,7 +40,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bracket the barrier and print it."""
-    ends = load_ends(options.start, options.end, load_task(options.task), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task), Arithmetic.of(options))
     objective, judge = ends.task.objectives(buffers=options.buffers)
     found = barrier(
         objective, ends.start, ends.end, judge=None if judge is objective else judge, tolerance=options.tolerance,

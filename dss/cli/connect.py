@@ -11,6 +11,7 @@ import torch
 
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
@@ -73,7 +74,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--prove", choices=PROVE, default="auto",
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     parser.add_argument(
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
     finder = make_finder(options)
-    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
+    ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), Arithmetic.of(options))
     objective, judge = ends.task.objectives(buffers=options.buffers)
     if options.align is not None:
         ends = _aligned(ends, objective, options)
@@ -169,6 +170,8 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "align",
         "shorten",
         "device",
+        "dtype",
+        "autocast",
         *FINDER_OPTIONS,
         *DESCENT_OPTIONS,
         *LIMITS,
@@ -199,7 +202,8 @@ def _search(
         step = first_step(problem, finder, wall)
         steps = chain([step], finder.steps(problem, resume=step))
     else:
-        began, step, steps = began - last.seconds, last.step, finder.steps(problem, resume=last.step)
+        began, step = began - last.seconds, last.step.like(problem.start)
+        steps = finder.steps(problem, resume=step)
         problem.tally.restore(last.tally)
     with progress.stage(finder.name, "rounds") as shown:
         for step in steps:

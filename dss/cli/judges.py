@@ -1,5 +1,9 @@
 """Rebuild what judged a recorded run."""
 
+from dataclasses import replace
+
+import torch
+
 from dss.base.path import Path
 from dss.cli.ends import with_buffers
 from dss.objectives.network import NetworkObjective
@@ -14,7 +18,9 @@ def task_of(run: Run) -> Task:
     Raises:
         TaskError: the task cannot be built any more.
     """
-    return with_buffers(load_task(run.question["task"], draws=run.question["seed"]).read(), run.buffers)
+    task = with_buffers(load_task(run.question["task"], draws=run.question["seed"]).read(), run.buffers)
+    autocast = run.question.get("autocast")  # runs of before do not say
+    return replace(task, autocast=None if autocast is None else getattr(torch, autocast))
 
 
 def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:

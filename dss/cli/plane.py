@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Survey the plane, ever finer; the page is replaced after every grid."""
     check_writable(options.out, overwrite=options.overwrite)
     files = (options.a, options.b, options.c)
-    ends = load_ends(options.a, options.b, load_task(options.task), "cpu")
+    ends = load_ends(options.a, options.b, load_task(options.task))
     corner = load_checkpoint(options.c, ends.task.space).point.to(ends.start)
     _, judge = ends.task.objectives()
     with meter(options).stage("losses", "points") as stage:

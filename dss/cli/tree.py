@@ -16,6 +16,7 @@ from torch import Tensor
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.crew import LINES_KNOWN, RUNS, Crew
 from dss.cli.ends import load_ends
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
@@ -80,7 +81,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         default="recalibrate",
         help="as for dss connect; frozen at the first model's",
     )
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     _add_workers(parser.add_argument_group("where the pairs are searched"))
     parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
     existing = parser.add_mutually_exclusive_group()
@@ -103,7 +104,7 @@ def run(options: argparse.Namespace) -> int:
     _check_folder(options)
     goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
-    points = load_points(options.points, task, options.device)
+    points = load_points(options.points, task, Arithmetic.of(options))
     with _executor(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
@@ -122,7 +123,7 @@ def _grown(
     names = unique_names(options.points)
     setting = Setting(
         task=_absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
-        finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device,
+        finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device, autocast=options.autocast,
         pages=not options.no_pages,
     )  # fmt: skip
     stored = [Stored(str(file), digest(point)) for file, point in zip(files, points, strict=True)]
@@ -135,13 +136,13 @@ def _grown(
     return tree, judge.description
 
 
-def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
+def load_points(files: Sequence[Path], task: Task, arithmetic: Arithmetic) -> Tensor:
     """The points `(K, p)` in files, which must share all that the model does not train.
 
     Raises:
         CheckpointError: a file cannot be used, is of another architecture, or disagrees with the first one.
     """
-    rows = [load_ends(files[0], file, task, device).end for file in files]
+    rows = [load_ends(files[0], file, task, arithmetic).end for file in files]
     dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else rows[0].dtype
     return torch.stack([row.to(dtype) for row in rows])
 
@@ -198,7 +199,7 @@ def _executor(options: argparse.Namespace) -> AbstractContextManager[Executor | 
 
 def _question(options: argparse.Namespace) -> dict:
     """What a tree answers: with the same question it may be resumed, with these or with more models."""
-    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
+    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device", "dtype", "autocast")
     return {"task": _absolute(options.task), **{name: getattr(options, name) for name in kept}}
 
 
@@ -238,7 +239,7 @@ def _check_same(file: Path, question: dict, *, resume: bool) -> None:
 
 def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[Path]]:
     """The points in one frame, and the files in which workers find them."""
-    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), options.device)
+    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), Arithmetic.of(options))
     objective, _ = ends.task.objectives(buffers=options.buffers)
     points = aligned(objective, points, by=options.align, seed=options.seed)
     folder = (options.out / ALIGNED).resolve()

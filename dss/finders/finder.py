@@ -45,6 +45,10 @@ class Step:
         """A state with this path, no segment of which was judged yet."""
         return cls(path, torch.full((len(path) - 1,), torch.nan, dtype=torch.float64), **more)
 
+    def like(self, point: Tensor) -> "Step":
+        """The same state, as it was read from files, on the device of a point."""
+        return replace(self, path=Path(self.path.beads.to(point.device)))
+
     @property
     def max_loss(self) -> float:
         """The largest loss seen on the segments judged so far; NaN if none was."""

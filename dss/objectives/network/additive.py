@@ -30,6 +30,10 @@ def tolerance(dtype: torch.dtype) -> float:
     return min(max(8192 * torch.finfo(dtype).eps, 1e-9), 0.1)
 
 
+class NoSum(InputError):
+    """A loss that was taken to add up over samples does not."""
+
+
 @dataclass(eq=False)
 class Additivity:
     """A loss whose sums are compared.
@@ -90,7 +94,7 @@ class Additivity:
         must = (
             "the loss must be a mean over samples (axis 0)" if sums else "both of a pair (sum, weight) must add up over samples"
         )
-        raise InputError(
+        raise NoSum(
             f"{must}: {len(data)} samples together give {together:.6g}, the same samples "
             f"in {len(parts)} parts {apart:.6g}{shapes}. For class weights, ignore_index, sums or masks give torch's own loss "
             "(functools.partial(cross_entropy, ignore_index=0)) or return the pair (sum, weight); a loss of the whole data at "

@@ -79,7 +79,7 @@ def can_batch(rows: RowLosses, parameters: Tensors, samples: Samples) -> bool:
             found, expected = (_with_gradient(rows, how, stacked, constants, samples) for how in (rows.batch, rows.loop))
     except Exception:  # no batching rule, or control flow that depends on values: the caller's code may raise anything
         return False
-    share = tolerance(found[0].dtype)
+    share = tolerance(rows.precision(found[0].dtype))
     return all(torch.allclose(a, b, rtol=share, atol=share * _size(b), equal_nan=True) for a, b in zip(found, expected))
 
 

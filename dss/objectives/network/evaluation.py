@@ -52,9 +52,9 @@ class Evaluation:
         """The loss `()` of a point `(p,)` on all samples at once, in float64, without what this package makes of losses."""
         tensors = cloned(self.space.unflatten(point) | constants)
         given = samples.clone()
-        with told(self.rows.names[0]):
+        with told(self.rows.names[0]), self.rows.casting(tensors):
             output = functional_call(self.rows.template, tensors, given.inputs)
-        with told(self.rows.names[1]):
+        with told(self.rows.names[1]), self.rows.casting(tensors):
             return self.rows.loss.plain(output, given.target).detach().double()
 
     def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -20,8 +20,9 @@ from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
+from dss.objectives.network.own_loss import readings, target_for
 from dss.objectives.network.pieces import Pieces
-from dss.objectives.network.probe import Probe
+from dss.objectives.network.probe import Probe, ask_in_turn
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples
 from dss.objectives.objective import Objective
@@ -60,6 +61,8 @@ class NetworkObjective(Objective):
         rows: "vmap" or "loop" over points, or "auto": vmap while several points' activations fit fast memory.
         description: what the loss is and on which data, for people.
         names: what the model and the loss are called in errors.
+        autocast: a dtype in which model and loss compute what `torch.autocast` lets them; points stay in theirs, and nothing
+            is proved.
 
     Raises:
         InputError: empty or ill-shaped data, an unknown option, nothing that moves, or a model or loss that is no fixed
@@ -84,12 +87,14 @@ class NetworkObjective(Objective):
         rows: Literal["auto", "vmap", "loop"] = "auto",
         description: str | None = None,
         names: tuple[str, str] = ("the model", "the loss"),
+        autocast: torch.dtype | None = None,
     ):
-        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole)
+        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole, autocast=autocast)
+        target = target_for(loss, target)
         self._samples = as_samples(data, target=target, seed=seed)
         model = self._samples.fitted(uncompiled(model))
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
-        self._rows, self._choice = RowLosses(model, self.space, names), rows
+        self._rows, self._choice = RowLosses(model, self.space, names, autocast), rows
         self._tracked = statistics.tracked_norms(self._rows.template)
         self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
@@ -192,16 +197,16 @@ class NetworkObjective(Objective):
         return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
-        computed = partial(self._exact, self._losses), partial(self._exact, self._gradient)
-        return RowLoss.apply(points if torch.is_grad_enabled() else points.detach(), *computed)
+        given = points if torch.is_grad_enabled() else points.detach()
+        return RowLoss.apply(given, partial(self._exact, gradient=False), partial(self._exact, gradient=True))
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Losses `(k,)` whose mean over draws is the exact loss: the sum over the minibatch, scaled to all samples, over the
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        batch = {"samples": self._drawn(points, generator), "training": True}
-        return RowLoss.apply(points, partial(self._losses, **batch), partial(self._gradient, **batch))
+        sums = partial(self._sums, samples=self._drawn(points, generator), training=True)
+        return RowLoss.apply(points, partial(sums, gradient=False), partial(sums, gradient=True))
 
     @with_gradients()
     def _drawn(self, points: Tensor, generator: torch.Generator) -> Samples:
@@ -239,6 +244,8 @@ class NetworkObjective(Objective):
         return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points.detach()])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        if self._rows.autocast is not None:
+            raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
         if self._norms:
             raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
@@ -251,10 +258,11 @@ class NetworkObjective(Objective):
         dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
         own = dict(rows.template.named_parameters())
         parameters = {name: own[name].detach().to(dtype) for name in self.space.names}
-        Probe(rows, model, loss, self._samples, parameters, whole).ask()
+        probes = (Probe(rows, model, one, self._samples, parameters, whole) for one in readings(loss))
+        ask_in_turn(probes)
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
-        self._pieces = Pieces(rows, self.space, self._norms, size, self._choice == "vmap")
+        self._pieces = Pieces(self._evaluation, size, self._choice == "vmap")
         self._bounds = Bounds(rows, self.space, size)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
@@ -270,19 +278,19 @@ class NetworkObjective(Objective):
             self._casts[key] = samples.cast(points.dtype, points.device, channels_last=self._rows.channels_last)
         return self._casts[key]
 
-    def _calibration_like(self, points: Tensor) -> Samples:
-        """The samples of which running statistics are taken, in the dtype and on the device of `points`."""
-        return self._cast(self._calibration, points)
+    def _calibration_like(self, points: Tensor) -> Samples | None:
+        """The samples of which running statistics are taken, in the dtype and on the device of `points`; None if of none."""
+        return self._cast(self._calibration, points) if self._norms else None
 
     def _constants(self, point: Tensor) -> Tensors:
         """What a point `(p,)` is judged with beside its coordinates."""
         return self._pieces.constants(point[None], self._calibration_like(point))
 
-    def _exact(self, compute: Callable[..., Any], points: Tensor) -> Any:
-        """What `_losses` or `_gradient` makes of all the data; the first loss ever is compared with that in other chunks."""
+    def _exact(self, points: Tensor, *, gradient: bool) -> Any:
+        """Sums over all the data; the first loss ever is compared with that in other chunks."""
         expected = self._tried_otherwise(points)
-        found = compute(points, self.samples_like(points), training=False)
-        check_same(found[0] if isinstance(found, tuple) else found, expected, points.dtype)
+        found = self._sums(points, self.samples_like(points), gradient=gradient)
+        check_same(found[0] if gradient else found, expected, self._rows.precision(points.dtype))
         return found
 
     def _tried_otherwise(self, points: Tensor) -> float | None:
@@ -295,24 +303,8 @@ class NetworkObjective(Objective):
         parts = even_chunks(self.samples_like(points), max(1, math.ceil(0.6 * chunk)))
         return self._evaluation.tried(group, constants, parts, self._weight)
 
-    def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
-        """Losses `(k,)` without gradient."""
-        found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
-        for group in self._pieces.groups(points, samples):
-            constants = self._pieces.constants(group, None if training else self._calibration_like(group))
-            parts = self._pieces.parts(group, samples, training=training)
-            found.append(self._evaluation.losses(group, constants, parts, weight, training))
-        return torch.cat(found)
-
-    def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
-        """Losses `(k,)` and gradients `(k, p)`."""
-        gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
-        losses, row = [], 0
-        for group in self._pieces.groups(points, samples):
-            calibration = self._calibration_like(group)
-            constants = self._pieces.constants(group, None if training else calibration)
-            parts = self._pieces.parts(group, samples, training=training)
-            out, pull_back = gradients[row : row + len(group)], partial(self._pieces.pull_back, calibration, group=group)
-            losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
-            row += len(group)
-        return torch.cat(losses), gradients
+    def _sums(self, points: Tensor, samples: Samples, *, gradient: bool, training: bool = False) -> Any:
+        """Losses `(k,)`, with their gradients `(k, p)` if asked; a minibatch stands for all samples."""
+        compute = self._pieces.gradient if gradient else self._pieces.losses
+        weight, calibration = self._weight * len(samples) / self.samples, None if training else self._calibration_like(points)
+        return compute(points, samples, weight, training=training, calibration=calibration)

@@ -6,8 +6,9 @@ not know of each other. What is not is refused here with its cause, on samples s
 parameters and at generic ones (`trials`); how a loss adds up is tried on every target (`additive`).
 """
 
+import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
-from dss.objectives.network.additive import Additivity, AllTargets, tolerance
+from dss.objectives.network.additive import Additivity, AllTargets, NoSum, tolerance
 from dss.objectives.network.beside import check_hooks, check_memory, check_reads
 from dss.objectives.network.blame import located, told
 from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
@@ -43,7 +44,7 @@ class Probe(Trial):
     def __init__(self, rows: RowLosses, model: nn.Module, loss: Loss, samples: Samples, own: Tensors, whole: bool):
         one = next(iter(own.values()))
         some = samples if whole else samples.take(spread(samples.targets))
-        super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(one.dtype))
+        super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(rows.precision(one.dtype)))
         self.samples, self.whole, self.dtype = samples, whole, one.dtype
         self.known = None if whole else recognised(loss)
         self.called: Loss = self.known or loss
@@ -79,12 +80,23 @@ class Probe(Trial):
         with told(self.rows.names[1]):
             self.rows.loss = self._read(self.called(output, data.target))
         self.rows.looks_back = self._needs_history(detached)
+        if self.rows.autocast is not None:
+            self._check_autocast(detached)
         with told(self.rows.names[1]):
             leaves = {name: value.clone().requires_grad_() for name, value in self.own.items()}
             self.rows.can_differentiate = self.judged(self.output(leaves)).requires_grad
         self.rows.writes = any(
             x._version != version or not same(x, value) for x, (version, value) in zip(watched, before, strict=True)
         )
+
+    def _check_autocast(self, output: Any) -> None:
+        """What is asked for must be of use."""
+        plain = copy.copy(self.rows)
+        plain.autocast = None
+        if alike(self.output(self.own, rows=plain), output):
+            raise InputError(
+                f"autocast to {self.rows.autocast} changes nothing of what this model computes in {self.dtype}; leave it out"
+            )
 
     def _needs_history(self, output: Any) -> bool:
         """Whether the loss fails on an output of which nothing tells how it was computed."""
@@ -100,7 +112,7 @@ class Probe(Trial):
             return read_whole(self.called)
         if self.known is not None and self.known.reduction != "none":
             return self.known.as_sums(self.samples)
-        return read_by_result(self.called, found, len(self.few), self._weigh)
+        return read_by_result(self.called, found, len(self.few), getattr(self.called, "weigh", self._weigh))
 
     def _weigh(self, samples: Samples) -> float:
         """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
@@ -160,3 +172,19 @@ class Probe(Trial):
                     "samples along another axis than the first?); the loss of a part of the data would be another one. "
                     "Use stored statistics in eval(), or give whole=True"
                 )
+
+
+def ask_in_turn(probes: Iterable[Probe]) -> None:
+    """Ask until one of several readings of a loss adds up.
+
+    Raises:
+        InputError: none does; the first one's reason.
+    """
+    refusal: InputError | None = None
+    for probe in probes:
+        try:
+            return probe.ask()
+        except NoSum as error:
+            refusal = refusal or error
+    assert refusal is not None  # there is one reading at least
+    raise refusal

@@ -1,7 +1,7 @@
 """Losses of many parameter rows of one model: under `vmap`, or one row after the other."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -34,13 +34,14 @@ class RowLosses:
         can_batch: whether the model has all the batching rules that `vmap` needs.
         channels_last: whether images are best given in channels-last order.
         names: what the model and the loss are called in errors.
+        autocast: the dtype of what `torch.autocast` casts; None if it is not used.
     """
 
     loss: SampleLoss
     can_differentiate: bool
 
-    def __init__(self, model: nn.Module, space: ParameterSpace, names: tuple[str, str] = ("the model", "the loss")):
-        self.names = names
+    def __init__(self, model: nn.Module, space: ParameterSpace, names: tuple[str, str], autocast: torch.dtype | None):
+        self.names, self.autocast = names, autocast
         self.template = quiet_copy(model).requires_grad_(False)
         own = dict(self.template.named_parameters())
         self.frozen: Tensors = {name: own[name].detach() for name in space.frozen}
@@ -74,7 +75,7 @@ class RowLosses:
         inputs = tuple(x.clone() if self.writes else x.detach() for x in inputs)
         if self.writes:
             parameters, constants = _copied(parameters), _copied(constants)
-        with told(self.names[0]), _plain_attention():
+        with told(self.names[0]), _plain_attention(), self.casting(parameters):
             if self._kept is None:
                 return functional_call(self.template, (parameters, constants), inputs)
             self._kept.enter_context(_reparametrize_module(self.template, parameters | constants, tie_weights=True))
@@ -98,8 +99,19 @@ class RowLosses:
         """
         output = self.output(parameters, constants, samples.inputs)
         target = samples.own_target if self.writes else tree_map(Tensor.detach, samples.target)
-        with told(self.names[1]):
+        with told(self.names[1]), self.casting(parameters):
             return self.loss.value(output, target)
+
+    def precision(self, dtype: torch.dtype) -> torch.dtype:
+        """In which a pass with parameters of a dtype computes."""
+        return self.autocast or dtype
+
+    def casting(self, parameters: Tensors) -> AbstractContextManager:
+        """`torch.autocast` for a pass with these parameters, if it is wanted."""
+        if self.autocast is None:
+            return nullcontext()
+        # Without its memory of casts: it would keep those of other points.
+        return torch.autocast(next(iter(parameters.values())).device.type, self.autocast, cache_enabled=False)
 
     def batch(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same `(k,)` for parameters stacked along the first axis, through one `vmap`; constants are shared."""
