@@ -8,6 +8,7 @@ a tensor without saying where is found, and values may be asked for as on a GPU.
 from contextlib import contextmanager
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -77,10 +78,23 @@ class _Factories(TorchDispatchMode):
         return run(func, args, kwargs or {})
 
 
+class _Literals(TorchFunctionMode):
+    """On a device of that name torch makes tensors without numbers of the lists that it is given, as data or as an index."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") == ELSEWHERE:
+            return far(func(*args, **kwargs | {"device": "cpu"}))
+        if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
+            index = args[1] if isinstance(args[1], tuple) else (args[1],)
+            args = args[0], tuple(torch.tensor(i, dtype=None if i else torch.long) if isinstance(i, list) else i for i in index), *args[2:]
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def elsewhere():
     """Within it, `device=ELSEWHERE` computes."""
-    with _Factories():
+    with _Factories(), _Literals():
         yield
 
 

@@ -73,7 +73,7 @@ def _check_idle(trial: Trial) -> None:
         reals = [x.sum() for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.requires_grad]
         try:
             found = torch.autograd.grad(reals, list(leaves.values()), allow_unused=True) if reals else ()
-        except RuntimeError:  # it writes over what its gradient needs: it can be judged, and nothing tells what is idle
+        except Exception:  # it writes over what its gradient needs, say: it can be judged, and nothing tells what is idle
             return
     for name, gradient in zip(leaves, found):
         signs = [] if gradient is not None else list(_signs_of_memory(trial.model, name))
