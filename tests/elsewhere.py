@@ -57,7 +57,9 @@ def run(func, args, kwargs):
         strays = [x for x, is_far in zip(tensors, there) if not is_far and x.ndim]
         # An index may lie here: torch moves it.
         if strays and func not in (aten.index.Tensor, aten.index_put_.default, aten._index_put_impl_.default):
-            raise RuntimeError(f"expected all tensors to be on the same device, but {func} was given {[tuple(x.shape) for x in strays]} here")
+            raise RuntimeError(
+                f"expected all tensors to be on the same device, but {func} was given {[tuple(x.shape) for x in strays]} here"
+            )
     given, named = tree_map(near, args), tree_map(near, kwargs)
     if wanted is not None:
         named["device"] = torch.device("cpu")
@@ -87,7 +89,11 @@ class _Literals(TorchFunctionMode):
             return far(func(*args, **kwargs | {"device": "cpu"}))
         if func in (torch.Tensor.__getitem__, torch.Tensor.__setitem__):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
-            args = args[0], tuple(torch.tensor(i, dtype=None if i else torch.long) if isinstance(i, list) else i for i in index), *args[2:]
+            args = (
+                args[0],
+                tuple(torch.tensor(i, dtype=None if i else torch.long) if isinstance(i, list) else i for i in index),
+                *args[2:],
+            )
         return func(*args, **kwargs)
 
 

@@ -19,8 +19,8 @@ def net():
 class Fussy:
     """A loss that fails where it is told to from its n-th call on."""
 
-    def __init__(self, after, error=ValueError("too fussy")):
-        self.after, self.calls, self.error = after, 0, error
+    def __init__(self, after):
+        self.after, self.calls, self.error = after, 0, ValueError("too fussy")
 
     def __call__(self, output, target):
         self.calls += 1
@@ -131,7 +131,9 @@ def test_losses_that_are_no_numbers_on_the_way_end_in_a_status_and_a_partial_pat
     if name == "convex":
         return  # is for networks alone, and says so
     ends = torch.tensor([[-1.0, 1.0], [1.0, 1.0]])
-    found = dss.connect(Cliff(), *ends, threshold=0.1, finder=dss.FINDERS[name](), limits=dss.Limits(rounds=3, gradient_steps=300))
+    found = dss.connect(
+        Cliff(), *ends, threshold=0.1, finder=dss.FINDERS[name](), limits=dss.Limits(rounds=3, gradient_steps=300)
+    )
     assert not found.connected and found.status not in (dss.Status.FOUND, dss.Status.SEARCHING)
     assert torch.equal(found.path.beads[[0, -1]], ends) and found.path.beads.isfinite().all()
 
