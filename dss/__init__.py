@@ -39,6 +39,7 @@ from dss.geodesic.sqp import SequentialQP
 from dss.objectives.analytic import BentValley, DoubleWell, MuellerBrown, Quadratic, Ring
 from dss.objectives.judges import Perplexity, error_rate
 from dss.objectives.network import NetworkObjective
+from dss.objectives.network.own_loss import own_loss
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Tally
 from dss.page import figures
@@ -133,6 +134,7 @@ __all__ = [
     "load_run",
     "load_task",
     "merge_tree",
+    "own_loss",
     "polygon_obstruction",
     "prove",
     "prune",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -68,6 +69,7 @@ class Barrier(Shown):
 
 
 @renamed(points="grid")
+@with_gradients()
 def barrier(
     objective: Objective,
     start: End,

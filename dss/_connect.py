@@ -13,6 +13,7 @@ import torch
 
 from dss._version import __version__
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent, Status
 from dss.base.memory import size
 from dss.base.path import Path
@@ -121,6 +122,7 @@ class Connection(Drawn):
 
 
 @renamed(points="grid")
+@with_gradients()
 def connect(
     objective: Objective,
     start: End,
@@ -185,6 +187,7 @@ def _separates(problem: Problem, wall: Wall | None) -> bool:
 
 
 @renamed(points="grid")
+@with_gradients()
 def conclude(
     problem: Problem,
     finder: Finder,

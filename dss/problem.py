@@ -1,6 +1,7 @@
 """The question: two ends, a threshold, and the loss that must stay below it, validated once."""
 
 import hashlib
+import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Budget, Limits
 from dss.base.path import Path
 from dss.certificates.sampling import evaluate_beads
@@ -64,8 +66,7 @@ class Problem:
         start, end = ends_of(objective, start, end, adopt=adopt)
         if torch.equal(start, end):
             raise InputError("the two ends are identical: there is no path to find")
-        if not torch.tensor(float(threshold)).isfinite():
-            raise InputError(f"the threshold must be a finite number, got {threshold}")
+        threshold = _finite(threshold)
         tally, budget = Tally(), Budget()
         judged = objective if judge is None else judge.calibrated_by(objective)
         counted = Counted(objective, tally, budget)
@@ -77,7 +78,7 @@ class Problem:
                 f"both ends must have a loss of at most the threshold {threshold:g}, got {first:.6g} and {last:.6g} "
                 f"({judge.description}); raise the threshold or train the ends further"
             )
-        return cls(counted, judge, straight, float(threshold), first, last, seed, tally, budget)
+        return cls(counted, judge, straight, threshold, first, last, seed, tally, budget)
 
     @property
     def start(self) -> Tensor:
@@ -117,6 +118,17 @@ class Problem:
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+def _finite(threshold: object) -> float:
+    try:
+        number = float(threshold)  # pyright: ignore[reportArgumentType]
+    except (TypeError, ValueError, RuntimeError) as error:  # None, words, a tensor of several numbers
+        raise InputError(f"the threshold must be a number, got {threshold!r}") from error
+    if not math.isfinite(number):
+        raise InputError(f"the threshold must be a finite number, got {threshold}")
+    return number
+
+
+@with_gradients()
 def ends_of(objective: Objective, start: End, end: End, *, adopt: bool = False) -> tuple[Tensor, Tensor]:
     """The two ends of a path as points `(p,)` of the objective, fit for one another: copies, or `adopt`ed.
 

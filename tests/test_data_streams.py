@@ -167,9 +167,9 @@ PEAK = """
 import resource, sys
 import numpy as np, torch
 import dss
-from dss.objectives.network import data, objective, samples
+from dss.objectives.network import data, pieces, samples
 
-data.WHOLE_BYTES, samples.CHUNK_BYTES, objective.CHUNK_BYTES = 2**25, 2**24, 2**26
+data.WHOLE_BYTES, samples.CHUNK_BYTES, pieces.CHUNK_BYTES = 2**25, 2**24, 2**26
 rows, features = 3 * 2**16, 512  # 384 MB
 y = torch.arange(rows) % 2
 if sys.argv[1] == "batches":

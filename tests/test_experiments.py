@@ -172,7 +172,7 @@ def test_ends_are_where_plain_training_first_meets_each_threshold():
 
 def _outputs(fast, row):
     parameters = {name: value[0] for name, value in fast.space.unflatten(row).items()}
-    net = fast.network_objective()._rows.template
+    net = fast.network_objective().model
     return torch.func.functional_call(net, parameters, (fast.x[:, None],))[:, 0]
 
 

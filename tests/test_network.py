@@ -56,7 +56,7 @@ def test_vmap_loop_and_small_chunks_agree_to_rounding(case, monkeypatch):
     points = random_points(model, 5).double()
     expected = dss.NetworkObjective(model, loss, data, rows="loop", buffers="frozen")(points)
     assert torch.allclose(dss.NetworkObjective(model, loss, data, buffers="frozen")(points), expected, rtol=1e-12)
-    monkeypatch.setattr("dss.objectives.network.objective.CHUNK_BYTES", 1)
+    monkeypatch.setattr("dss.objectives.network.pieces.CHUNK_BYTES", 1)
     assert torch.allclose(dss.NetworkObjective(model, loss, data, buffers="frozen")(points), expected, rtol=1e-12)
 
 
@@ -140,7 +140,7 @@ def test_statistics_of_a_layer_are_those_of_all_its_calls(build):
 @pytest.mark.parametrize("samples", [2, 3, 5, 29])
 def test_no_chunk_is_too_small_for_statistics(samples, monkeypatch):
     torch.manual_seed(0)
-    monkeypatch.setattr("dss.objectives.network.objective.CHUNK_BYTES", 1)
+    monkeypatch.setattr("dss.objectives.network.pieces.CHUNK_BYTES", 1)
     data = torch.randn(samples, 6), torch.randint(3, (samples,))
     objective = dss.NetworkObjective(Twice(), cross_entropy, data)
     points = random_points(Twice(), 2)

@@ -216,7 +216,7 @@ def halved_by_hook_in_place():
         (doubled_by_hook, "hook"),
         (halved_by_hook_in_place, "hook"),
         (lambda: mlp().requires_grad_(False), "all 4 parameters"),
-        (lambda: nn.Linear(7, 3), "the model fails"),
+        (lambda: nn.Linear(7, 3), "the model raises"),
     ],
 )
 def test_a_model_that_is_no_function_of_parameters_and_single_samples_is_refused(build, message):

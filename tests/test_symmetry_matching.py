@@ -236,7 +236,7 @@ def test_bad_questions_are_refused():
 
 
 def gauge_of(network):
-    point = network.space.flatten(dict(network._rows.template.named_parameters()))
+    point = network.space.flatten(dict(network.model.named_parameters()))
     return Gauge.of(dss.align(network, point, point).specification)
 
 

@@ -4,7 +4,7 @@
     └── InputError              something that was handed in cannot be used
         ├── CheckpointError     a file of weights: missing, damaged, unsafe, or of another architecture
         ├── RunError            a run folder: missing, incomplete, or already there
-        ├── TaskError           a task: unknown, failing, or without data
+        ├── TaskError           a task: unknown, without data, or its own code failed: `__cause__` is what that raised
         └── EnclosureError      a model or loss that cannot be bounded rigorously
 
     RuntimeError
@@ -27,7 +27,11 @@ class RunError(InputError):
 
 
 class TaskError(InputError):
-    """A task is unknown, fails when it is built, or has no data."""
+    """A task is unknown or has no data, or what the user wrote (model, loss, data, metric) raised: `__cause__` holds that."""
+
+
+class NotFinite(InputError):
+    """Points of a path hold NaN or infinity; a search that meets them has diverged."""
 
 
 class EnclosureError(InputError):

@@ -17,6 +17,7 @@ class Status(Enum):
     SEARCHING = "searching"
     FOUND = "found"
     STALLED = "stalled"
+    DIVERGED = "diverged"
     ROUNDS = "out of rounds"
     BEADS = "out of beads"
     STEPS = "out of steps"
@@ -33,6 +34,7 @@ _SENTENCES = {
     Status.SEARCHING: "the search has not ended",
     Status.FOUND: "every segment passed the finder's own test",
     Status.STALLED: "a bead could not be trained to its target within its steps",
+    Status.DIVERGED: "a bead in training ran off to infinity or to where the loss is no number",
     Status.ROUNDS: "the limit on rounds was reached first",
     Status.BEADS: "the limit on intermediate beads was reached first",
     Status.STEPS: "the limit on gradient steps was reached first",

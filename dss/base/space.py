@@ -57,6 +57,7 @@ class ParameterSpace:
             InputError: nothing that may move, nothing that `only` fits, or moving parameters of several dtypes or devices.
         """
         parameters = dict(model.named_parameters())
+        _check_initialised(parameters)
         aliases = _aliases(model, parameters)
         free = {name: p for name, p in parameters.items() if p.requires_grad or not trainable}
         _check_any(parameters, free)
@@ -196,6 +197,15 @@ def _aliases(model: nn.Module, parameters: Mapping[str, Tensor]) -> dict[str, st
     name_of = {id(p): name for name, p in parameters.items()}
     every = dict(model.named_parameters(remove_duplicate=False))
     return {name: name_of[id(p)] for name, p in every.items() if name not in parameters}
+
+
+def _check_initialised(parameters: Mapping[str, Tensor]) -> None:
+    lazy = [name for name, p in parameters.items() if isinstance(p, nn.parameter.UninitializedParameter)]
+    if lazy:
+        raise InputError(
+            f"{', '.join(lazy[:6])} of the model have no shape yet (lazy modules); run the model once on some data, or load its "
+            "state dict, before it is given"
+        )
 
 
 def _check_any(parameters: Mapping[str, Tensor], free: Mapping[str, Tensor]) -> None:

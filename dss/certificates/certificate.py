@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from dss.base.errors import EnclosureError, InputError
-from dss.base.limits import Limits
+from dss.base.errors import InputError, SoundnessError
+from dss.base.gradients import with_gradients
+from dss.base.limits import Limits, Spent
 from dss.base.memory import explained, limit, size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -59,6 +60,7 @@ class Certificate(Shown):
 
 
 @renamed(points="grid")
+@with_gradients()
 def certify(
     judge: Objective,
     path: Path,
@@ -109,8 +111,10 @@ def _certified(
         return by_corners
     try:
         bracket = _proof(judge, path, threshold, limits, progress)
-    except EnclosureError as error:
-        return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {error}")
+    except (Spent, SoundnessError):
+        raise
+    except Exception as error:  # a path that was found is never lost to what a proof of it met
+        return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {_told(error)}")
     if bracket.verdict in (Verdict.PROVEN, Verdict.REFUTED):
         return _from_bracket(bracket, threshold)
     return _with_reason(_sampled(judge, path, threshold, grid), f"no proof: {bracket.verdict.value}")
@@ -120,7 +124,9 @@ def _by_convexity(judge: Objective, path: Path, threshold: float) -> Certificate
     """The certificate of a path that its corners judge; None where they do not."""
     try:
         pieces = prove_by_convexity(judge, path)
-    except EnclosureError:
+    except (Spent, SoundnessError):
+        raise
+    except Exception:
         return None  # most paths are not built so; what the cells say of this one counts
     corner = int(pieces.losses.argmax())
     seen, place = pieces.losses[corner].item(), (corner, 0.0) if corner < len(pieces.kinds) else (corner - 1, 1.0)
@@ -159,6 +165,12 @@ def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
     return Certificate(
         threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, "cells", bracket.bounds
     )
+
+
+def _told(error: Exception) -> str:
+    """What was in the way of a proof: a refusal says it itself, anything else was not foreseen."""
+    words = " ".join(str(error).split())
+    return words if isinstance(error, InputError) else f"it raised {type(error).__name__}: {words}"
 
 
 def _with_reason(certificate: Certificate, more: str) -> Certificate:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
@@ -10,6 +11,7 @@ from dss.certificates.proof import prove
 from dss.objectives.objective import Objective
 
 
+@with_gradients()
 def bracket(
     objective: Objective,
     path: Path,

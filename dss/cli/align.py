@@ -43,7 +43,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Align, save, say what moved and what could not."""
     check_out(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), "cpu", allow=options.allow)
+    ends = load_ends(options.start, options.end, load_task(options.task), allow=options.allow)
     objective, _ = ends.task.objectives(buffers=options.buffers)
     found = align(
         objective, ends.start, ends.end, by=options.by, rescale=options.rescale, seed=options.seed, restarts=options.restarts

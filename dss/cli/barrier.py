@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from dss._barrier import Barrier, barrier
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import add_reading, load_ends, with_subset
 from dss.cli.progress import add_quiet, meter
 from dss.tasks import load_task
@@ -31,7 +32,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     add_reading(parser)
     parser.add_argument("--json", action="store_true", help="print the figures alone, as JSON")
     add_quiet(parser)
@@ -40,9 +41,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bracket the barrier and print it."""
-    ends = load_ends(
-        options.start, options.end, with_subset(load_task(options.task), options.only), options.device, allow=options.allow
-    )
+    task = with_subset(load_task(options.task), options.only)
+    ends = load_ends(options.start, options.end, task, Arithmetic.of(options), allow=options.allow)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     found = barrier(
         objective, ends.start, ends.end, judge=None if judge is objective else judge, tolerance=options.tolerance,

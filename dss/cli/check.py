@@ -10,7 +10,8 @@ from dss.averaging import Check, LossLine, Soup, Tolerance, check
 from dss.base.errors import InputError
 from dss.base.files import check_writable
 from dss.base.limits import Limits
-from dss.cli.ends import load_ends
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
+from dss.cli.ends import add_reading, load_ends, with_subset
 from dss.cli.exits import NO, YES
 from dss.cli.metrics import JUDGE, is_cheap, metrics_for
 from dss.cli.models import load_points, unique_names
@@ -38,7 +39,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--tolerance", default="1.05x", metavar="T",
         help="an average may be worse than its models by so much (0.02), or so many times their loss (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--only", metavar="PATTERN", help="average the parameters of these names alone; the others must agree")
     parser.add_argument("--align", choices=METHODS, help="also try copies with their units in the order closest to the others'")
     parser.add_argument("--prove", action="store_true", help="bound the loss on every line rigorously, to a hundredth of it")
     parser.add_argument("--max-seconds", type=float, default=60.0, help="of each line's proof (default: %(default)s)")
@@ -55,7 +55,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: recomputed for every point, or frozen at the first model's (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
+    add_reading(parser)
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the figures alone, as JSON")
     add_quiet(parser)
@@ -78,12 +79,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _checked(options: argparse.Namespace, tolerance: Tolerance) -> tuple[Check, NetworkObjective]:
     """What was found, and what judged it."""
-    task = load_task(options.task, draws=options.seed)
-    task = task if options.only is None else replace(task, only=options.only)
+    task, arithmetic = with_subset(load_task(options.task, draws=options.seed), options.only), Arithmetic.of(options)
     if len(options.points) < 2:
         raise InputError("two models or more can be averaged, got one")
-    points = load_points(options.points, task, options.device)
-    task = load_ends(options.points[0], options.points[0], task, options.device).task
+    points = load_points(options.points, task, arithmetic, allow=options.allow)
+    task = load_ends(options.points[0], options.points[0], task, arithmetic, allow=options.allow).task
     training, judge = task.objectives(buffers=options.buffers)
     metrics = metrics_for(task.read(), training, judge, options.buffers)
     kept = {n: m for n, m in metrics.items() if n != JUDGE and (options.all_metrics or is_cheap(m, points.shape[1]))}

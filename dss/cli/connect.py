@@ -14,6 +14,7 @@ import torch
 from dss import ranks
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import Ends, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
@@ -83,7 +84,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--prove", choices=PROVE, default="auto",
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     parser.add_argument(
         "--align", choices=METHODS, help="join A to the reordered copy of B that is closest to it, by weights or activations"
     )
@@ -162,7 +163,7 @@ def _run(options: argparse.Namespace) -> int:
 def _question_of(options: argparse.Namespace) -> tuple[Ends, NetworkObjective, NetworkObjective]:
     """The ends, the training objective and the judge."""
     task = with_subset(load_task(options.task, draws=options.seed), options.only)
-    ends = load_ends(options.start, options.end, task, options.device, allow=options.allow)
+    ends = load_ends(options.start, options.end, task, Arithmetic.of(options), allow=options.allow)
     objective, judge = ends.task.objectives(buffers=options.buffers)
     return (ends if options.align is None else _aligned(ends, objective, options)), objective, judge
 
@@ -226,6 +227,8 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
         "shorten",
         "device",
         "only",
+        "dtype",
+        "autocast",
         *FINDER_OPTIONS,
         *DESCENT_OPTIONS,
         *LIMITS,
@@ -258,7 +261,7 @@ def _search(
         problem.tally.restore(last.tally)
     stored = _emptied(options.out / BEADS) if options.beads_on_disk else None
     # A search that had ended when it was killed has no further steps: its last is the one.
-    step = None if last is None else last.step
+    step = None if last is None else last.step.like(problem.start)
     with progress.stage(finder.name, "rounds") as shown:
         for step in resumed(_steps(problem, finder, last, wall), recorder.folder):
             recorder.record(step, problem.tally, time.monotonic() - began)
@@ -290,6 +293,6 @@ def _emptied(folder: Path) -> Path:
 def _steps(problem: Problem, finder: Finder, last: Snapshot | None, wall: Wall | None) -> Iterator[Step]:
     """The search from where it stands; its first step too, if it only begins."""
     if last is not None:
-        return finder.steps(problem, resume=last.step)
+        return finder.steps(problem, resume=last.step.like(problem.start))
     step = first_step(problem, finder, wall)
     return chain([step], finder.steps(problem, resume=step))

@@ -16,6 +16,7 @@ from dss.base.digest import digest
 from dss.base.errors import CheckpointError, InputError
 from dss.base.quoting import listed, shown
 from dss.base.space import ParameterSpace, agree
+from dss.cli.arithmetic import HERE, Arithmetic
 from dss.objectives.network.statistics import KINDS, tracked_norms
 from dss.tasks import Task
 
@@ -71,23 +72,26 @@ def read(file: str | Path, space: ParameterSpace, *, allow: Iterable[str] = ()) 
     return found
 
 
-def load_ends(start: Path, end: Path, task: Task, device: str, *, allow: Iterable[str] = ()) -> Ends:
+def load_ends(start: Path, end: Path, task: Task, arithmetic: Arithmetic = HERE, *, allow: Iterable[str] = ()) -> Ends:
     """Read both ends; frozen parameters, and buffers other than BatchNorm's statistics, must agree, for both ends share one
     model.
 
     Raises:
         CheckpointError: a file cannot be used, or they disagree.
-        InputError: the device is not there.
+        InputError: autocast is asked for, and the files hold no float32.
     """
     space, allow = task.space, tuple(allow)
     a, b = (read(file, space, allow=allow) for file in (start, end))
     _check_bases(start, a, end, b)
     _check_constants(task, start, a, end, b)
-    dtype, place = torch.promote_types(a.point.dtype, b.point.dtype), _device(device)
+    dtype, place = arithmetic.dtype or torch.promote_types(a.point.dtype, b.point.dtype), arithmetic.device
+    if arithmetic.autocast is not None and dtype != torch.float32:
+        raise InputError(f"--autocast casts float32 alone, and the files hold {dtype}; say --dtype float32, or leave it out")
     own = {name for name, value in space.frozen.items() if name in a.buffers and agree(a.buffers[name], value)}
     kept = {name: value for name, value in a.buffers.items() if name not in own}
-    start_point, end_point = (one.point.to(place, dtype) for one in (a, b))
-    return Ends(start_point, end_point, with_buffers(task, kept), kept, dtype_words(a, b, beads=dtype))
+    task = replace(with_buffers(task, kept), autocast=arithmetic.autocast)
+    task.model.to(place)
+    return Ends(a.point.to(place, dtype), b.point.to(place, dtype), task, kept, dtype_words(a, b, beads=dtype))
 
 
 def _check_bases(start: Path, a: Checkpoint, end: Path, b: Checkpoint) -> None:
@@ -129,12 +133,3 @@ def _check_constants(task: Task, start: Path, a: Checkpoint, end: Path, b: Check
             f"{shown(start)} and {shown(end)} have different values of the {kind} {listed(differing)}: "
             f"a path needs one model for both ends{cure}"
         )
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
-    return device

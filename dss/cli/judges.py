@@ -1,5 +1,9 @@
 """Rebuild what judged a recorded run."""
 
+from dataclasses import replace
+
+import torch
+
 from dss.base.path import Path
 from dss.cli.ends import with_buffers, with_subset
 from dss.objectives.network import NetworkObjective
@@ -15,7 +19,8 @@ def task_of(run: Run) -> Task:
         TaskError: the task cannot be built any more.
     """
     task = with_subset(load_task(run.question["task"], draws=run.question["seed"]), run.question.get("only"))
-    return with_buffers(task.read(), run.buffers)
+    autocast = run.question.get("autocast")  # runs of before do not say
+    return replace(with_buffers(task.read(), run.buffers), autocast=None if autocast is None else getattr(torch, autocast))
 
 
 def objectives_of(run: Run) -> tuple[NetworkObjective, NetworkObjective]:

@@ -60,7 +60,7 @@ def metrics_for(
         found[PERPLEXITY] = Perplexity(judge)
     for name, loss in _extra_losses(task).items():
         try:
-            metric = replace(task, judge_loss=loss).judge_of(task.model, buffers)
+            metric = replace(task, judge_loss=loss).judge_of(task.model, buffers, called=f"the metric {name}")
         except InputError:
             if name in task.metrics:
                 raise

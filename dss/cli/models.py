@@ -1,22 +1,23 @@
 """Many checkpoints of one model as the command line gets them: their points, and names to tell them apart."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dss.cli.arithmetic import Arithmetic
 from dss.cli.ends import load_ends
 from dss.tasks import Task
 
 
-def load_points(files: Sequence[Path], task: Task, device: str) -> Tensor:
+def load_points(files: Sequence[Path], task: Task, arithmetic: Arithmetic, *, allow: Iterable[str] = ()) -> Tensor:
     """The points `(K, p)` in files, which must share all that the model does not train.
 
     Raises:
         CheckpointError: a file cannot be used, is of another architecture, or disagrees with the first one.
     """
-    rows = [load_ends(files[0], file, task, device).end for file in files]
+    rows = [load_ends(files[0], file, task, arithmetic, allow=allow).end for file in files]
     dtype = torch.float64 if any(row.dtype == torch.float64 for row in rows) else rows[0].dtype
     return torch.stack([row.to(dtype) for row in rows])
 

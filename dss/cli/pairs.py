@@ -17,6 +17,7 @@ from torch import Tensor
 from dss.adapters import load_checkpoint
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, RunError
+from dss.cli.arithmetic import Arithmetic
 from dss.cli.ends import Ends, load_ends
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.show import complete_page
@@ -44,7 +45,7 @@ class Setting:
         reference: the checkpoint whose buffers and frozen parameters all pairs are judged with.
         dtype: of the points, such as "float32".
         seed: of what the data draws at random.
-        finder, grid, prove, buffers, device: as for `dss connect`.
+        finder, grid, prove, buffers, device, autocast: as for `dss connect`.
         pages: whether every run gets its page.
     """
 
@@ -57,6 +58,7 @@ class Setting:
     prove: Literal["auto", "always", "never"]
     buffers: Literal["recalibrate", "frozen"]
     device: str
+    autocast: str | None = None
     pages: bool = True
 
 
@@ -86,7 +88,9 @@ class Loaded:
 def loaded(setting: Setting) -> Loaded:
     """The task of a setting with the reference's buffers, its data read."""
     task = load_task(setting.task, draws=setting.seed)
-    ends = load_ends(Path(setting.reference), Path(setting.reference), task, setting.device)
+    ends = load_ends(
+        Path(setting.reference), Path(setting.reference), task, Arithmetic.named(setting.device, setting.dtype, setting.autocast)
+    )
     return Loaded(ends, *ends.task.objectives(buffers=setting.buffers))
 
 
@@ -191,7 +195,7 @@ def _search(setting, kept: Loaded, problem: Problem, recorder: RunRecorder, last
     finder = StraightLine(grid=setting.grid) if job.line else finder_named(setting.finder, setting.grid)
     began, step = time.monotonic(), finder.begin(problem)
     if last is not None:
-        began, step = began - last.seconds, last.step
+        began, step = began - last.seconds, last.step.like(problem.start)
         problem.tally.restore(last.tally)
     steps = finder.steps(problem, resume=None if last is None else step)
     for following in steps if last is None else resumed(steps, recorder.folder):

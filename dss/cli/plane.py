@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     """Survey the plane, ever finer; the page is replaced after every grid."""
     check_writable(options.out, overwrite=options.overwrite)
     files = (options.a, options.b, options.c)
-    ends = load_ends(options.a, options.b, with_subset(load_task(options.task), options.only), "cpu", allow=options.allow)
+    ends = load_ends(options.a, options.b, with_subset(load_task(options.task), options.only), allow=options.allow)
     corner = read(options.c, ends.task.space, allow=options.allow).point.to(ends.start)
     _, judge = ends.task.objectives()
     with meter(options).stage("losses", "points") as stage:

@@ -15,6 +15,7 @@ from dss.adapters import save_state
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.crew import LINES_KNOWN, RUNS, Crew
 from dss.cli.ends import load_ends
 from dss.cli.models import load_points, unique_names
@@ -80,7 +81,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         default="recalibrate",
         help="as for dss connect; frozen at the first model's",
     )
-    parser.add_argument("--device", default="cpu", help="where to compute (default: %(default)s)")
+    add_arithmetic(parser)
     add_workers(parser.add_argument_group("where the pairs are searched"))
     parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
     existing = parser.add_mutually_exclusive_group()
@@ -96,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     _check_folder(options)
     goals = Goals(options.close, options.aim)
     task = load_task(options.task, draws=options.seed)
-    points = load_points(options.points, task, options.device)
+    points = load_points(options.points, task, Arithmetic.of(options))
     with writing(options.out), executor_of(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
@@ -115,7 +116,7 @@ def _grown(
     names = unique_names(options.points)
     setting = Setting(
         task=absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
-        finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device,
+        finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device, autocast=options.autocast,
         pages=not options.no_pages,
     )  # fmt: skip
     stored = [Stored(str(file), digest(point)) for file, point in zip(files, points, strict=True)]
@@ -160,7 +161,7 @@ def _pairs(options: argparse.Namespace) -> str:
 
 def _question(options: argparse.Namespace) -> dict:
     """What a tree answers: with the same question it may be resumed, with these or with more models."""
-    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device")
+    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device", "dtype", "autocast")
     return {"task": absolute(options.task), **{name: getattr(options, name) for name in kept}}
 
 
@@ -202,7 +203,7 @@ def _check_same(file: Path, question: dict, *, resume: bool) -> None:
 
 def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[Path]]:
     """The points in one frame, and the files in which workers find them."""
-    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), options.device)
+    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), Arithmetic.of(options))
     objective, _ = ends.task.objectives(buffers=options.buffers)
     points = aligned(objective, points, by=options.align, seed=options.seed)
     folder = (options.out / ALIGNED).resolve()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.objectives.objective import Objective
 
 OptimizerFactory = Callable[[list[Tensor]], Optimizer]
@@ -76,6 +77,7 @@ class Descended:
     gradient_steps: int
 
 
+@with_gradients()
 def descend(
     objective: Objective,
     judge: Objective,
@@ -170,13 +172,15 @@ class _Batch:
         return torch.cat(losses).detach()
 
     def note(self, losses: Tensor, target: float) -> None:
-        """Note the judged losses `(m,)`, and let rows at or below the target leave."""
+        """Note the judged losses `(m,)`, and let rows leave that are at or below the target, or lost."""
         losses = losses.detach().double().cpu()
         self.losses[self.rows] = losses
-        arrived = losses <= target
-        if arrived.any():
+        leaving = losses <= target
+        if not losses.isfinite().all():  # what has run off to infinity does not come back
+            leaving |= ~self.points.isfinite().all(1).cpu()
+        if leaving.any():
             self._arrive()
-            self._keep(~arrived)
+            self._keep(~leaving)
 
     def step(self, project: Projection | None) -> None:
         """One step of the optimizer, then back onto the constraint."""

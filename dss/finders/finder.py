@@ -11,6 +11,8 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from dss.base.errors import NotFinite
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent, Status
 from dss.base.memory import explained
 from dss.base.path import Path
@@ -44,6 +46,10 @@ class Step:
     def unjudged(cls, path: Path, **more: Any) -> "Step":
         """A state with this path, no segment of which was judged yet."""
         return cls(path, torch.full((len(path) - 1,), torch.nan, dtype=torch.float64), **more)
+
+    def like(self, point: Tensor) -> "Step":
+        """The same state, as it was read from files, on the device of a point."""
+        return replace(self, path=Path(self.path.beads.to(point.device)))
 
     @property
     def max_loss(self) -> float:
@@ -98,6 +104,7 @@ class Finder(ABC):
             step = self._next(problem, step, started)
             yield step
 
+    @with_gradients()
     def run(
         self,
         problem: Problem,
@@ -122,6 +129,7 @@ class Finder(ABC):
                 meter.report(step.round, step.words(problem.threshold))
         return step
 
+    @with_gradients()
     def _next(self, problem: Problem, step: Step, started: float) -> Step:
         """The step after this one; the same one with another status where a limit is reached first."""
         limits = self.limits
@@ -136,6 +144,8 @@ class Finder(ABC):
         try:
             with problem.limited(limits, began=started), explained(step.path.size, len(step.path), problem.judge.samples):
                 return replace(self.advance(problem, step), round=step.round + 1)
+        except NotFinite:
+            return replace(step, status=Status.DIVERGED)
         except Spent as spent:
             # In the middle of a round: what it had trained is dropped, so that a step stays a function of the last one.
             return replace(step, status=spent.status)

@@ -216,7 +216,7 @@ class Chain:
             moments.add(xs, zs)
         weights, bias = moments.solve(ridge, bias=self.layers[index].bias is not None)
         shape: tuple[int, ...] = tuple(module.weight.shape)
-        rows = torch.zeros(len(weights), *shape[1:], dtype=torch.float64)
+        rows = weights.new_zeros(len(weights), *shape[1:])
         rows[:, columns] = weights.view(len(weights), int(columns.sum()), *shape[2:])  # type: ignore[arg-type]
         return rows, bias
 
@@ -278,7 +278,7 @@ class _Moments:
             cross = cross - torch.outer(x, z) / self.count
         # Regressors that are all zero (dead units) leave nothing to divide by: any penalty gives weights of zero.
         penalty = max(ridge * gram.diagonal().mean().item(), torch.finfo(torch.float64).tiny)
-        weights = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=gram.dtype), cross).T
+        weights = torch.linalg.solve(gram + penalty * torch.eye(len(gram), dtype=gram.dtype, device=gram.device), cross).T
         return weights, (z - weights @ x) / self.count if bias else None
 
 

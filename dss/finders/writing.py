@@ -201,17 +201,18 @@ class Writing:
         return order[:half].sort().values, order[len(order) - half :].sort().values
 
     def _matters(self, tensors: Tensors, layer: int) -> Tensor:
-        """How much each unit of a hidden layer matters: the logarithm of its incoming times its outgoing weights."""
+        """How much each unit of a hidden layer matters, on the CPU: the logarithm of its incoming times its outgoing weights."""
         own, above = self.chain.layers[layer], self.chain.layers[layer + 1]
         incoming = tensors[own.weight].double().flatten(1).square().sum(1)
         if own.bias is not None:
             incoming += tensors[own.bias].double().square()
         columns = tensors[above.weight].double().transpose(0, 1).flatten(1).square().sum(1)
-        outgoing = torch.zeros(len(own.rows), dtype=torch.float64).index_add(0, above.columns - own.rows[0], columns)
-        return (incoming * outgoing).clamp_min(torch.finfo(torch.float64).tiny).log() / 2
+        places = (above.columns - own.rows[0]).to(columns.device)
+        outgoing = columns.new_zeros(len(own.rows)).index_add(0, places, columns)
+        return (incoming * outgoing).clamp_min(torch.finfo(torch.float64).tiny).log().cpu() / 2
 
 
 def nearest(rows: Tensor, units: Tensor) -> Tensor:
     """Which row each unit is to hold, so that the squared distance from what they hold is least: an order `(m,)` of rows."""
     gain = units.double().flatten(1) @ rows.double().flatten(1).T  # of squared distances all else is constant
-    return torch.from_numpy(linear_sum_assignment(gain.numpy(), maximize=True)[1])
+    return torch.from_numpy(linear_sum_assignment(gain.cpu().numpy(), maximize=True)[1])

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from dss.base.gradients import with_gradients
 from dss.base.path import Path
 from dss.base.renamed import renamed
 from dss.certificates.certificate import certify
@@ -11,6 +12,7 @@ from dss.objectives.objective import Objective
 
 
 @renamed(points="grid")
+@with_gradients()
 def prune(judge: Objective, path: Path, *, threshold: float, grid: int = 20) -> Path:
     """Remove every intermediate bead without which the path still passes; it only gets shorter.
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent
 from dss.base.memory import limit, size
 from dss.base.path import Path
@@ -78,6 +79,7 @@ class Shortened:
         }
 
 
+@with_gradients()
 def shorten(
     objective: Objective,
     path: Path,
@@ -117,6 +119,7 @@ def shorten(
     return shorten_within(problem, path, options, starts=starts, limits=limits, progress=progress, executor=executor)
 
 
+@with_gradients()
 def shorten_within(
     problem: Problem,
     path: Path,

@@ -1,6 +1,5 @@
 """The reordered copy of one network that lies closest to another."""
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +8,9 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.objectives.network import NetworkObjective
+from dss.objectives.network.data import Samples
 from dss.objectives.objective import End, Objective, as_point
 from dss.symmetry.activations import activation_terms
 from dss.symmetry.evaluation import difference
@@ -61,6 +62,7 @@ class Alignment:
         return sum(int((p != torch.arange(p.shape[-1])).sum()) for p in self.permutations.values())
 
 
+@with_gradients()
 def align(
     objective: Objective,
     a: End,
@@ -94,7 +96,7 @@ def align(
     network = _network(objective)
     a, b = as_point(network, a, "a"), as_point(network, b, "b")
     specification = specification_of(network)
-    gauge = Gauge.of(specification, _states(_part(network, FEW), a, b)) if rescale else Gauge()
+    gauge = Gauge.of(specification, _states(network, FEW, a, b)) if rescale else Gauge()
     near, far = (gauge.balanced(network.space.unflatten(point.detach().cpu().double())) for point in (a, b))
     terms = _parameter_terms(specification, near.state, far.state, gauge)
     if by == "activations":
@@ -124,10 +126,10 @@ def specification_of(network: NetworkObjective) -> Specification:
     Raises:
         InputError: the network cannot be run in float64.
     """
-    model = network._rows.template
+    model = network.model
     held = [name for name, _ in model.named_parameters() if name not in network.space.names]
     shared = shared_buffers(model, network.recalibrated_norms)
-    return Specification.of(model, _inputs(_part(network, FEW)), fixed=[*held, *shared], space=network.space)
+    return Specification.of(model, _inputs(_some(network, FEW)), fixed=[*held, *shared], space=network.space)
 
 
 def _network(objective: Objective) -> NetworkObjective:
@@ -137,26 +139,24 @@ def _network(objective: Objective) -> NetworkObjective:
     return network
 
 
-def _part(network: NetworkObjective, count: int) -> NetworkObjective:
-    """The objective on some of its data alone: running statistics too are of these samples."""
-    part, count = copy.copy(network), min(count, network.samples)
-    part._samples = part._calibration = network.data.take(torch.arange(count) * network.samples // count)
-    part.samples, part._casts = count, {}
-    return part
+def _some(network: NetworkObjective, count: int) -> Samples:
+    """Samples at equal distances in the data."""
+    return network.data.take(torch.arange(min(count, network.samples)) * network.samples // min(count, network.samples))
 
 
 def _distance(a: Tensor, b: Tensor) -> float:
     return (a.cpu().double() - b.cpu().double()).norm().item()
 
 
-def _inputs(part: NetworkObjective) -> tuple[Tensor, ...]:
-    """All inputs of a part."""
-    return part.data.cast(torch.float64, torch.device("cpu")).inputs
+def _inputs(samples: Samples) -> tuple[Tensor, ...]:
+    """The inputs in float64."""
+    return samples.cast(torch.float64, torch.device("cpu")).inputs
 
 
-def _states(part: NetworkObjective, *points: Tensor) -> Iterator[dict[str, Tensor]]:
-    """Parameters and buffers of points, in float64."""
-    return (part.state(point.detach().cpu().double()) for point in points)
+def _states(network: NetworkObjective, count: int, *points: Tensor) -> Iterator[dict[str, Tensor]]:
+    """Parameters and buffers of points, in float64; running statistics are those of some samples alone."""
+    some = _some(network, count)
+    return (network.state(point.detach().cpu().double(), calibration=some) for point in points)
 
 
 def _parameter_terms(specification: Specification, a: Mapping[str, Tensor], b: Mapping[str, Tensor], gauge: Gauge) -> list[Term]:
@@ -172,10 +172,10 @@ def _parameter_terms(specification: Specification, a: Mapping[str, Tensor], b: M
 
 def _activation_terms(network: NetworkObjective, specification: Specification, a: Tensor, b: Tensor, gauge: Gauge) -> list[Term]:
     """Activations over batches as large as the one that types were read from."""
-    part, size = _part(network, MANY), min(FEW, network.samples)
-    inputs = [x.split(size) for x in _inputs(part)]
+    size = min(FEW, network.samples)
+    inputs = [x.split(size) for x in _inputs(_some(network, MANY))]
     batches = [specification.network.on(batch) for batch in zip(*inputs, strict=True) if len(batch[0]) == size]
-    first, second = _states(part, a, b)
+    first, second = _states(network, MANY, a, b)
     return activation_terms(specification, batches, first, second, gauge.reflected)
 
 
@@ -183,9 +183,8 @@ def _check_unchanged(
     network: NetworkObjective, specification: Specification, before: Tensor, after: Tensor, *, rescaled: bool
 ) -> None:
     """The last word: both points have the same outputs on the data, each with the statistics it is judged with."""
-    part = _part(network, CHECKED)
-    run = specification.network.on(_inputs(part))
-    old, new = (run.outputs(state) for state in _states(part, before, after))
+    run = specification.network.on(_inputs(_some(network, CHECKED)))
+    old, new = (run.outputs(state) for state in _states(network, CHECKED, before, after))
     change, allowed = difference(old, new), SCALED.get(before.dtype, 1e-2) if rescaled else REORDERED
     if not change <= allowed:
         raise InputError(

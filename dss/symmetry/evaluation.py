@@ -58,7 +58,7 @@ class Network:
         Raises:
             InputError: the model cannot be run on them.
         """
-        network = cls(quiet_copy(model).double(), *_arguments(inputs))
+        network = cls(quiet_copy(model).cpu().double(), *_arguments(inputs))
         try:
             network.outputs(network.state)
         except Exception as error:  # whatever the user's forward raises is the user's

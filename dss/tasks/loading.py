@@ -33,7 +33,7 @@ def load_task(name: str, *, seed: int | None = None, draws: int | None = None) -
         if seed is not None and isinstance(found, Task):
             torch.manual_seed(seed)
             _initialise(name, task)
-    return replace(task, seed=draws)
+    return replace(task, seed=draws, origin=name)
 
 
 def _user_object(name: str) -> object:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+import torch
 from torch import nn
 
 from dss.base.space import ParameterSpace, Selection
@@ -12,6 +13,7 @@ from dss.objectives.network import NetworkObjective
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples
 from dss.objectives.network.loss import Loss
+from dss.objectives.network.own_loss import target_for
 from dss.theory.obstruction import Obstruction
 
 
@@ -35,6 +37,8 @@ class Task:
         name: for people and run folders.
         epochs, learning_rate: how `dss train` trains an end, with Adam.
         obstructions: for the judged loss; with one, `dss connect` may answer "proved disconnected".
+        origin: how errors call it: where the command line found it.
+        autocast: a dtype in which `torch.autocast` computes what it may; the command line's `--autocast`.
     """
 
     model: nn.Module
@@ -54,6 +58,8 @@ class Task:
     epochs: int = 20
     learning_rate: float = 1e-3
     obstructions: tuple[Obstruction, ...] = ()
+    origin: str | None = None
+    autocast: torch.dtype | None = None
 
     def objectives(
         self, *, buffers: Literal["recalibrate", "frozen"] = "recalibrate"
@@ -74,6 +80,8 @@ class Task:
             trainable=self.trainable,
             buffers=buffers,
             description=f"{self.name}, training loss",
+            names=self._names("the loss"),
+            autocast=self.autocast,
         )
         if self.judge is None and self.judge_loss is None:
             return train, train
@@ -84,7 +92,7 @@ class Task:
     @property
     def samples(self) -> Samples:
         """The training data, read."""
-        return as_samples(self.train, target=self.target, seed=self.seed)
+        return as_samples(self.train, target=target_for(self.loss, self.target), seed=self.seed)
 
     def read(self) -> "Task":
         """The task with its data read: once, whatever is asked of it then.
@@ -92,11 +100,17 @@ class Task:
         Raises:
             InputError: the data cannot be used.
         """
-        judge = None if self.judge is None else as_samples(self.judge, target=self.target, seed=self.seed)
+        judge = None if self.judge is None else as_samples(self.judge, target=target_for(self.loss, self.target), seed=self.seed)
         return replace(self, train=self.samples, judge=judge)
 
-    def judge_of(self, model: nn.Module, buffers: Literal["recalibrate", "frozen"]) -> NetworkObjective:
-        """The judge of another model of this architecture, with that model's buffers."""
+    def judge_of(
+        self, model: nn.Module, buffers: Literal["recalibrate", "frozen"], *, called: str = "the judge's loss"
+    ) -> NetworkObjective:
+        """The judge of another model of this architecture, with that model's buffers.
+
+        Args:
+            called: what errors call its loss.
+        """
         loss, data = self.judge_loss or self.loss, self.train if self.judge is None else self.judge
         return NetworkObjective(
             model,
@@ -109,7 +123,13 @@ class Task:
             trainable=self.trainable,
             buffers=buffers,
             description=f"{self.name}, judged loss",
+            names=self._names(called if self.judge_loss else "the loss"),
+            autocast=self.autocast,
         )
+
+    def _names(self, loss: str) -> tuple[str, str]:
+        """What errors call the model and the loss."""
+        return tuple(f"{what} of {self.origin or self.name}" for what in ("the model", loss))  # pyright: ignore[reportReturnType]
 
     @property
     def space(self) -> ParameterSpace:

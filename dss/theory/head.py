@@ -14,7 +14,6 @@ from torch.overrides import TorchFunctionMode
 
 from dss.base.errors import InputError
 from dss.objectives.network import NetworkObjective
-from dss.objectives.network.data import Samples
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Counted, Recalled
 
@@ -103,14 +102,14 @@ def read_heads(objective: Objective, start: Tensor, end: Tensor, layer: str | No
     for point in _around(start, end):
         name, output, target = _run(few, point, layer)
         names.add(name)
-        calls.append(_observed_loss(few._rows.loss.value, output, target))
+        calls.append(_observed_loss(few.loss.value, output, target))
         _check_value(few, point, calls[-1].value)
     if len(names) > 1:
         raise InputError(f"the model's last layer is not always the same: {', '.join(sorted(names))}")
     (name,), call = names, calls[0]
     heads = _head(network, start, name), _head(network, end, name)
-    averaged = network._rows.loss.averaged
-    return Reading(heads, name, call.name, call.options, averaged, call.called, _samples(network, start).target)
+    averaged = network.loss.averaged
+    return Reading(heads, name, call.name, call.options, averaged, call.called, network.samples_like(start).target)
 
 
 def _around(start: Tensor, end: Tensor) -> list[Tensor]:
@@ -123,10 +122,9 @@ def _around(start: Tensor, end: Tensor) -> list[Tensor]:
 
 def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[str, Tensor, Tensor]:
     """Run the model at a point; the name of the layer whose output is the model's, that output and the targets."""
-    rows, samples = network._rows, _samples(network, point)
-    constants = network._point_constants(point[None], training=False)
-    with torch.no_grad(), _linear_outputs(rows.template) as seen:
-        output = rows.output(network.space.unflatten(point), constants, samples.inputs)
+    samples = network.samples_like(point)
+    with torch.no_grad(), _linear_outputs(network.model) as seen:
+        output = network.output(point, samples)
     if not isinstance(output, Tensor) or output.ndim != 2:
         raise InputError(f"outputs of shape (samples, q) are needed, got {_describe(output)}")
     # An operation in place (a sigmoid_, say) returns the layer's tensor, but its version has moved on.
@@ -136,11 +134,6 @@ def _run(network: NetworkObjective, point: Tensor, layer: str | None) -> tuple[s
     if not last:
         raise InputError("the model's output is not that of an nn.Linear alone: something follows its last layer, or is added")
     return last[0], output, samples.own_target
-
-
-def _samples(network: NetworkObjective, point: Tensor) -> Samples:
-    """The data as it is judged: in the dtype and on the device of a point."""
-    return network._cast(network._samples, point)
 
 
 @contextmanager
@@ -211,8 +204,8 @@ def _observed_loss(loss: Callable, output: Tensor, target: Tensor) -> _Call:
 
 def _check_value(network: NetworkObjective, point: Tensor, value: float) -> None:
     """The objective must be the loss that was observed, over its weights: nothing is added, nothing is scaled."""
-    found, loss = network(point[None]).item(), network._rows.loss
-    expected = value * loss.factor(network.samples) / loss.weigh(_samples(network, point))
+    found, loss = network(point[None]).item(), network.loss
+    expected = value * loss.factor(network.samples) / loss.weigh(network.samples_like(point))
     if not isclose(found, expected, rel_tol=1e-3, abs_tol=1e-6):
         raise InputError(f"the objective is {found:.6g} where the loss of the model's output is {expected:.6g}")
 

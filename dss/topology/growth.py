@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.progress import ProgressMeter
 from dss.objectives.objective import End, Objective
 from dss.theory.obstruction import Obstruction, highest_wall
@@ -34,6 +35,7 @@ PAIRS = ("tree", "all", "chain")
 Runner = Callable[[Sequence[Job]], Iterable[Searched]]
 
 
+@with_gradients()
 def merge_tree(
     objective: Objective,
     points: Tensor | Sequence[End],

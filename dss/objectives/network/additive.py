@@ -13,9 +13,10 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.objectives.network.batches import describe
+from dss.objectives.network.blame import told
 from dss.objectives.network.loss import Loss, SampleLoss, weight_of
 from dss.objectives.network.samples import Samples
-from dss.objectives.network.trials import Outputs, told
+from dss.objectives.network.trials import Outputs
 
 BLOCK_BYTES = 64 * 2**20
 """Outputs drawn at once."""
@@ -27,6 +28,10 @@ BLOCKS = 8
 def tolerance(dtype: torch.dtype) -> float:
     """Relative difference that rounding may make between two ways to compute a loss in `dtype`."""
     return min(max(8192 * torch.finfo(dtype).eps, 1e-9), 0.1)
+
+
+class NoSum(InputError):
+    """A loss that was taken to add up over samples does not."""
 
 
 @dataclass(eq=False)
@@ -41,15 +46,16 @@ class Additivity:
     loss: SampleLoss
     called: Loss
 
-    def check(self, few: Samples, output: Callable[[Samples], Any]) -> None:
+    def check(self, few: Samples, output: Callable[[Samples], Any], *, apart: bool = True) -> None:
         """Sums over single samples and over unequal parts, in another order, must be that of all.
 
         Args:
             output: of samples at one point.
+            apart: whether the output of samples may be cut out of that of all.
         """
         places = torch.arange(len(few), device=few.device)
         all_ = output(few)
-        outputs = Outputs.of(all_, len(few))
+        outputs = Outputs.of(all_, len(few)) if apart else None
 
         def sums(index: Tensor) -> tuple[float, float]:
             some = few.take(index)
@@ -88,7 +94,7 @@ class Additivity:
         must = (
             "the loss must be a mean over samples (axis 0)" if sums else "both of a pair (sum, weight) must add up over samples"
         )
-        raise InputError(
+        raise NoSum(
             f"{must}: {len(data)} samples together give {together:.6g}, the same samples "
             f"in {len(parts)} parts {apart:.6g}{shapes}. For class weights, ignore_index, sums or masks give torch's own loss "
             "(functools.partial(cross_entropy, ignore_index=0)) or return the pair (sum, weight); a loss of the whole data at "
@@ -118,7 +124,7 @@ class AllTargets:
 
     def weigh(self, samples: Samples) -> float:
         """The sum of the weights that a loss of pairs gives to the targets."""
-        with torch.no_grad(), told("the loss"):
+        with told("the loss"):
             return self._in_double(lambda dtype: sum(self._drawn(block, 0, dtype)[1] for block in self._blocks(samples)))
 
     def _blocks(self, samples: Samples) -> Iterator[Samples]:

@@ -14,9 +14,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dss.base.errors import InputError
+from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy, watched_copy
 from dss.objectives.network.rows import Tensors
-from dss.objectives.network.trials import Trial, alike, cloned, close, has_reals, told
+from dss.objectives.network.trials import Trial, alike, cloned, close, has_reals
 
 
 def check_reads(trial: Trial) -> None:
@@ -28,10 +29,9 @@ def check_reads(trial: Trial) -> None:
     model, rows, moving = trial.model, trial.rows, trial.own.keys()
     outside = [p for owner in (model, rows.template) for name, p in owner.named_parameters() if name in moving]
     given, constants, data = cloned(trial.own), cloned(trial.constants), trial.fresh()
-    with torch.enable_grad():
-        values = [trial.judged(trial.output(trial.own)) for _ in range(2)]
-        with _Reads(outside) as reads, suppress(Exception):  # what is compiled may refuse to be watched
-            rows.loss.value(rows.output(given, constants, data.inputs), data.target)
+    values = [trial.judged(trial.output(trial.own)) for _ in range(2)]
+    with _Reads(outside) as reads, suppress(Exception):  # what is compiled may refuse to be watched
+        rows.loss.value(rows.output(given, constants, data.inputs), data.target)
     # A leaf that is the same tensor in two passes was there before them: it is nothing that forward made for itself.
     if reads.found or _leaves(values[0]) & _leaves(values[1]):
         what = "reads the model's own weights" if reads.found else "has a gradient with respect to other tensors"
@@ -68,12 +68,12 @@ def check_memory(trial: Trial, points: list[Tensors], outputs: list[Any]) -> Non
 def _check_idle(trial: Trial) -> None:
     """A parameter that does nothing, in a module that keeps a tensor of its own, was probably used for that one before."""
     leaves = {name: value.clone().requires_grad_() for name, value in trial.own.items()}
-    with torch.enable_grad():
+    with trial.rows.kept():
         output = trial.output(leaves)
         reals = [x.sum() for x in pytree.tree_leaves(output) if isinstance(x, Tensor) and x.requires_grad]
         try:
             found = torch.autograd.grad(reals, list(leaves.values()), allow_unused=True) if reals else ()
-        except RuntimeError:  # it writes over what its gradient needs: it can be judged, and nothing tells what is idle
+        except Exception:  # it writes over what its gradient needs, say: it can be judged, and nothing tells what is idle
             return
     for name, gradient in zip(leaves, found):
         signs = [] if gradient is not None else list(_signs_of_memory(trial.model, name))

@@ -5,7 +5,9 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from types import CellType, FunctionType, MethodType
 
+import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dss.base.errors import InputError
 
@@ -25,7 +27,9 @@ def quiet_copy(model: nn.Module, *, moving: Collection[str] = ()) -> nn.Module:
     Raises:
         InputError: the model cannot be copied.
     """
-    return _copy(model, lambda kind, hook: None, moving)
+    twin = _copy(model, lambda kind, hook: None, moving)
+    _run_plainly(twin)
+    return twin
 
 
 def watched_copy(model: nn.Module) -> nn.Module | None:
@@ -45,16 +49,13 @@ def _copy(model: nn.Module, of_hook: Callable[[str, Callable], Callable | None],
     shared = (p for name, p in model.named_parameters() if name in moving and type(p) is nn.Parameter)
     memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in shared}
     for module in model.modules():
-        for value in vars(module).values():
-            # A tensor computed from weights (old weight norm, a cache) has a history, with which torch does not copy it.
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
         for kind in _HOOKS:
             hooks = getattr(module, kind)
             kept = {key: hook if _is_of_torch(hook) else of_hook(kind, hook) for key, hook in hooks.items()}
             memo[id(hooks)] = type(hooks)((key, hook) for key, hook in kept.items() if hook is not None)
     try:
-        return copy.deepcopy(model, memo).eval()
+        with WithoutHistory():
+            return copy.deepcopy(model, memo).eval()
     except Exception as error:  # whatever the caller's own classes may raise
         raise InputError(
             f"the model cannot be copied ({type(error).__name__}: {error}); copy.deepcopy(model) must work, so that yours is "
@@ -62,9 +63,55 @@ def _copy(model: nn.Module, of_hook: Callable[[str, Callable], Callable | None],
         ) from error
 
 
+class WithoutHistory(TorchFunctionMode):
+    """Copies tensors computed from weights (old weight norm, pruning, kept activations), which torch refuses for their history."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is Tensor.__deepcopy__ and not args[0].is_leaf:
+            original, memo = args
+            return memo.setdefault(id(original), original.detach().clone())
+        return func(*args, **(kwargs or {}))
+
+
+def uncompiled(model: nn.Module) -> nn.Module:
+    """The model that `torch.compile` was given; the model itself if it is not compiled.
+
+    Raises:
+        InputError: a part of it is compiled by `torch.jit`, whose parameters cannot be exchanged.
+    """
+    scripted = [name or "the model" for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)]
+    if scripted:
+        raise InputError(
+            f"{scripted[0]} was compiled by torch.jit, which binds its parameters; give the module that it was made from, "
+            "with the same state dict"
+        )
+    return _written(model) or model
+
+
+def _written(module: nn.Module) -> nn.Module | None:
+    """What `torch.compile` was given to make this module; None if it was not made so.
+
+    Told by its attribute: to import the class would load the compiler.
+    """
+    found = module._modules.get("_orig_mod")
+    return found if type(module).__module__.startswith("torch._dynamo") else None
+
+
+def _run_plainly(model: nn.Module) -> None:
+    """Compiled parts run as they were written, for each kind of point would compile them anew; embeddings have dense gradients,
+    for sparse ones know no slices."""
+    for module in model.modules():
+        if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
+            module.sparse = False
+        module._compiled_call_impl = None
+        if (written := _written(module)) is not None:
+            module.forward = written.__call__
+
+
 def _isolated_or_refused(hook: Callable) -> Callable:
     try:
-        return _isolated(hook, {})
+        with WithoutHistory():
+            return _isolated(hook, {})
     except Exception as error:  # whatever a deep copy of the caller's own objects may raise
         raise InputError(
             f"the model has a forward hook, {hook!r}, that may change what it computes and cannot be tried on a copy "

@@ -1,16 +1,19 @@
 """Sums of a loss over chunks of samples, for a group of parameter rows, with or without their gradient."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
+from dss.objectives.network.blame import located, told
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.network.trials import cloned
@@ -39,28 +42,32 @@ class Evaluation:
         """Losses `(k,)` of points `(k, p)`: what the parts add up to, over the `total` weight of the samples."""
         parameters = self.space.unflatten(group)
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
-        for part in parts:
-            found += self._of_rows(parameters, constants, part, training).double() * self.rows.loss.factor(len(part))
+        for part, which in _numbered(parts, training):
+            with located(which):
+                losses = self._of_rows(parameters, constants, part, training).detach()
+            found += losses.double() * self.rows.loss.factor(len(part))
         return found / total
 
     def plain(self, point: Tensor, constants: Tensors, samples: Samples) -> Tensor:
         """The loss `()` of a point `(p,)` on all samples at once, in float64, without what this package makes of losses."""
         tensors = cloned(self.space.unflatten(point) | constants)
         given = samples.clone()
-        output = functional_call(self.rows.template, tensors, given.inputs)
-        return self.rows.loss.plain(output, given.target).double()
+        with told(self.rows.names[0]), self.rows.casting(tensors):
+            output = functional_call(self.rows.template, tensors, given.inputs)
+        with told(self.rows.names[1]), self.rows.casting(tensors):
+            return self.rows.loss.plain(output, given.target).detach().double()
 
     def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
         """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
         of the samples that were probed may do so to others. None for losses that jump, which rounding may move by a sample."""
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
-        with torch.no_grad():
-            for part in parts:
-                given = part.clone()
-                watched = [group, *constants.values(), *given.leaves]
-                before = [x._version for x in watched]
+        for part, which in _numbered(parts, False):
+            given = part.clone()
+            watched = [group, *constants.values(), *given.leaves]
+            before = [x._version for x in watched]
+            with located(which):
                 found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
-                self.rows.writes |= before != [x._version for x in watched]
+            self.rows.writes |= before != [x._version for x in watched]
         return found / total if self.rows.can_differentiate else None
 
     def gradient(
@@ -86,21 +93,22 @@ class Evaluation:
         constants = constants | moving
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
         sums: list[Tensor] = []
-        with torch.enable_grad():
-            for part in parts:
+        for part, which in _numbered(parts, training):
+            with located(which), self.rows.kept() if len(group) == 1 else nullcontext():
                 factor = self.rows.loss.factor(len(part))
                 losses = self._of_rows(leaves, constants, part, training)
                 _check_differentiable(losses)
                 found += losses.detach().double() * factor
                 share = losses.sum() * (factor / total)
-                grads = torch.autograd.grad(share, [*leaves.values(), *moving.values()], materialize_grads=True)
-                sums = list(grads) if not sums else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
-            if moving:
-                cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
-                rows = {name: leaf[0] for name, leaf in leaves.items()}
-                for sum_, value in zip(sums, pull_back(rows, cotangents), strict=False):
-                    sum_[0] += value
-        del grads
+                with told(f"the gradient of {self.rows.names[1]}"):
+                    grads = gradients_of(share, [*leaves.values(), *moving.values()])
+            sums = list(grads) if not sums else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
+            del grads
+        if moving:
+            cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
+            rows = {name: leaf[0] for name, leaf in leaves.items()}
+            for sum_, value in zip(sums, pull_back(rows, cotangents), strict=False):
+                sum_[0] += value
         for target in self.space.unflatten(out).values():
             target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
         return found / total
@@ -114,14 +122,29 @@ class Evaluation:
         return self.rows.loop(parameters, constants, part)
 
 
+def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of a value `()`, zero where it does not depend on a leaf."""
+    return list(torch.autograd.grad(value, leaves, materialize_grads=True))
+
+
+def _numbered(parts: Iterable[Samples], training: bool) -> Iterator[tuple[Samples, str]]:
+    """Parts of the data, and which samples they are, in words."""
+    first = 0
+    for part in parts:
+        yield part, f"{len(part)} samples of a minibatch" if training else f"samples {first}-{first + len(part) - 1}"
+        first += len(part)
+
+
 class RowLoss(torch.autograd.Function):
     """Losses of independent rows whose gradient is computed with them, chunk by chunk, in one chunk's memory."""
 
     @staticmethod
+    @with_gradients()
     def forward(ctx, points: Tensor, losses: Callable, gradient: Callable) -> Tensor:
+        given = points.clone() if points.is_inference() else points.detach()
         if not ctx.needs_input_grad[0]:
-            return losses(points.detach())
-        values, gradients = gradient(points.detach())
+            return losses(given)
+        values, gradients = gradient(given)
         ctx.save_for_backward(gradients)
         return values
 

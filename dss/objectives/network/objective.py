@@ -2,36 +2,36 @@
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from dss.base.errors import EnclosureError, InputError
+from dss.base.gradients import with_gradients
 from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
+from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
-from dss.objectives.network.probe import Probe
+from dss.objectives.network.own_loss import readings, target_for
+from dss.objectives.network.pieces import Pieces
+from dss.objectives.network.probe import Probe, ask_in_turn
 from dss.objectives.network.rows import RowLosses, Tensors
-from dss.objectives.network.samples import Samples, Slices
+from dss.objectives.network.samples import Samples
 from dss.objectives.objective import Objective
 
-# Activations of one chunk stay below this, whatever the data's size.
-CHUNK_BYTES = 256 * 2**20
 # Activations of the plain computation, which knows no chunks.
 PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
-# Above this, several rows under one vmap wait for memory longer than a loop over rows does (measured on 2 cores).
-BATCH_BYTES = 48 * 2**20
 
 
 class NetworkObjective(Objective):
@@ -61,12 +61,16 @@ class NetworkObjective(Objective):
         calibration: data of the recalibration; the objective's own by default.
         rows: "vmap" or "loop" over points, or "auto": vmap while several points' activations fit fast memory.
         description: what the loss is and on which data, for people.
+        names: what the model and the loss are called in errors.
+        autocast: a dtype in which model and loss compute what `torch.autocast` lets them; points stay in theirs, and nothing
+            is proved.
 
     Raises:
         InputError: empty or ill-shaped data, an unknown option, nothing that moves, or a model or loss that is no fixed
             function of parameters and data with samples that add up; the message names the cause and the way out.
     """
 
+    @with_gradients()
     def __init__(
         self,
         model: nn.Module,
@@ -83,12 +87,15 @@ class NetworkObjective(Objective):
         calibration: object | None = None,
         rows: Literal["auto", "vmap", "loop"] = "auto",
         description: str | None = None,
+        names: tuple[str, str] = ("the model", "the loss"),
+        autocast: torch.dtype | None = None,
     ):
-        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole)
+        check_options(buffers=buffers, rows=rows, batch_size=batch_size, whole=whole, autocast=autocast)
+        target = target_for(loss, target)
         self._samples = as_samples(data, target=target, seed=seed)
-        model = self._samples.fitted(model)
+        model = self._samples.fitted(uncompiled(model))
         self.space = ParameterSpace.of(model, only=only, trainable=trainable)
-        self._rows, self._choice = RowLosses(model, self.space), rows
+        self._rows, self._choice = RowLosses(model, self.space, names, autocast), rows
         self._tracked = statistics.tracked_norms(self._rows.template)
         self._norms = self._tracked if buffers == "recalibrate" else {}
         statistics.make_differentiable(self._norms)
@@ -122,6 +129,14 @@ class NetworkObjective(Objective):
     def weight(self) -> float:
         """What the sum over all samples is divided by."""
         return self._weight
+
+    def samples_like(self, points: Tensor) -> Samples:
+        """The samples as they are judged: in the dtype and on the device of `points`."""
+        return self._cast(self._samples, points)
+
+    def output(self, point: Tensor, samples: Samples) -> Any:
+        """What the model makes of samples at a point `(p,)`, with the buffers that the point is judged with."""
+        return self._rows.output(self.space.unflatten(point), self._constants(point), samples.inputs)
 
     def constants_like(self, points: Tensor) -> Tensors:
         """What the model reads beside the coordinates, buffers and frozen parameters, for points of that dtype and device."""
@@ -168,28 +183,40 @@ class NetworkObjective(Objective):
         calibrated._calibration, calibrated._casts = training._calibration, {}
         return calibrated
 
-    def state(self, point: Tensor) -> Tensors:
+    def state(self, point: Tensor, *, calibration: Samples | None = None) -> Tensors:
         """A full state dict at a point `(p,)`: parameters, frozen ones too, under all their names, and the buffers that it
-        is judged with."""
-        constants = self._point_constants(point[None], training=False)
+        is judged with.
+
+        Args:
+            calibration: samples of which running statistics are taken instead of the objective's own, where they are
+                recomputed for every point.
+        """
+        given = self._calibration_like(point) if calibration is None else self._cast(calibration, point)
+        constants = self._pieces.constants(point[None], given)
         named = constants | self._rows.frozen | self.space.unflatten(point)
         named |= {alias: named[name] for alias, name in self.space.aliases.items()}
         return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
-        return RowLoss.apply(points, self._exact, self._exact_gradient)
+        given = points if torch.is_grad_enabled() else points.detach()
+        return RowLoss.apply(given, partial(self._exact, gradient=False), partial(self._exact, gradient=True))
 
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         """Losses `(k,)` whose mean over draws is the exact loss: the sum over the minibatch, scaled to all samples, over the
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
-        samples = self._cast(self._samples, points)
-        if self.batch_samples < self.samples:
-            index = torch.randint(self.samples, (self.batch_samples,), generator=generator)
-            samples = samples.take(index.to(points.device))
-        batch = {"samples": samples, "training": True}
-        return RowLoss.apply(points, partial(self._losses, **batch), partial(self._gradient, **batch))
+        sums = partial(self._sums, samples=self._drawn(points, generator), training=True)
+        return RowLoss.apply(points, partial(sums, gradient=False), partial(sums, gradient=True))
+
+    @with_gradients()
+    def _drawn(self, points: Tensor, generator: torch.Generator) -> Samples:
+        """A minibatch, or all samples, in the dtype and on the device of the points."""
+        samples = self.samples_like(points)
+        if self.batch_samples == self.samples:
+            return samples
+        index = torch.randint(self.samples, (self.batch_samples,), generator=generator, device=generator.device)
+        return samples.take(index.to(points.device))
 
     def part(self, samples: int) -> "NetworkObjective | None":
         """The same loss on samples at equal distances in the data; None if they have no loss of their own."""
@@ -200,48 +227,51 @@ class NetworkObjective(Objective):
         if self._rows.loss.whole:
             return None
         part = copy.copy(self)
-        part._samples = self._samples.take(index.cpu())
-        part.samples, part._casts = len(index), {}
-        part.batch_samples = min(self.batch_samples, len(index))
+        part._samples, part._casts = self._samples.take(index.cpu()), {}
+        part.samples, part.batch_samples = len(index), min(self.batch_samples, len(index))
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
 
     @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
-        return self.samples if self._rows.loss.whole else min(self.samples, max(1, fitting(PLAIN_BYTES) // self._bytes))
+        return self.samples if self._rows.loss.whole else min(self.samples, max(1, fitting(PLAIN_BYTES) // self._pieces.bytes))
 
+    @with_gradients()
     def plain(self, points: Tensor) -> Tensor:
         """Losses `(k,)` of points `(k, p)` as the user would compute them: all samples through the model in one piece, and the
         loss called once, as it was given. Everything that a forward pass may write into is a copy."""
-        data = self._cast(self._samples, points)
-        with torch.no_grad():
-            return torch.stack([self._evaluation.plain(p, self._point_constants(p[None], False), data) for p in points])
+        data = self.samples_like(points)
+        return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points.detach()])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        if self._rows.autocast is not None:
+            raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
         if self._norms:
             raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
-        cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
+        cells, data = (starts, ends, lower, upper), self.samples_like(starts)
         return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES))
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
         dtype, rows = torch.promote_types(self.space.dtype, torch.float32), self._rows
-        parameters = {n: p.detach().to(dtype) for n, p in model.named_parameters() if n in set(self.space.names)}
-        Probe(rows, model, loss, self._samples, parameters, whole).ask()
+        own = dict(rows.template.named_parameters())
+        parameters = {name: own[name].detach().to(dtype) for name in self.space.names}
+        probes = (Probe(rows, model, one, self._samples, parameters, whole) for one in readings(loss))
+        ask_in_turn(probes)
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
-        self._bytes = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
-        self._bounds = Bounds(rows, self.space, self._bytes)
+        size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
+        self._pieces = Pieces(self._evaluation, size, self._choice == "vmap")
+        self._bounds = Bounds(rows, self.space, size)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
         rows.can_batch &= self._choice != "loop" and not self._norms
-        # Points of which one alone fills a batch are never taken together: no trial, which would hold two more.
-        rows.can_batch &= self._choice == "vmap" or self.space.size * dtype.itemsize <= BATCH_BYTES
         rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")
 
+    @with_gradients()
     def _cast(self, samples: Samples, points: Tensor) -> Samples:
         """The samples in the dtype and on the device of the points; made once."""
         key = (samples, points.dtype, points.device)
@@ -249,77 +279,33 @@ class NetworkObjective(Objective):
             self._casts[key] = samples.cast(points.dtype, points.device, channels_last=self._rows.channels_last)
         return self._casts[key]
 
-    def _groups(self, points: Tensor, samples: Samples) -> list[Tensor]:
-        """Rows to be evaluated together: as many as fit fast memory under vmap, one by one in a loop."""
-        fitting = BATCH_BYTES // (self._bytes * len(samples))
-        together = self._rows.can_batch and (fitting > 1 or self._choice == "vmap")
-        return list(points.split(max(fitting, 2) if together else 1))
+    def _calibration_like(self, points: Tensor) -> Samples | None:
+        """The samples of which running statistics are taken, in the dtype and on the device of `points`; None if of none."""
+        return self._cast(self._calibration, points) if self._norms else None
 
-    def _exact(self, points: Tensor) -> Tensor:
-        expected = self._tried_otherwise(points)
-        losses = self._losses(points, self._cast(self._samples, points), training=False)
-        check_same(losses, expected, points.dtype)
-        return losses
+    def _constants(self, point: Tensor) -> Tensors:
+        """What a point `(p,)` is judged with beside its coordinates."""
+        return self._pieces.constants(point[None], self._calibration_like(point))
 
-    def _exact_gradient(self, points: Tensor) -> tuple[Tensor, Tensor]:
+    def _exact(self, points: Tensor, *, gradient: bool) -> Any:
+        """Sums over all the data; the first loss ever is compared with that in other chunks."""
         expected = self._tried_otherwise(points)
-        losses, gradients = self._gradient(points, self._cast(self._samples, points), training=False)
-        check_same(losses, expected, points.dtype)
-        return losses, gradients
+        found = self._sums(points, self.samples_like(points), gradient=gradient)
+        check_same(found[0] if gradient else found, expected, self._rows.precision(points.dtype))
+        return found
 
     def _tried_otherwise(self, points: Tensor) -> float | None:
         """Before the first exact evaluation: the loss of its first point in other chunks. None ever after."""
         if self._tried or self.samples < 2:
             return None
-        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._chunk(points[:1]), self.samples)
+        self._tried, group, chunk = True, points[:1].detach().clone(), min(self._pieces.size(points[:1]), self.samples)
         writes, self._rows.writes = self._rows.writes, True  # perhaps; the trial itself will tell
-        constants, self._rows.writes = self._point_constants(group, False), writes
-        parts = even_chunks(self._cast(self._samples, points), max(1, math.ceil(0.6 * chunk)))
+        constants, self._rows.writes = self._pieces.constants(group, self._calibration_like(group)), writes
+        parts = even_chunks(self.samples_like(points), max(1, math.ceil(0.6 * chunk)))
         return self._evaluation.tried(group, constants, parts, self._weight)
 
-    def _losses(self, points: Tensor, samples: Samples, *, training: bool) -> Tensor:
-        """Losses `(k,)` without gradient."""
-        found, weight = [], self._weight * len(samples) / self.samples  # a minibatch stands for all samples
-        with torch.no_grad():
-            for group in self._groups(points, samples):
-                constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
-                found.append(self._evaluation.losses(group, constants, parts, weight, training))
-        return torch.cat(found)
-
-    def _gradient(self, points: Tensor, samples: Samples, *, training: bool) -> tuple[Tensor, Tensor]:
-        """Losses `(k,)` and gradients `(k, p)`."""
-        gradients, weight = torch.empty_like(points), self._weight * len(samples) / self.samples
-        losses, row = [], 0
-        for group in self._groups(points, samples):
-            constants, parts = self._point_constants(group, training), self._parts(group, samples, training)
-            out = gradients[row : row + len(group)]
-
-            def pull_back(leaves: Tensors, cotangents: Tensors, group: Tensor = group) -> list[Tensor]:
-                return statistics.pull_back(self._rows, self._norms, self._calibrating(group), leaves, cotangents)
-
-            losses.append(self._evaluation.gradient(group, constants, parts, weight, training, out, pull_back))
-            row += len(group)
-        return torch.cat(losses), gradients
-
-    def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
-        """The samples in chunks that fit memory; all at once where the loss is of the whole."""
-        if self._rows.loss.whole:
-            return iter([samples.take(slice(None))])
-        if training and self._norms:  # layers normalise by what they see, which must be two samples at least
-            return iter(even_chunks(samples, self._chunk(group), least=2))
-        return samples.chunks(self._chunk(group))
-
-    def _calibrating(self, group: Tensor) -> Slices:
-        """The calibration data in chunks."""
-        return even_chunks(self._cast(self._calibration, group), self._chunk(group), least=2)
-
-    def _point_constants(self, group: Tensor, training: bool) -> Tensors:
-        """Constants to judge one group with: recalibrated statistics belong to a single row."""
-        constants = self._rows.constants_like(group)
-        if self._norms and not training:
-            row = {name: value[0] for name, value in self.space.unflatten(group).items()}
-            constants |= statistics.recalibrated(self._rows, self._norms, row, self._calibrating(group))
-        return constants
-
-    def _chunk(self, group: Tensor) -> int:
-        return max(1, fitting(CHUNK_BYTES) // (self._bytes * len(group)))
+    def _sums(self, points: Tensor, samples: Samples, *, gradient: bool, training: bool = False) -> Any:
+        """Losses `(k,)`, with their gradients `(k, p)` if asked; a minibatch stands for all samples."""
+        compute = self._pieces.gradient if gradient else self._pieces.losses
+        weight, calibration = self._weight * len(samples) / self.samples, None if training else self._calibration_like(points)
+        return compute(points, samples, weight, training=training, calibration=calibration)

@@ -1,9 +1,11 @@
 """Options of a network objective that exclude each other, or have few values."""
 
+import torch
+
 from dss.base.errors import InputError
 
 
-def check_options(*, buffers: str, rows: str, batch_size: int | None, whole: bool) -> None:
+def check_options(*, buffers: str, rows: str, batch_size: int | None, whole: bool, autocast: torch.dtype | None) -> None:
     """Refuse what cannot be meant.
 
     Raises:
@@ -11,6 +13,8 @@ def check_options(*, buffers: str, rows: str, batch_size: int | None, whole: boo
     """
     _check_choice("buffers", buffers, ("recalibrate", "frozen"))
     _check_choice("rows", rows, ("auto", "vmap", "loop"))
+    if autocast not in (None, torch.bfloat16, torch.float16):
+        raise InputError(f"autocast must be torch.bfloat16 or torch.float16, got {autocast}")
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, got {batch_size}")
     if batch_size is not None and whole:

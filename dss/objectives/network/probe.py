@@ -6,21 +6,24 @@ not know of each other. What is not is refused here with its cause, on samples s
 parameters and at generic ones (`trials`); how a loss adds up is tried on every target (`additive`).
 """
 
+import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
-from dss.objectives.network.additive import Additivity, AllTargets, tolerance
+from dss.objectives.network.additive import Additivity, AllTargets, NoSum, tolerance
 from dss.objectives.network.beside import check_hooks, check_memory, check_reads
+from dss.objectives.network.blame import located, told
 from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples
 from dss.objectives.network.torch_losses import recognised
-from dss.objectives.network.trials import Outputs, Trial, alike, cloned, close, moved, same, spread, told
+from dss.objectives.network.trials import Outputs, Trial, alike, cloned, close, moved, same, spread
 
 STEPS = (1.0, 0.1)
 """How far generic points lie from the model's own, in parameters' own sizes."""
@@ -41,7 +44,7 @@ class Probe(Trial):
     def __init__(self, rows: RowLosses, model: nn.Module, loss: Loss, samples: Samples, own: Tensors, whole: bool):
         one = next(iter(own.values()))
         some = samples if whole else samples.take(spread(samples.targets))
-        super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(one.dtype))
+        super().__init__(rows, model, own, some.cast(one.dtype, one.device), tolerance(rows.precision(one.dtype)))
         self.samples, self.whole, self.dtype = samples, whole, one.dtype
         self.known = None if whole else recognised(loss)
         self.called: Loss = self.known or loss
@@ -54,7 +57,7 @@ class Probe(Trial):
             InputError: the model or the loss fails, is random, remembers, reads other weights than it is given, mixes samples,
                 or does not add up over them.
         """
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), torch.no_grad():
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as torch's of broadcasting, which is refused or meant
             self._first()
             points = [self.own, *self._generic()]
@@ -72,16 +75,36 @@ class Probe(Trial):
         given, constants, data = cloned(self.own), cloned(self.constants), self.fresh()
         watched = [*given.values(), *constants.values(), *data.leaves]
         before = [(x._version, x.clone()) for x in watched]
-        with told("the model"):
-            output = self.rows.output(given, constants, data.inputs)
-        with told("the loss"):
+        output = self.rows.output(given, constants, data.inputs)
+        detached = pytree.tree_map(lambda x: x.detach().clone() if isinstance(x, Tensor) else x, output)
+        with told(self.rows.names[1]):
             self.rows.loss = self._read(self.called(output, data.target))
-        with torch.enable_grad(), told("the loss"):
+        self.rows.looks_back = self._needs_history(detached)
+        if self.rows.autocast is not None:
+            self._check_autocast(detached)
+        with told(self.rows.names[1]):
             leaves = {name: value.clone().requires_grad_() for name, value in self.own.items()}
             self.rows.can_differentiate = self.judged(self.output(leaves)).requires_grad
         self.rows.writes = any(
             x._version != version or not same(x, value) for x, (version, value) in zip(watched, before, strict=True)
         )
+
+    def _check_autocast(self, output: Any) -> None:
+        """What is asked for must be of use."""
+        plain = copy.copy(self.rows)
+        plain.autocast = None
+        if alike(self.output(self.own, rows=plain), output):
+            raise InputError(
+                f"autocast to {self.rows.autocast} changes nothing of what this model computes in {self.dtype}; leave it out"
+            )
+
+    def _needs_history(self, output: Any) -> bool:
+        """Whether the loss fails on an output of which nothing tells how it was computed."""
+        try:
+            self.called(output, self.few.own_target)
+        except Exception:  # whatever the caller's code raises
+            return True
+        return False
 
     def _read(self, found: object) -> SampleLoss:
         """How the loss adds up over samples."""
@@ -89,15 +112,14 @@ class Probe(Trial):
             return read_whole(self.called)
         if self.known is not None and self.known.reduction != "none":
             return self.known.as_sums(self.samples)
-        return read_by_result(self.called, found, len(self.few), self._weigh)
+        return read_by_result(self.called, found, len(self.few), getattr(self.called, "weigh", self._weigh))
 
     def _weigh(self, samples: Samples) -> float:
         """The sum of the weights in pairs: by drawn outputs, or by the model's own where they cannot be drawn."""
         if self.targets is not None:
             return self.targets.weigh(samples)
         parts = (part.cast(self.dtype, self.few.device) for part in samples.chunks(256))
-        with torch.no_grad():
-            return sum(weight_of(self.called(self.output(self.own, part), part.target)) for part in parts)
+        return sum(weight_of(self.called(self.output(self.own, part), part.target)) for part in parts)
 
     def _generic(self) -> Iterator[Tensors]:
         """Points away from the model's own at which it can be evaluated."""
@@ -132,8 +154,8 @@ class Probe(Trial):
                 bank = parts if bank is None else bank.joined(parts)
         adding = Additivity(self.rows.loss, self.called)
         for point in points:
-            adding.check(self.few, lambda some, point=point: self.output(point, some))
-        if bank is not None and not self.rows.loss.known:
+            adding.check(self.few, lambda some, point=point: self.output(point, some), apart=not self.rows.looks_back)
+        if bank is not None and not self.rows.loss.known and not self.rows.looks_back:
             self.targets = AllTargets(adding, bank)
             self.targets.check(self.samples)
 
@@ -142,7 +164,7 @@ class Probe(Trial):
         order = torch.randperm(whole.samples, generator=torch.Generator().manual_seed(1)).to(self.few.device)
         sizes = (1, (whole.samples - 1) // 3, whole.samples - 1 - (whole.samples - 1) // 3)
         for index in order.split([size for size in sizes if size]):
-            with told("the model, given some of the samples alone,"):
+            with located("some of the samples alone"):
                 part = self.output(point, self.few.take(index))
             if Outputs.of(part, len(index)) is None or not close(part, whole.take(index), self.room):
                 raise InputError(
@@ -150,3 +172,19 @@ class Probe(Trial):
                     "samples along another axis than the first?); the loss of a part of the data would be another one. "
                     "Use stored statistics in eval(), or give whole=True"
                 )
+
+
+def ask_in_turn(probes: Iterable[Probe]) -> None:
+    """Ask until one of several readings of a loss adds up.
+
+    Raises:
+        InputError: none does; the first one's reason.
+    """
+    refusal: InputError | None = None
+    for probe in probes:
+        try:
+            return probe.ask()
+        except NoSum as error:
+            refusal = refusal or error
+    assert refusal is not None  # there is one reading at least
+    raise refusal

@@ -1,15 +1,18 @@
 """Losses of many parameter rows of one model: under `vmap`, or one row after the other."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.stateless import _reparametrize_module
+from torch.utils._pytree import tree_map
 
 from dss.base.space import ParameterSpace
+from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy
 from dss.objectives.network.loss import SampleLoss
 from dss.objectives.network.samples import Samples
@@ -27,19 +30,24 @@ class RowLosses:
         writes: whether a forward pass or the loss writes in place into what it is given (`ReLU(inplace=True)` on the data,
             `Embedding(max_norm=)` on its weights); it is then given copies.
         can_differentiate: whether the loss has a gradient; one without may jump.
+        looks_back: whether the loss takes derivatives of the outputs, and must be given them with their history.
         can_batch: whether the model has all the batching rules that `vmap` needs.
         channels_last: whether images are best given in channels-last order.
+        names: what the model and the loss are called in errors.
+        autocast: the dtype of what `torch.autocast` casts; None if it is not used.
     """
 
     loss: SampleLoss
     can_differentiate: bool
 
-    def __init__(self, model: nn.Module, space: ParameterSpace):
+    def __init__(self, model: nn.Module, space: ParameterSpace, names: tuple[str, str], autocast: torch.dtype | None):
+        self.names, self.autocast = names, autocast
         self.template = quiet_copy(model, moving=space.names).requires_grad_(False)
         own = dict(self.template.named_parameters())
         self.frozen: Tensors = {name: own[name].detach() for name in space.frozen}
         self.constants: Tensors = dict(self.template.named_buffers()) | self.frozen
-        self.dtype, self.writes = space.dtype, False
+        self.dtype, self.writes, self.looks_back = space.dtype, False, False
+        self._kept: ExitStack | None = None
         modules = list(self.template.modules())
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in modules)
         self.can_batch = not any(isinstance(m, nn.RNNBase) for m in modules)
@@ -58,16 +66,52 @@ class RowLosses:
 
     def output(self, parameters: Tensors, constants: Tensors, inputs: tuple[Tensor, ...]) -> Any:
         """What the model makes of the inputs with these parameters: all of them, for one missing would silently be the
-        template's."""
+        template's.
+
+        Raises:
+            TaskError: it fails.
+        """
+        # Tensors of their own, so that a forward which asks for gradients with respect to its inputs does not ask for ours.
+        inputs = tuple(x.clone() if self.writes else x.detach() for x in inputs)
         if self.writes:
-            parameters, constants, inputs = _copied(parameters), _copied(constants), tuple(x.clone() for x in inputs)
-        with _plain_attention():
-            return functional_call(self.template, (parameters, constants), inputs)
+            parameters, constants = _copied(parameters), _copied(constants)
+        with told(self.names[0]), _plain_attention(), self.casting(parameters):
+            if self._kept is None:
+                return functional_call(self.template, (parameters, constants), inputs)
+            self._kept.enter_context(_reparametrize_module(self.template, parameters | constants, tie_weights=True))
+            return self.template(*inputs)
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Within it, parameters stay in the model after a pass: what is recomputed on the way back (`torch.utils.checkpoint`)
+        must find them there. For a single row."""
+        with ExitStack() as self._kept:
+            try:
+                yield
+            finally:
+                self._kept = None
 
     def one(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
-        """What the loss adds up, `()`, with one set of parameters."""
+        """What the loss adds up, `()`, with one set of parameters.
+
+        Raises:
+            TaskError: the model or the loss fails.
+        """
         output = self.output(parameters, constants, samples.inputs)
-        return self.loss.value(output, samples.own_target if self.writes else samples.target)
+        target = samples.own_target if self.writes else tree_map(Tensor.detach, samples.target)
+        with told(self.names[1]), self.casting(parameters):
+            return self.loss.value(output, target)
+
+    def precision(self, dtype: torch.dtype) -> torch.dtype:
+        """In which a pass with parameters of a dtype computes."""
+        return self.autocast or dtype
+
+    def casting(self, parameters: Tensors) -> AbstractContextManager:
+        """`torch.autocast` for a pass with these parameters, if it is wanted."""
+        if self.autocast is None:
+            return nullcontext()
+        # Without its memory of casts: it would keep those of other points.
+        return torch.autocast(next(iter(parameters.values())).device.type, self.autocast, cache_enabled=False)
 
     def batch(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same `(k,)` for parameters stacked along the first axis, through one `vmap`; constants are shared."""
@@ -76,8 +120,20 @@ class RowLosses:
     def loop(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
         """The same, one row after the other."""
         count = len(next(iter(parameters.values())))
-        rows = ({name: value[i] for name, value in parameters.items()} for i in range(count))
+        rows = ({name: _row(value, i) for name, value in parameters.items()} for i in range(count))
         return torch.stack([self.one(row, constants, samples) for row in rows])
+
+
+def _row(stacked: Tensor, i: int) -> Tensor:
+    """One row, whose gradient may come sparse: a slice's may not."""
+    row = stacked[i]
+    if row.requires_grad:
+        row.register_hook(_dense)
+    return row
+
+
+def _dense(gradient: Tensor) -> Tensor | None:
+    return None if gradient.layout is torch.strided else gradient.to_dense()
 
 
 def _copied(tensors: Tensors) -> Tensors:

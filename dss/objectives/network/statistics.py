@@ -120,10 +120,9 @@ def recalibrated(rows: RowLosses, norms: Norms, parameters: Tensors, parts: Slic
     """Running statistics of one row of parameters: the chunks' statistics, averaged by chunk size, without gradient."""
     total: Tensors = {}
     count = len(parts.samples)
-    with torch.no_grad():
-        for part in parts:
-            for name, value in capture(rows, norms, parameters, part).items():
-                total[name] = total.get(name, 0) + value * (len(part) / count)
+    for part in parts:
+        for name, value in capture(rows, norms, parameters, part).items():
+            total[name] = total.get(name, 0) + value.detach() * (len(part) / count)
     return total
 
 
@@ -132,12 +131,13 @@ def pull_back(rows: RowLosses, norms: Norms, parts: Slices, parameters: Tensors,
     leaves, count = list(parameters.values()), len(parts.samples)
     total = [torch.zeros_like(leaf) for leaf in leaves]
     for part in parts:
-        # Statistics of the data itself, before any parameter, have no gradient.
-        seen = {name: value for name, value in capture(rows, norms, parameters, part).items() if value.requires_grad}
-        if not seen:
-            continue
-        scaled = [cotangents[name] * (len(part) / count) for name in seen]
-        found = torch.autograd.grad(list(seen.values()), leaves, scaled, allow_unused=True)
+        with rows.kept():
+            # Statistics of the data itself, before any parameter, have no gradient.
+            seen = {name: value for name, value in capture(rows, norms, parameters, part).items() if value.requires_grad}
+            if not seen:
+                continue
+            scaled = [cotangents[name] * (len(part) / count) for name in seen]
+            found = torch.autograd.grad(list(seen.values()), leaves, scaled, allow_unused=True)
         for sum_, gradient in zip(total, found, strict=True):
             if gradient is not None:
                 sum_ += gradient

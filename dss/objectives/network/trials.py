@@ -1,8 +1,7 @@
 """What a probe tries a model and its loss on: samples from all over the data, points away from the given one, outputs for
 every target; and how it compares what they give."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from dss.base.errors import InputError
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples
 
@@ -111,17 +109,6 @@ class Outputs:
         return Outputs(leaves, self.nest, self.samples + other.samples)
 
 
-@contextmanager
-def told(whose: str) -> Iterator[None]:
-    """What fails in the caller's code is said to be the caller's."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:
-        raise InputError(f"{whose} fails on the data: {type(error).__name__}: {error}") from error
-
-
 def cloned(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Tensors that may be written over."""
     return {name: value.clone() for name, value in tensors.items()}
@@ -200,4 +187,4 @@ class Trial:
 
     def judged(self, output: Any) -> Tensor:
         """The loss of an output for the few samples, of which it may write over a copy."""
-        return self.rows.loss.value(copy_of(output), self.few.own_target)
+        return self.rows.loss.value(output if self.rows.looks_back else copy_of(output), self.few.own_target)
