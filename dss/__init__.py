@@ -20,6 +20,7 @@ from dss.certificates.proof import prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
+    BendString,
     BezierCurve,
     ConstrainedString,
     ConvexPath,
@@ -60,6 +61,7 @@ from dss.topology import MergeTree, merge_tree
 __all__ = [
     "Alignment",
     "Barrier",
+    "BendString",
     "BentValley",
     "BezierCurve",
     "Bracket",
