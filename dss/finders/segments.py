@@ -15,6 +15,8 @@ from dss.problem import Problem
 EXACT_DRAWS = 8
 # The string that is looked at is a running mean of this weight: the steps' noise is in each of them, not in their mean.
 AVERAGING = 0.9
+# Samples of one minibatch, at most: below, a step's own overhead is all of its time; above, noise falls slower than time grows.
+BATCH = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,12 +52,13 @@ def train_segments(
     """
     ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone().requires_grad_()
     mean, stepper, count, taken = inner.detach().clone(), optimizer([inner]), len(path) - 2, 0
+    objective = problem.objective.with_batches_of(BATCH)
     while True:
         segments, t = _places(problem, count, generator)
         beads = torch.cat([ends[:1], inner, ends[1:]])
         points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
-        losses = problem.objective.estimate(points, generator)
-        (inner.grad,) = torch.autograd.grad(_worse(losses, problem.objective.exact_estimate).mean(), inner)
+        losses = objective.estimate(points, generator)
+        (inner.grad,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
         stepper.step()
         if pull:
             _pull(inner, ends, pull)

@@ -1,7 +1,7 @@
 """Losses of many parameter rows of one model: under `vmap`, or one row after the other."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from dss.base.space import ParameterSpace
 from dss.objectives.network.copies import quiet_copy
 from dss.objectives.network.loss import SampleLoss
+from dss.objectives.network.pooling import SlicedPooling
 from dss.objectives.network.samples import Samples
 
 Tensors = dict[str, Tensor]
@@ -61,7 +62,9 @@ class RowLosses:
         template's."""
         if self.writes:
             parameters, constants, inputs = _copied(parameters), _copied(constants), tuple(x.clone() for x in inputs)
-        with _plain_attention():
+        # Without a gradient nobody asks where a maximum lies.
+        pooling = SlicedPooling() if self.channels_last and not torch.is_grad_enabled() else nullcontext()
+        with _plain_attention(), pooling:
             return functional_call(self.template, (parameters, constants), inputs)
 
     def one(self, parameters: Tensors, constants: Tensors, samples: Samples) -> Tensor:
