@@ -31,6 +31,8 @@ from dss.theory import Wall, highest_wall
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
+# What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
+DEFAULT_FINDER = "bend"
 # Limits by their flag.
 LIMITS = {
     "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
@@ -49,7 +51,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
-    parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
+    parser.add_argument(
+        "--finder",
+        choices=FINDERS,
+        help="the algorithm (default: bend, and a constructed path where that finds or proves nothing)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
     _add_judging(parser)
     _add_search(parser.add_argument_group("search"))
@@ -99,6 +105,8 @@ def run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
+    options.constructed = options.finder is None
+    options.finder = options.finder or DEFAULT_FINDER
     finder = make_finder(options)
     ends = load_ends(options.start, options.end, load_task(options.task, draws=options.seed), options.device)
     objective, judge = ends.task.objectives(buffers=options.buffers)
@@ -175,6 +183,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        **({"constructed": True} if options.constructed else {}),
         "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
@@ -207,7 +216,7 @@ def _search(
             shown.report(step.round, step.words(problem.threshold))
     connection = conclude(
         problem, finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began, progress=progress,
-        wall=wall,
+        wall=wall, constructed=options.constructed,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     recorder.finish(connection, objective.space, task=options.task, data=data, **facts_of(objective), **modulo)

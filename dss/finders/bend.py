@@ -58,7 +58,7 @@ class BendString(Finder):
 
     name: ClassVar[str] = "bend"
     bends: int = 1
-    share: float = 0.04
+    share: float = 0.03
     round_steps: int = 400
     check_every: int = 10
     patience: int = 4
