@@ -118,23 +118,23 @@ def measure(name: str, threshold: float, seed: int, options: argparse.Namespace)
     start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
     for label, finder in rivals.items():
         problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
-        row = key | {"finder": label} | searched(problem, finder)
-        if row["found"]:
-            row |= shortened(problem, row["path"], options)
-        del row["path"]
+        figures, path = searched(problem, finder)
+        row = key | {"finder": label} | figures | (shortened(problem, path, options) if figures["found"] else {})
         with options.out.open("a") as file:
             print(json.dumps(row), file=file, flush=True)
 
 
-def searched(problem: dss.Problem, finder: dss.Finder) -> dict:
-    """One search: what it cost, to the first string that passed and in all, and what it found."""
+def searched(problem: dss.Problem, finder: dss.Finder | published.PublishedFinder) -> tuple[dict, dss.Path]:
+    """One search: what it cost, to the first string that passed and in all, and the path it ended with."""
     began, first = time.process_time(), {}
+    last = None
     for last in finder.steps(problem):
         passed = last.status is dss.Status.FOUND or "pull" in last.memory
         if passed and not first:
             first = {"seconds": time.process_time() - began, "first length": last.path.normalized_length}
+    assert last is not None, "a search has a first step"
     spent = time.process_time() - began
-    return {"seconds": spent} | first | {
+    figures = {"seconds": spent} | first | {
         "tight seconds": spent,
         "gradients": problem.tally.gradient_evaluations,
         "losses": problem.tally.loss_evaluations,
@@ -142,8 +142,8 @@ def searched(problem: dss.Problem, finder: dss.Finder) -> dict:
         "found": dss.certify(problem.judge, last.path, threshold=problem.threshold).passed,
         "beads": last.path.intermediate_beads,
         "length": last.path.normalized_length,
-        "path": last.path,
     }  # fmt: skip
+    return figures, last.path
 
 
 def recorded(file: File) -> list[dict]:
