@@ -1,4 +1,4 @@
-"""Looks at a judge that stop as soon as they have decided: few samples before all, coarse places before fine ones.
+"""Looks at a judge that stop as soon as a place fails: few samples before more, the middle of a segment before its quarters.
 
 Evaluations on a subsample decide only what a search does next. What is said of a path in the end is said by all samples
 (`sample_segments`, `certify`), so nothing here can make a path pass that does not.
@@ -12,9 +12,9 @@ from dss.certificates.sampling import evaluate
 from dss.objectives.objective import Objective
 
 # Nested subsamples, and how far above the threshold a loss on them must lie, in shares of the threshold's size, to count as a
-# failure: the mean of 64 samples is off by a good part of itself, that of 256 by half as much.
+# failure: the mean of 64 samples is off by a good part of itself. A wrong failure costs a few more steps, nothing else.
 LEVELS = ((64, 0.3), (256, 0.0))
-# Coarse places of a segment, then finer ones; the finest grid is the caller's.
+# Places of a segment, in the order in which they are looked at. The fine grid is that of `sample_segments`.
 PLACES = ((0.5,), (0.25, 0.75))
 
 
