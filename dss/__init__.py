@@ -22,6 +22,7 @@ from dss.certificates.proof import prove
 from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders import (
     FINDERS,
+    BendString,
     BezierCurve,
     ConstrainedString,
     ConvexPath,
@@ -62,6 +63,7 @@ from dss.topology import MergeTree, merge_tree
 __all__ = [
     "Alignment",
     "Barrier",
+    "BendString",
     "BentValley",
     "BezierCurve",
     "Bracket",

@@ -21,7 +21,8 @@ from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.base.shown import Drawn
 from dss.certificates.certificate import Certificate, certify, proof_bytes
-from dss.finders import GreedyString
+from dss.finders import ConvexPath, GreedyString
+from dss.finders.constructed import constructed_path
 from dss.finders.finder import Finder, Step
 from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_within
 from dss.objectives.objective import End, Objective
@@ -147,7 +148,8 @@ def connect(
         start, end: points `(p,)` or state dicts; see `ParameterSpace.flatten`.
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
-        finder: the algorithm; greedy dynamic string sampling by default.
+        finder: the algorithm. By default `GreedyString`, and where it finds nothing, or what it found should be proved and is not,
+            a constructed path (`ConvexPath`) if the network can be taken apart; see docs/finders.md, "How connect chooses".
         shorten: pull the path tight inside its level set before it is certified; True or options (`dss.Shortening`).
         limits: of the search, in place of the finder's own; seconds are those of search, shortening and proof together.
         seed: of every random choice; the same seed gives the same result.
@@ -168,11 +170,14 @@ def connect(
         RuntimeError: a proved wall and a certificate contradict each other.
     """
     began = time.monotonic()
-    finder = (finder or GreedyString()).within(limits)
+    chosen = (finder or GreedyString()).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
     wall = highest_wall(obstructions, problem.judge, problem.start, problem.end)
-    last = finder.run(problem, resume=first_step(problem, finder, wall), progress=progress, beads_on_disk=beads_on_disk)
-    return conclude(problem, finder, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress, wall=wall)
+    last = chosen.run(problem, resume=first_step(problem, chosen, wall), progress=progress, beads_on_disk=beads_on_disk)
+    return conclude(
+        problem, chosen, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress, wall=wall,
+        constructed=finder is None,
+    )  # fmt: skip
 
 
 def first_step(problem: Problem, finder: Finder, wall: Wall | None) -> Step:
@@ -202,6 +207,7 @@ def conclude(
     wall: Wall | None = None,
     executor: Executor | None = None,
     source: Callable[[], Problem] | None = None,
+    constructed: bool = False,
 ) -> Connection:
     """Shorten if asked, and certify the path of a search's last step.
 
@@ -213,6 +219,8 @@ def conclude(
         progress: shown shortening and proof.
         wall: what obstructions prove between the ends (`dss.theory.highest_wall`).
         executor, source: where the starts of a shortening run; see `shorten_within`.
+        constructed: whether a constructed path may take the place of one that does not pass or, with `prove` "always", that is
+            not proved.
 
     Raises:
         InputError: an unknown way to prove, or a start with other ends.
@@ -231,7 +239,11 @@ def conclude(
         shortened = _shortened(problem, step.path, options, tight, limits, progress)
     if shortened is not None:
         step = replace(step, path=shortened.path)
-    certificate = _certificate(problem, step, finder.limits, began, grid, prove, progress)
+    certificate, name = _certificate(problem, step, finder.limits, began, grid, prove, progress), finder.name
+    if constructed and not _separates(problem, wall) and not (certificate.proven if prove == "always" else certificate.passed):
+        written = constructed_path(problem, finder.limits, grid=grid, prove=prove != "never", began=began)
+        if written is not None and (written[1].proven or not certificate.passed):
+            (step, certificate), name, shortened = written, ConvexPath.name, None
     linear = _sampled_in_time(problem, Step.unjudged(problem.straight), finder.limits, began, grid)
     _check_wall(problem, wall, certificate, linear)
     return Connection(
@@ -240,7 +252,7 @@ def conclude(
         status=step.status,
         problem=problem,
         linear=linear,
-        finder=finder.name,
+        finder=name,
         rounds=step.round,
         gradient_steps=step.gradient_steps,
         seconds=time.monotonic() - began,
@@ -278,7 +290,9 @@ def _certificate(
         sampled = _sampled_in_time(problem, step, limits, began, grid)
         if heavy and sampled.passed:
             need = size(proof_bytes(step.path))
-            return replace(sampled, reason=f"{sampled.reason} (no proof: it would take about {need}; ask for it by prove='always')")
+            return replace(
+                sampled, reason=f"{sampled.reason} (no proof: it would take about {need}; ask for it by prove='always')"
+            )
         if not wanted or not sampled.passed:
             return sampled
     limits = limits.left(began)

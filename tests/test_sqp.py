@@ -108,3 +108,15 @@ def test_a_judge_tells_a_gradient_or_not():
     net, data = torch.nn.Linear(2, 3), (torch.rand(8, 2), torch.arange(8) % 3)
     judge = dss.NetworkObjective(net, dss.error_rate, data)
     assert not has_gradient(judge, judge.space.flatten(net.state_dict()))
+
+
+@pytest.mark.parametrize("cap", [0.5, 50.0])
+def test_the_minimum_in_a_box_is_exact_where_constraints_nearly_repeat_one_another(cap):
+    root = random(8, 4, seed=3)
+    root = torch.cat([root, root + 1e-5 * random(8, 4, seed=4)])
+    matrix, linear = root @ root.T, root @ random(4, seed=5)
+    x = box_qp(matrix, linear, cap, torch.zeros(16, dtype=FLOAT))
+    slope = matrix @ x - linear
+    assert ((x >= 0) & (x <= cap)).all()
+    assert (slope[x == 0] >= -1e-7).all() and (slope[x == cap] <= 1e-7).all()
+    assert slope[(x > 0) & (x < cap)].abs().max() < 1e-7

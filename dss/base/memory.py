@@ -32,12 +32,21 @@ def fitting(wanted: int) -> int:
 
 
 # What torch and the libraries beneath it say.
-OUT_OF_MEMORY = ("an't allocate memory", "annot allocate memory", "not enough memory", "out of memory", "bad allocation", "bad_alloc")
+OUT_OF_MEMORY = (
+    "an't allocate memory",
+    "annot allocate memory",
+    "not enough memory",
+    "out of memory",
+    "bad allocation",
+    "bad_alloc",
+)
 
 
 def exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out; torch has no class of its own for it on the CPU."""
-    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY))
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
 
 
 @contextmanager

@@ -39,6 +39,8 @@ FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
 # Where beads lie while a run with --beads-on-disk searches.
 BEADS = ".beads"
+# What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
+DEFAULT_FINDER = "greedy"
 # Limits by their flag.
 LIMITS = {
     "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
@@ -59,7 +61,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     parser.add_argument("--threshold", type=threshold, required=True, metavar="L0", help=HELP)
     parser.add_argument("--out", type=Path, required=True, help="the run folder to write")
-    parser.add_argument("--finder", choices=FINDERS, default="greedy", help="the algorithm (default: %(default)s)")
+    parser.add_argument(
+        "--finder",
+        choices=FINDERS,
+        help="the algorithm (default: greedy, and a constructed path where that finds or proves nothing)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
     add_reading(parser)
     _add_judging(parser)
@@ -140,6 +146,8 @@ def _run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
+    options.constructed = options.finder is None
+    options.finder = options.finder or DEFAULT_FINDER
     finder = make_finder(options)
     ends, objective, judge = _question_of(options)
     if options.shorten:
@@ -235,6 +243,7 @@ def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjecti
     )
     return {
         **{name: getattr(options, name) for name in kept},
+        **({"constructed": True} if options.constructed else {}),
         "points": options.grid,  # the name that run folders have had from the start
         "ends": [str(options.start), str(options.end)],
         "digests": ends.digests,
@@ -271,7 +280,7 @@ def _search(
     assert step is not None, "a search that only begins has its first step"
     connection = conclude(
         ranks.alone(problem), finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
-        progress=progress, wall=wall,
+        progress=progress, wall=wall, constructed=options.constructed,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     on_disk = {} if stored is None else {"beads_on_disk": True}

@@ -1,6 +1,7 @@
 """Algorithms that propose paths, one a file."""
 
 from dss.finders.band import ElasticBand
+from dss.finders.bend import BendString
 from dss.finders.constrained import ConstrainedString
 from dss.finders.convex import ConvexPath
 from dss.finders.curve import BezierCurve, PolygonalChain
@@ -9,6 +10,7 @@ from dss.finders.greedy import GreedyString
 from dss.finders.straight import StraightLine
 
 FINDERS = {
+    "bend": BendString,
     "greedy": GreedyString,
     "constrained": ConstrainedString,
     "geodesic": GeodesicString,
@@ -22,6 +24,7 @@ FINDERS = {
 
 __all__ = [
     "FINDERS",
+    "BendString",
     "BezierCurve",
     "ConstrainedString",
     "ConvexPath",

@@ -90,6 +90,10 @@ class Finder(ABC):
         no further than `replace`: the driver sets `round`.
         """
 
+    def ended(self, step: Step, status: Status) -> Step:
+        """The step at which a limit ends the search, with the status that says so."""
+        return replace(step, status=status)
+
     def steps(self, problem: Problem, resume: Step | None = None) -> Iterator[Step]:
         """Every step of the search, the first included, ending with one whose status is not SEARCHING.
 
@@ -140,7 +144,7 @@ class Finder(ABC):
         }
         for status, (spent, limit) in checks.items():
             if limit is not None and spent >= limit:
-                return replace(step, status=status)
+                return self.ended(step, status)
         try:
             with problem.limited(limits, began=started), explained(step.path.size, len(step.path), problem.judge.samples):
                 return replace(self.advance(problem, step), round=step.round + 1)
@@ -148,4 +152,4 @@ class Finder(ABC):
             return replace(step, status=Status.DIVERGED)
         except Spent as spent:
             # In the middle of a round: what it had trained is dropped, so that a step stays a function of the last one.
-            return replace(step, status=spent.status)
+            return self.ended(step, spent.status)

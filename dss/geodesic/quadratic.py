@@ -70,7 +70,11 @@ class LBFGSModel:
 
 
 def box_qp(matrix: Tensor, linear: Tensor, bound: float, start: Tensor) -> Tensor:
-    """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= bound, by coordinate descent.
+    """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= bound.
+
+    Sweeps of coordinate descent find which entries are at their bounds; a Newton step within the face of the others is exact
+    once they do (More & Toraldo 1991, Algorithms for bound constrained quadratic programming, section 3). Constraint points
+    that lie close together make the matrix singular, where coordinates alone would crawl.
 
     Args:
         matrix: `(m, m)` float64, positive semi-definite.
@@ -82,17 +86,37 @@ def box_qp(matrix: Tensor, linear: Tensor, bound: float, start: Tensor) -> Tenso
     diagonal = numpy.maximum(k.diagonal(), numpy.finfo(float).tiny)
     slope = k @ x - linear.numpy()
     for _ in range(500):
-        largest = 0.0
-        for i in range(len(x)):
-            new = min(max(x[i] - slope[i] / diagonal[i], 0.0), bound)
-            moved = new - x[i]
-            if moved:
-                slope += moved * k[i]
-                x[i] = new
-                largest = max(largest, moved * moved * diagonal[i])
-        if largest <= 1e-16:
+        if _sweep(k, x, slope, diagonal, bound) <= 1e-16:
             break
+        _newton_step(k, x, slope, bound)
     return torch.from_numpy(x)
+
+
+def _sweep(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, diagonal: numpy.ndarray, bound: float) -> float:
+    """Minimise along every coordinate in turn; the most that one of them gained, twice over."""
+    largest = 0.0
+    for i in range(len(x)):
+        new = min(max(x[i] - slope[i] / diagonal[i], 0.0), bound)
+        moved = new - x[i]
+        if moved:
+            slope += moved * k[i]
+            x[i] = new
+            largest = max(largest, moved * moved * diagonal[i])
+    return largest
+
+
+def _newton_step(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, bound: float) -> None:
+    """To the minimum over the entries that are at no bound, or as far towards it as the box allows."""
+    free = numpy.flatnonzero((x > 0) & (x < bound))
+    if not len(free):
+        return
+    step = -numpy.linalg.lstsq(k[numpy.ix_(free, free)], slope[free], rcond=None)[0]
+    limits = numpy.where(step > 0, bound - x[free], x[free])
+    moving = step != 0
+    share = min(1.0, (limits[moving] / numpy.abs(step[moving])).min(initial=1.0))
+    moved = numpy.clip(x[free] + share * step, 0.0, bound) - x[free]
+    x[free] += moved
+    slope += k[:, free] @ moved
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

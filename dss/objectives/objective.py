@@ -74,6 +74,10 @@ class Objective(ABC):
         """The loss on the samples numbered `index` `(m,)` alone. None if there is no such thing."""
         return None
 
+    def with_batches_of(self, samples: int) -> "Objective":
+        """The same loss with an `estimate` that reads at most so many samples; itself where it reads no more already."""
+        return self
+
     @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory."""

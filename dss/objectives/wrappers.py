@@ -81,6 +81,9 @@ class Wrapped(Objective):
         part = self.objective.on_samples(index)
         return None if part is None else self.around(part)
 
+    def with_batches_of(self, samples: int) -> Objective:
+        return self.around(self.objective.with_batches_of(samples))
+
     @property
     def samples_at_once(self) -> int:
         return self.objective.samples_at_once

@@ -232,6 +232,14 @@ class NetworkObjective(Objective):
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
 
+    def with_batches_of(self, samples: int) -> "NetworkObjective":
+        """The same loss in smaller minibatches. Exact estimates stay so: they have no noise to be traded for time."""
+        if self.batch_samples == self.samples or self.batch_samples <= samples:
+            return self
+        smaller = copy.copy(self)
+        smaller.batch_samples = samples
+        return smaller
+
     @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""

@@ -15,6 +15,7 @@ from dss.base.space import ParameterSpace
 from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy
 from dss.objectives.network.loss import SampleLoss
+from dss.objectives.network.pooling import SlicedPooling
 from dss.objectives.network.samples import Samples
 
 Tensors = dict[str, Tensor]
@@ -75,7 +76,9 @@ class RowLosses:
         inputs = tuple(x.clone() if self.writes else x.detach() for x in inputs)
         if self.writes:
             parameters, constants = _copied(parameters), _copied(constants)
-        with told(self.names[0]), _plain_attention(), self.casting(parameters):
+        # Without a gradient nobody asks where a maximum lies.
+        pooling = SlicedPooling() if self.channels_last and not torch.is_grad_enabled() else nullcontext()
+        with told(self.names[0]), _plain_attention(), self.casting(parameters), pooling:
             if self._kept is None:
                 return functional_call(self.template, (parameters, constants), inputs)
             self._kept.enter_context(_reparametrize_module(self.template, parameters | constants, tie_weights=True))

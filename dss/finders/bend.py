@@ -1,0 +1,203 @@
+"""Bends trained as segments: from one bend, stopped as soon as the string passes, then pulled tight with what is left."""
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
+
+import torch
+
+from dss.base.errors import InputError
+from dss.base.limits import Limits, Status
+from dss.base.path import Path
+from dss.base.renamed import renamed
+from dss.certificates.progressive import ProgressiveJudge
+from dss.certificates.sampling import Peaks, evaluate, sample_segments
+from dss.finders.descent import Descent, OptimizerFactory
+from dss.finders.finder import Finder, Step
+from dss.finders.greedy import GreedyString
+from dss.finders.segments import Trained, natural_rate, train_segments
+from dss.problem import Problem
+
+# A round ends where the mean loss of so many steps fell by less than this share of that of as many before.
+WINDOW, FALL = 60, 0.02
+# Steps are this much smaller in every round, and while a path that passes is pulled tight.
+SMALLER, FINER = 0.7, 0.3
+# Bends whose string still rises so many times the threshold's size above the threshold are given up.
+HOPELESS = 4.0
+# The first pull, what it is multiplied by after a pull that the path survived and after one that it did not.
+PULL, HARDER, SOFTER = 0.02, 1.5, 0.5
+# Intermediate beads that a string gets before it is pulled: one bend alone cannot follow a curved valley.
+TIGHT_BEADS = 2
+
+
+@renamed(points="grid")
+@dataclass(frozen=True)
+class BendString(Finder):
+    """Train a few bends together, as segments; greedy insertion gets what resists.
+
+    A round puts a bend at the peak of every segment that failed and trains all bends by the loss at random places of their
+    segments (`train_segments`), at a rate that the distance of the ends gives (`natural_rate`). Every few steps a few
+    evaluations, on few samples first, say whether the string may pass (`ProgressiveJudge`); then it is judged in full. After
+    `patience` rounds, or where the string rises far above the threshold, greedy insertion begins at the straight line: what
+    `GreedyString` finds is found here.
+
+    A path that passes is pulled tight for as many gradient steps as the search took, times `tighten`. Only what passes is kept.
+
+    Attributes:
+        bends: of the first string.
+        share: of the distance of the ends that a coordinate goes in one step at first.
+        round_steps: gradient steps of one round, at most.
+        check_every: steps between two looks at the judge.
+        patience: rounds before greedy insertion takes over.
+        tighten: gradient steps of the tightening, per gradient step of the search; 0 leaves it out.
+        grid: intervals of the grid on which a segment is judged.
+        fallback: greedy insertion; it gets this finder's grid and limits.
+        descent: in place of the rule for the rate, and of the fallback's own.
+        limits: what ends the search.
+    """
+
+    name: ClassVar[str] = "bend"
+    bends: int = 1
+    share: float = 0.03
+    round_steps: int = 400
+    check_every: int = 10
+    patience: int = 4
+    tighten: float = 1.0
+    grid: int = 20
+    fallback: GreedyString = field(default_factory=GreedyString)
+    descent: Descent | None = None
+    limits: Limits = Limits()
+
+    def __post_init__(self):
+        if min(self.bends, self.round_steps, self.check_every) < 1 or self.share <= 0 or min(self.patience, self.tighten) < 0:
+            raise InputError(
+                f"bends, round_steps and check_every are at least 1, share is positive, patience and tighten are not negative, got {self}"
+            )
+
+    def advance(self, problem: Problem, step: Step) -> Step:
+        """Judge what the search starts from; then bend, insert greedily, or pull tight, as the last step left it."""
+        if not step.memory:
+            return self._first(problem, step)
+        if "pull" in step.memory:
+            return self._tightened(problem, step)
+        hopeless = step.max_loss > problem.threshold + HOPELESS * problem.scale
+        if "greedy" in step.memory or hopeless or step.memory["bent"] >= self.patience:
+            return self._inserted(problem, step)
+        return self._bent(problem, step)
+
+    def ended(self, step: Step, status: Status) -> Step:
+        """Where a limit ends the pulling, the path has passed all the same."""
+        return replace(step, status=Status.FOUND if "pull" in step.memory else status)
+
+    def _first(self, problem: Problem, step: Step) -> Step:
+        """The path that the search starts from: a line that passes is the answer, another gets its bends."""
+        if self._look(problem).failure(step.path) is None:
+            peaks = self._peaks(problem, step.path)
+            if (peaks.losses <= problem.threshold).all():
+                return replace(step, maxima=peaks.losses, status=Status.FOUND)
+        path = step.path if len(step.path) > 2 else step.path.resample(2 + min(self.bends, self.limits.room(0)))
+        return self._trained(problem, replace(step, path=path, memory={"bent": 0}))
+
+    def _bent(self, problem: Problem, step: Step) -> Step:
+        """A bend at the peak of every segment that failed, the worst first; then all of them are trained."""
+        failed = torch.nonzero(step.maxima > problem.threshold)[:, 0]
+        room = self.limits.room(step.path.intermediate_beads)
+        if len(failed) > room:
+            failed = failed[step.maxima[failed].topk(room).indices].sort().values
+        t = torch.tensor(step.memory["t"], dtype=torch.float64)[failed]
+        path = step.path.insert(failed, step.path.points(failed, t))
+        return self._trained(problem, replace(step, path=path))
+
+    def _trained(self, problem: Problem, step: Step) -> Step:
+        """One round of training, which ends when the string passes, or falls no more."""
+        bent, look, place = step.memory["bent"], self._look(problem), None
+        optimizer = self._optimizer(problem, self.share * SMALLER**bent)
+        losses, trained, peaks = [], None, None
+        for trained in train_segments(problem, step.path, optimizer, problem.generator("bend", step.round)):
+            losses.append(trained.loss)
+            if len(losses) % self.check_every == 0:
+                place = look.failure(trained.path, place)
+                peaks = self._peaks(problem, trained.path) if place is None else None
+                if peaks is not None and _passes(problem, trained.path, peaks):
+                    return self._pulling(self._after(step, trained, peaks, {}))
+            if len(losses) >= self.round_steps or _settled(losses):
+                break
+        assert trained is not None
+        peaks = peaks or sample_segments(problem.judge, trained.path, grid=self.grid, refine=False)
+        memory = {"bent": bent + 1, "t": peaks.t.tolist()}
+        return self._after(step, trained, peaks, memory)
+
+    def _after(self, step: Step, trained: Trained, peaks: Peaks, memory: dict) -> Step:
+        steps = step.gradient_steps + trained.gradient_steps
+        return replace(step, path=trained.path, maxima=peaks.losses, gradient_steps=steps, memory=memory)
+
+    def _pulling(self, found: Step) -> Step:
+        """A step whose path passed, before the first pull."""
+        until = found.gradient_steps + int(self.tighten * found.gradient_steps)
+        if until == found.gradient_steps:
+            return replace(found, status=Status.FOUND)
+        return replace(found, status=Status.SEARCHING, memory={"pull": PULL, "until": until})
+
+    def _inserted(self, problem: Problem, step: Step) -> Step:
+        """A round of greedy insertion, from the straight line on: what `GreedyString` finds is found here."""
+        greedy = replace(self.fallback, grid=self.grid, limits=self.limits)
+        greedy = greedy if self.descent is None else replace(greedy, descent=self.descent)
+        memory = {"greedy": step.memory.get("greedy", step.round)}
+        if "greedy" not in step.memory:
+            step = Step.unjudged(problem.straight, round=step.round, gradient_steps=step.gradient_steps)
+        # Its rounds are counted from its own first, so that it draws what `GreedyString` draws.
+        after = greedy.advance(problem, replace(step, round=step.round - memory["greedy"]))
+        after = replace(after, round=step.round, memory=memory)
+        return self._pulling(after) if after.status is Status.FOUND else after
+
+    def _tightened(self, problem: Problem, step: Step) -> Step:
+        """One pull: train with it for a while, and keep the string if it passes and is shorter."""
+        pull, until = step.memory["pull"], step.memory["until"]
+        path = _beaded(step.path, min(TIGHT_BEADS, self.limits.beads or TIGHT_BEADS))
+        optimizer = self._optimizer(problem, FINER * self.share)
+        steps = train_segments(problem, path, optimizer, problem.generator("bend", step.round), pull=pull)
+        *_, trained = (found for _, found in zip(range(5 * self.check_every), steps))
+        peaks = None if self._look(problem).failure(trained.path) else self._peaks(problem, trained.path)
+        passed = peaks is not None and _passes(problem, trained.path, peaks)
+        gradient_steps = step.gradient_steps + trained.gradient_steps
+        status = Status.SEARCHING if gradient_steps < until else Status.FOUND
+        memory = {"pull": pull * (HARDER if passed else SOFTER), "until": until}
+        after = replace(step, gradient_steps=gradient_steps, status=status, memory=memory)
+        if peaks is None or not passed or trained.path.normalized_length >= step.path.normalized_length:
+            return after
+        return replace(after, path=trained.path, maxima=peaks.losses)
+
+    def _optimizer(self, problem: Problem, share: float) -> OptimizerFactory:
+        if self.descent is not None:
+            return self.descent.optimizer
+        return partial(torch.optim.Adam, lr=natural_rate(problem, share), fused=True)
+
+    def _look(self, problem: Problem) -> ProgressiveJudge:
+        return ProgressiveJudge(problem.judge, problem.threshold, problem.scale)
+
+    def _peaks(self, problem: Problem, path: Path) -> Peaks:
+        return sample_segments(problem.judge, path, grid=self.grid, threshold=problem.threshold)
+
+
+def _passes(problem: Problem, path: Path, peaks: Peaks) -> bool:
+    """Whether no segment was seen above the threshold, nor a bead: a judge with kinks can peak there."""
+    if (peaks.losses > problem.threshold).any():
+        return False
+    inner = torch.arange(1, len(path) - 1)
+    return not (evaluate(problem.judge, path, inner, torch.zeros(len(inner))) > problem.threshold).any()
+
+
+def _settled(losses: list[float]) -> bool:
+    """Whether the mean loss falls no more."""
+    if len(losses) < 2 * WINDOW or len(losses) % WINDOW:
+        return False
+    before, now = sum(losses[-2 * WINDOW : -WINDOW]), sum(losses[-WINDOW:])
+    return before - now < FALL * abs(before)
+
+
+def _beaded(path: Path, least: int) -> Path:
+    """The same curve with at least so many intermediate beads: middles of its longest segments are added."""
+    while path.intermediate_beads < least:
+        longest = path.segment_lengths().argmax()[None].cpu()
+        path = path.insert(longest, path.points(longest, torch.tensor([0.5], dtype=torch.float64)))
+    return path

@@ -1,0 +1,86 @@
+"""Train all inner beads of a string at once by the loss at random places of the segments beside them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dss.base.path import Path
+from dss.finders.descent import OptimizerFactory
+from dss.problem import Problem
+
+# Places drawn on every segment at one step where the loss is exact: such losses are cheap, and the worse half of them is
+# trained. Estimates from minibatches cost by the place, and get one for every inner bead.
+EXACT_DRAWS = 8
+# The string that is looked at is a running mean of this weight: the steps' noise is in each of them, not in their mean.
+AVERAGING = 0.9
+# Samples of one minibatch, at most: below, a step's own overhead is all of its time; above, noise falls slower than time grows.
+BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A string in training: its running mean, the mean loss at the places drawn last, gradient steps of all beads together."""
+
+    path: Path
+    loss: float
+    gradient_steps: int
+
+
+def natural_rate(problem: Problem, share: float) -> float:
+    """A step of the optimizer as a share of the root mean square difference of the ends' coordinates.
+
+    Adam moves every coordinate by about its rate, so the share says how many steps lead from one end to the other,
+    whatever the network's scale: a rule for the rate that needs no trial.
+    """
+    # One norm in float64, never a float64 copy of a large difference.
+    apart = (problem.end - problem.start).norm(dtype=torch.float64).item()
+    return share * apart / problem.start.numel() ** 0.5
+
+
+def train_segments(
+    problem: Problem, path: Path, optimizer: OptimizerFactory, generator: torch.Generator, *, pull: float = 0.0
+) -> Iterator[Trained]:
+    """The string after every step of the optimizer, without end.
+
+    Args:
+        path: at least three beads; left as it is.
+        optimizer: of the inner beads, as one tensor.
+        generator: draws places and minibatches.
+        pull: share of the way to the middle of its neighbours that each bead goes after every step.
+    """
+    ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone().requires_grad_()
+    mean, stepper, count, taken = inner.detach().clone(), optimizer([inner]), len(path) - 2, 0
+    objective = problem.objective.with_batches_of(BATCH)
+    while True:
+        segments, t = _places(problem, count, generator)
+        beads = torch.cat([ends[:1], inner, ends[1:]])
+        points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
+        losses = objective.estimate(points, generator)
+        (inner.grad,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
+        stepper.step()
+        if pull:
+            _pull(inner, ends, pull)
+        taken += count
+        mean.lerp_(inner.detach(), 1 - AVERAGING)
+        yield Trained(Path(torch.cat([ends[:1], mean, ends[1:]])), losses.mean().item(), taken)
+
+
+def _places(problem: Problem, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """One random place in each of so many equal parts of the string: segments and t."""
+    draws = EXACT_DRAWS * (beads + 1) if problem.objective.exact_estimate else beads
+    place = (torch.arange(draws) + torch.rand(draws, generator=generator, dtype=torch.float64)) / draws * (beads + 1)
+    segments = place.floor().clamp_max(beads).long()
+    return segments.to(problem.start.device), place - segments
+
+
+def _worse(losses: Tensor, exact: bool) -> Tensor:
+    """The higher half of exact losses: a path is as good as its worst place. All of noisy ones."""
+    return losses.topk((len(losses) + 1) // 2).values if exact else losses
+
+
+def _pull(inner: Tensor, ends: Tensor, share: float) -> None:
+    with torch.no_grad():
+        beads = torch.cat([ends[:1], inner, ends[1:]])
+        inner.lerp_((beads[:-2] + beads[2:]) / 2, share)
