@@ -97,7 +97,8 @@ def enclose(
     with _evaluation(model), torch.no_grad():
         bounds = torch.vmap(bound)(start, end, lower.to(torch.float64), upper.to(torch.float64))
     known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
-    known &= _finite([*stored.values(), *inputs, target], rows=False)
+    # A mask may shut out by -inf, which no saturating function turns into a bound: every rule but a choice makes it NaN.
+    known &= _finite([x.where(x != -torch.inf, 0) for x in stored.values()] + [*inputs, target], rows=False)
     return torch.where(known[:, None] & ~bounds.isnan(), bounds, torch.inf)
 
 
