@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dss.base.errors import EnclosureError, InputError
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
+from dss.objectives.network.apart import SamplesApart
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.data import as_samples, check_same_layout
@@ -218,12 +219,24 @@ class NetworkObjective(Objective):
             return torch.stack([self._evaluation.plain(p, self._point_constants(p[None], False), data) for p in points])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return self._enclosed(starts, ends, lower, upper, negated=False)
+
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        return -self._enclosed(starts, ends, t, t, negated=True).amax(1)
+
+    def _enclosed(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, *, negated: bool) -> Tensor:
         if self._norms:
             raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self._cast(self._samples, starts)
-        return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES)
+        return self._bounds.on_cells(*cells, data, self._weight, CELL_BYTES, negated=negated)
+
+    def apart(self, points: Tensor) -> SamplesApart | None:
+        plain = type(self._samples) is Samples and isinstance(self._samples.target, Tensor)
+        if self._norms or self._rows.loss.whole or self._rows.writes or not plain:
+            return None
+        return SamplesApart(self._bounds, self._cast(self._samples, points), self._weight, CELL_BYTES)
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
