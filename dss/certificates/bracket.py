@@ -1,5 +1,6 @@
 """What a proof knows: where it stands, and how well the largest loss of a path is known."""
 
+import math
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -34,6 +35,8 @@ class Bracket:
         cells: how many cells were bounded on the whole data so far.
         verdict: where the proof stands.
         bounds: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
+        lower: proved, where the proof has ended: at that place of the path the loss is at least this, the rounding of computing
+            it enclosed; minus infinity where that is not known.
     """
 
     upper: float
@@ -43,6 +46,7 @@ class Bracket:
     cells: int
     verdict: Verdict
     bounds: Tensor = field(repr=False)
+    lower: float = -math.inf
 
     @property
     def proven(self) -> bool:

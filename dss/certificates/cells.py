@@ -14,6 +14,8 @@ class ProofOptions:
             too many.
         hopeless, many_parts: a cell whose excess asks for more than `hopeless` parts is cut into `many_parts`: bounds of deep
             networks explode on wide cells, and say nothing of how wide they may be.
+        order: the power of the width like which a bound's excess shrinks, which tells the number of parts.
+        few: on data of at least `few` samples, these are bounded apart (`dss.certificates.apart`).
         large, rehearsal: on data of at least `large` samples, cells are tried on `rehearsal` of them first: what is hopeless
             there is split unseen by the rest.
         at_once: cells that are tried in one step; a fixed number, so that a proof does not depend on the machine's speed.
@@ -22,8 +24,10 @@ class ProofOptions:
 
     resolution: float = 2.0**-40
     most_parts: int = 4
-    hopeless: int = 64
+    hopeless: int = 16
     many_parts: int = 16
+    order: float = 3.0
+    few: int = 64
     large: int = 2048
     rehearsal: int = 64
     at_once: int = 16
@@ -31,6 +35,9 @@ class ProofOptions:
 
 
 OPTIONS = ProofOptions()
+
+Place = tuple[int, float, float]
+"""A segment, and the t at which a cell of it begins and ends."""
 
 
 @dataclass(order=True, frozen=True)
@@ -45,6 +52,11 @@ class Cell:
     @property
     def bound(self) -> float:
         return -self.key
+
+    @property
+    def place(self) -> Place:
+        """Which cell it is."""
+        return self.segment, self.lower, self.upper
 
     @property
     def middle(self) -> float:

@@ -11,11 +11,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dss.base.errors import InputError
+from dss.base.errors import EnclosureError, InputError
+from dss.certificates.apart import inherited, tightened, wanted
 from dss.certificates.bracket import Bracket, Verdict
-from dss.certificates.cells import OPTIONS, Cell, Pace
+from dss.certificates.cells import OPTIONS, Cell, Pace, Place
 from dss.certificates.tripwire import check_bounds
-from dss.objectives.objective import Objective
+from dss.objectives.objective import Apart, Objective
 
 
 def prove(
@@ -57,6 +58,7 @@ def prove(
         bracket = proof.bracket(max_cells, deadline)
         if bracket.verdict.finished:
             check_bounds(objective, beads, bracket.bounds, proof.evaluations)
+            bracket = replace(bracket, lower=_floor(objective, beads, bracket))
         yield bracket
         if bracket.verdict.finished:
             return
@@ -79,6 +81,10 @@ class _Proof:
         self.waiting: list[Cell] = []
         self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
         self.bounding, self.trying = Pace(), Pace()
+        self.apart = objective.apart(beads) if self.part is None and objective.samples >= OPTIONS.few else None
+        # What is known of every sample on a cell that may be cut, and on parts of cut cells that wait to be bounded.
+        self.values: dict[Place, Tensor] = {}
+        self.gaps: dict[Place, Tensor] = {}
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
 
@@ -120,7 +126,11 @@ class _Proof:
         # A loss at each middle refutes early, and tells how much of a bound's excess is the loss's own: the rest is the gap.
         losses = self._look([(cell.segment, cell.middle) for cell in worst])
         # Sorted, so that the order of bounding does not depend on the heap's ties.
-        self._queue(sorted(part for cell, loss in zip(worst, losses) for part in self._parts(cell, loss)))
+        cut = [(cell, self._parts(cell, loss)) for cell, loss in zip(worst, losses)]
+        if self.apart is not None:
+            for cell, parts in cut:
+                self._pass_on(self.apart, cell, parts)
+        self._queue(sorted(part for _, parts in cut for part in parts))
 
     def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
         """Bound cells on a part of the data: the promising ones wait to be bounded, and parts of the others are returned.
@@ -154,27 +164,73 @@ class _Proof:
         return self.threshold is not None and self.seen > self.threshold
 
     def _parts(self, cell: Cell, loss: float) -> list[Cell]:
-        """Equal parts: the excess of a bound shrinks like the square of the width, which tells how many are needed."""
+        """Equal parts: the excess of a bound shrinks like a power of the width, which tells how many are needed."""
         room, excess = self.goal - loss, cell.bound - loss
-        wanted = math.sqrt(excess / room) if room > 0 else OPTIONS.most_parts
+        wanted = (excess / room) ** (1 / OPTIONS.order) if room > 0 else OPTIONS.most_parts
         count = OPTIONS.many_parts if wanted > OPTIONS.hopeless else min(max(2, math.ceil(wanted)), OPTIONS.most_parts)
+        count += self.apart is not None and count == 3  # ends that floats hold exactly
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
         return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
     def _bound(self, parts: list[Cell]) -> None:
-        for part, bound in zip(parts, self._bounds(self.objective, self.bounding, parts)):
+        bounds = (
+            self._bounds(self.objective, self.bounding, parts) if self.apart is None else self._bounds_apart(self.apart, parts)
+        )
+        for part, bound in zip(parts, bounds):
             # What bounds a cell bounds its parts.
             heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
 
+    def _pass_on(self, apart: Apart, cell: Cell, parts: list[Cell]) -> None:
+        """Give the parts of a cut cell what is known of every sample on the whole."""
+        values = self.values.pop(cell.place, None)
+        if values is None or not math.isfinite(cell.bound):
+            return
+        point = torch.lerp(self.beads[cell.segment], self.beads[cell.segment + 1], cell.middle)
+        gaps = (values[:, 2:4].mean(1) - apart.losses(point)).nan_to_num(nan=math.inf)
+        for i, part in enumerate(parts):
+            self.values[part.place] = inherited(values, i / len(parts), (i + 1) / len(parts))
+            self.gaps[part.place] = gaps
+
+    def _bounds_apart(self, apart: Apart, parts: list[Cell]) -> list[float]:
+        """Bounds on cells of which only some samples are bounded anew."""
+        everything = torch.arange(self.objective.samples)
+        index = dict.fromkeys(parts, everything)
+        for part in parts:
+            if (values := self.values.get(part.place)) is not None:
+                gaps = self.gaps.pop(part.place)
+                excess = apart.mean(values).max().item() - self.goal
+                index[part] = gaps.argsort(descending=True)[: wanted(gaps, excess)] if excess > 0 else everything[:0]
+        for size in sorted({len(rows) for rows in index.values()} - {0}):
+            together = [part for part in parts if len(index[part]) == size]
+            for part, found in zip(together, self._found(apart, together, torch.stack([index[part] for part in together]))):
+                old = self.values.get(part.place)
+                self.values[part.place] = found if old is None else tightened(old, index[part], found)
+        bounds = [apart.mean(self.values[part.place]).max().item() for part in parts]
+        for part, bound in zip(parts, bounds):
+            if bound <= self.goal and self.threshold is not None:
+                del self.values[part.place]
+        return [math.inf if math.isnan(bound) else bound for bound in bounds]
+
+    def _found(self, apart: Apart, parts: list[Cell], index: Tensor) -> Tensor:
+        """Bounds `(k, m, c)` on some samples of cells."""
+        began = time.monotonic()
+        found = apart.enclose(*self._ends(parts), index)
+        self.bounding.note(len(parts), time.monotonic() - began)
+        return found
+
     def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:
         """Bounds of an objective on cells; what is not known is infinite."""
+        began = time.monotonic()
+        bounds = objective.enclose(*self._ends(parts)).amax(1)
+        pace.note(len(parts), time.monotonic() - began)
+        return torch.where(bounds.isnan(), math.inf, bounds).tolist()
+
+    def _ends(self, parts: list[Cell]) -> tuple[Tensor, ...]:
+        """Beads at the start and the end of cells' segments, and the ends of the cells."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
         ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
                 for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
-        began = time.monotonic()
-        bounds = objective.enclose(self.beads[index], self.beads[index + 1], *ends).amax(1)
-        pace.note(len(parts), time.monotonic() - began)
-        return torch.where(bounds.isnan(), math.inf, bounds).tolist()
+        return self.beads[index], self.beads[index + 1], *ends
 
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
@@ -213,6 +269,16 @@ class _Proof:
             return Verdict.SECONDS
         waits = self.waiting or self.untried
         return Verdict.RESOLUTION if not waits and self.heap[0].narrow else Verdict.OPEN
+
+
+def _floor(objective: Objective, beads: Tensor, bracket: Bracket) -> float:
+    """The proved lower side: what the loss is at least where the largest was seen."""
+    at, t = bracket.segment, torch.tensor([bracket.t], dtype=torch.float64, device=beads.device)
+    try:
+        found = objective.floor(beads[at : at + 1], beads[at + 1 : at + 2], t).item()
+    except EnclosureError:
+        return -math.inf
+    return -math.inf if math.isnan(found) else found
 
 
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path as FilePath
 
@@ -95,11 +96,18 @@ def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -
     """Close in on the largest loss from both sides."""
     bracket = close_in(judge, path, tolerance=options.tolerance, limits=_limits(options), progress=meter(options))
     words = (
-        f"{bracket.verdict.value}: at least {bracket.seen:.9g} (segment {bracket.segment}, t = {bracket.t:.6f}), "
+        f"{bracket.verdict.value}: {_least(bracket)} (segment {bracket.segment}, t = {bracket.t:.6f}), "
         f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"
     )
     print(_json(bracket) if options.json else words)
     return 0 if bracket.verdict is bracket.verdict.BRACKETED else 1
+
+
+def _least(bracket: Bracket) -> str:
+    """The lower side in words: proved where it is."""
+    if bracket.lower > -math.inf:
+        return f"proved at least {bracket.lower:.9g}, computed {bracket.seen:.9g}"
+    return f"computed {bracket.seen:.9g}"
 
 
 def _limits(options: argparse.Namespace) -> Limits:
@@ -109,5 +117,5 @@ def _limits(options: argparse.Namespace) -> Limits:
 def _json(outcome: Certificate | Bracket) -> str:
     figures = {name: value for name, value in vars(outcome).items() if name != "bounds"}
     if isinstance(outcome, Bracket):
-        figures["verdict"] = outcome.verdict.value
+        figures |= {"verdict": outcome.verdict.value, "lower": outcome.lower if math.isfinite(outcome.lower) else None}
     return json.dumps(figures, indent=2)

@@ -20,6 +20,9 @@ Tensors = dict[str, Tensor]
 SIGNS = 2
 """Gaps of a kink that are followed with their sign."""
 
+GRAIN = 2.0**-45
+"""Middles and halves of cells in [0, 1] that begin and end at multiples of it are exact in float64."""
+
 
 def enclose(
     model: nn.Module,
@@ -38,6 +41,7 @@ def enclose(
     chunk: int | None = None,
     weight: float | None = None,
     whole: bool = False,
+    index: Tensor | None = None,
 ) -> Tensor:
     """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
 
@@ -58,9 +62,11 @@ def enclose(
         chunk: how many samples go through the model together; all by default.
         weight: what the sum over samples of their losses is divided by; their number by default.
         whole: whether the loss is called once, with all samples.
+        index: `(k, m)`, which samples of every cell are bounded, each alone. Then `lower` and `upper` must be multiples of
+            `GRAIN`, so that tau is exactly (2 t - lower - upper) / (upper - lower), and bounds on cells inside cells fit together.
 
     Returns:
-        `(k, c)` float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
+        With `index` `(k, m, c)` for every sample, else `(k, c)` for their mean, float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
         above the loss on the whole cell. The largest of a row bounds the cell.
 
     Raises:
@@ -72,8 +78,8 @@ def enclose(
 
     dtype = _dtype(start)
 
-    def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor) -> Tensor:
-        weights = {name: moving(start[name], end[name], lower, upper) for name in start}
+    def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor, *chosen: Tensor) -> Tensor:
+        weights = {name: moving(start[name], end[name], lower, upper, exact=bool(chosen)) for name in start}
 
         def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
             with only_refusals(), run(signs, wide=wide, rough=rough):
@@ -88,17 +94,25 @@ def enclose(
 
         if whole:
             return of_samples(target, *inputs)
-        parts = zip(*(x.split(chunk or len(target)) for x in (target, *inputs)))
+        given = [x.index_select(0, chosen[0]) if chosen else x for x in (target, *inputs)]
+        parts = zip(*(x.split(chunk or len(given[0])) for x in given))
         values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
+        if chosen:
+            return values
         if weight is not None:
             return ratio_of_sums(values, weight)
         return weighted_mean(values, torch.ones(len(values), device=values.device))
 
+    lower, upper, rows = lower.to(torch.float64), upper.to(torch.float64), () if index is None else (index,)
+    if rows and bool(((lower % GRAIN != 0) | (upper % GRAIN != 0)).any()):
+        raise ValueError("cells of samples apart must begin and end at multiples of GRAIN")
     with _evaluation(model), torch.no_grad():
-        bounds = torch.vmap(bound)(start, end, lower.to(torch.float64), upper.to(torch.float64))
+        bounds = torch.vmap(bound)(start, end, lower, upper, *rows)
     known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
-    known &= _finite([*stored.values(), *inputs, target], rows=False)
-    return torch.where(known[:, None] & ~bounds.isnan(), bounds, torch.inf)
+    # A mask may shut out by -inf, which no saturating function turns into a bound: every rule but a choice makes it NaN.
+    known &= _finite([x.where(x != -torch.inf, 0) for x in stored.values()] + [*inputs, target], rows=False)
+    known = known.view(-1, *[1] * (bounds.dim() - 1))
+    return torch.where(known & ~bounds.isnan(), bounds, torch.inf)
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
@@ -129,14 +143,15 @@ def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:
     return torch.stack([check.reshape(len(check), -1).all(1) if rows else check.all() for check in checks]).all(0)
 
 
-def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor) -> Enclosure:
+def moving(start: Tensor, end: Tensor, lower: Tensor, upper: Tensor, *, exact: bool = False) -> Enclosure:
     """The points of a segment for t in [lower, upper], with the rounding of center and slope.
 
     t = m + h tau covers the cell once h is a little too large; center start + m (end - start) and slope h (end - start)
-    then take at most six roundings of numbers no larger than 2 (|start| + |end|).
+    then take at most six roundings of numbers no larger than 2 (|start| + |end|). It is exact for ends that are multiples of `GRAIN`.
     """
     start, end = start.to(torch.float64), end.to(torch.float64)
-    middle, half = (lower + upper) / 2, (upper - lower) / 2 * (1 + 8 * UNIT) + 4 * UNIT
+    middle, half = (lower + upper) / 2, (upper - lower) / 2
+    half = half if exact else half * (1 + 8 * UNIT) + 4 * UNIT
     step = end - start
     size = (start.abs() + end.abs()).amax() if start.numel() else start.new_zeros(())
     return Enclosure(start + middle * step, half * step, 16 * UNIT * size + TINY)

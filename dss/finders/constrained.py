@@ -161,6 +161,12 @@ class Neighboured(Wrapped):
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         raise EnclosureError("the penalties of constrained dynamic string sampling are for training, not for judging")
 
+    def apart(self, points: Tensor) -> None:
+        return None
+
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        raise EnclosureError("the penalties of constrained dynamic string sampling are for training, not for judging")
+
     def estimate(self, points: Tensor, generator: torch.Generator) -> Tensor:
         return self.objective.estimate(points, generator) + self.penalty(points)
 

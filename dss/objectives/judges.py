@@ -93,3 +93,9 @@ class Perplexity(Wrapped):
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         # exp is increasing and convex, so exp of a convex bound is one; its rounding is far below 2^-40.
         return self.objective.enclose(starts, ends, lower, upper).exp() * (1 + 2.0**-40)
+
+    def apart(self, points: Tensor) -> None:
+        return None
+
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        return self.objective.floor(starts, ends, t).exp() * (1 - 2.0**-40)

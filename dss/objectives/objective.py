@@ -109,6 +109,35 @@ class Objective(ABC):
         """
         raise EnclosureError(f"{type(self).__name__} has no enclosure: only a sampled certificate can judge it")
 
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        """Rigorous lower bounds `(k,)` on the losses at places `t` `(k,)` of segments, the rounding of computing them enclosed.
+
+        Raises:
+            EnclosureError: this objective cannot be enclosed; the message names why.
+        """
+        raise EnclosureError(f"{type(self).__name__} has no enclosure: a loss of it is computed, and not proved")
+
+    def apart(self, points: Tensor) -> "Apart | None":
+        """Bounds on single samples, of which the bound on the loss is a mean, for points like these. None if there are no such."""
+        return None
+
+
+class Apart(ABC):
+    """An objective's samples, each with a loss of its own."""
+
+    @abstractmethod
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
+        """Bounds `(k, m, c)` as `Objective.enclose` has them, for the samples `index` `(k, m)`; `lower` and `upper` are
+        multiples of 2^-45."""
+
+    @abstractmethod
+    def mean(self, values: Tensor) -> Tensor:
+        """Bounds `(c,)` on the objective, from bounds `(n, c)` on all its samples."""
+
+    @abstractmethod
+    def losses(self, point: Tensor) -> Tensor:
+        """Computed losses `(n,)` of all samples at a point `(p,)`."""
+
 
 def as_point(objective: Objective, given: End, name: str) -> Tensor:
     """The point `(p,)` that was given as one or as a state dict, detached; `name` is what errors call it.

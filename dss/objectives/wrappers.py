@@ -10,7 +10,7 @@ from torch import Tensor
 from dss.base.digest import digest
 from dss.base.limits import Budget
 from dss.base.path import Path
-from dss.objectives.objective import Objective
+from dss.objectives.objective import Apart, Objective
 
 
 class Wrapped(Objective):
@@ -93,6 +93,12 @@ class Wrapped(Objective):
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         return self.objective.enclose(starts, ends, lower, upper)
+
+    def apart(self, points: Tensor) -> Apart | None:
+        return self.objective.apart(points)
+
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        return self.objective.floor(starts, ends, t)
 
 
 @dataclass

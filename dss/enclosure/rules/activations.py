@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.arithmetic import add, multiply, subtract
-from dss.enclosure.rules.kinked import clamp, relu
+from dss.enclosure.rules.kinked import clamp, leaky_relu, relu
 from dss.enclosure.rules.smooth import COSINE, ERF, EXP, LOG, SIGMOID, SOFTPLUS, TANH, Curve, apply, rising
 from dss.enclosure.value import Enclosure, lift
 
@@ -27,7 +27,14 @@ ARCTAN = Curve(
     turns=((-0.5773502692, 0.6495190529), (0.5773502692, -0.6495190529)), scale=0.7, span=rising(torch.atan),
 )  # fmt: skip
 
-for _name, _curve in {"softsign": SOFTSIGN, "atan": ARCTAN, "arctan": ARCTAN, "cos": COSINE}.items():
+for _name, _curve in {
+    "softsign": SOFTSIGN,
+    "atan": ARCTAN,
+    "arctan": ARCTAN,
+    "cos": COSINE,
+    "special_expit": SIGMOID,
+    "special_erf": ERF,
+}.items():
     rule(_name)(partial(apply, _curve))
 
 
@@ -92,14 +99,6 @@ def glu(x, dim: int = -1) -> Enclosure:
     return one * apply(SIGMOID, other)
 
 
-@rule("threshold", "_threshold")
-def threshold(x, threshold: float, value: float) -> Enclosure:
-    """max(x, threshold); with another value it would jump."""
-    if threshold != value:
-        raise EnclosureError("no rule encloses a threshold with another value, which jumps")
-    return clamp(x, threshold)
-
-
 @rule("clamp_min")
 def clamp_min(x, min) -> Enclosure:
     """From below."""
@@ -118,19 +117,19 @@ def sin(x) -> Enclosure:
     return apply(COSINE, lift(x) - math.pi / 2)
 
 
-@rule("log1p")
+@rule("log1p", "special_log1p")
 def log1p(x) -> Enclosure:
     """log(1 + x)."""
     return apply(LOG, lift(x) + 1)
 
 
-@rule("expm1")
+@rule("expm1", "special_expm1")
 def expm1(x) -> Enclosure:
     """exp(x) - 1."""
     return apply(EXP, x) - 1
 
 
-@rule("exp2")
+@rule("exp2", "special_exp2")
 def exp2(x) -> Enclosure:
     """exp(x log 2)."""
     return apply(EXP, lift(x) * math.log(2))
@@ -180,7 +179,46 @@ def addcdiv(x, first, second, *, value: float = 1) -> Enclosure:
     return add(x, (lift(first) / second) * value)
 
 
-@rule("erfc")
+@rule("erfc", "special_erfc")
 def erfc(x) -> Enclosure:
     """1 - erf(x)."""
     return 1 - apply(ERF, x)
+
+
+@rule("softshrink")
+def softshrink(x, lambd: float = 0.5) -> Enclosure:
+    """x - min(max(x, -l), l)."""
+    return lift(x) - clamp(x, -lambd, lambd)
+
+
+@rule("rrelu")
+def rrelu(x, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False) -> Enclosure:
+    """In eval a leaky ReLU."""
+    if training:
+        raise EnclosureError("rrelu draws at random in train mode; put the model in eval()")
+    return leaky_relu(x, (lower + upper) / 2)
+
+
+@rule("sinh")
+def sinh(x) -> Enclosure:
+    """(exp(x) - exp(-x)) / 2."""
+    return (apply(EXP, x) - apply(EXP, -lift(x))) * 0.5
+
+
+@rule("cosh")
+def cosh(x) -> Enclosure:
+    """(exp(x) + exp(-x)) / 2."""
+    return (apply(EXP, x) + apply(EXP, -lift(x))) * 0.5
+
+
+@rule("logit", "special_logit")
+def logit(x, eps: float | None = None) -> Enclosure:
+    """log(x) - log(1 - x)."""
+    x = lift(x) if eps is None else clamp(x, eps, 1 - eps)
+    return apply(LOG, x) - apply(LOG, 1 - x)
+
+
+@rule("logaddexp2")
+def logaddexp2(x, y) -> Enclosure:
+    """`logaddexp` to the base 2."""
+    return logaddexp(lift(x) * math.log(2), lift(y) * math.log(2)) * (1 / math.log(2))

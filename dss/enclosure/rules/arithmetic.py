@@ -6,13 +6,14 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingImports]
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.products import bilinear
-from dss.enclosure.rules.shapes import per_row
+from dss.enclosure.rules.shapes import per_row, where
 from dss.enclosure.rules.smooth import apply, power_curve, reciprocal
 from dss.enclosure.shared_symbols import total as total_signs
 from dss.enclosure.shared_symbols import wide
@@ -26,12 +27,51 @@ def add(x, y, *, alpha=1) -> Enclosure:
         y = multiply(y, alpha)
     moves = any(isinstance(z, Enclosure) and z.dim() == 0 for z in (x, y))
     x, y = lift(x), lift(y)
+    if _has_outliers(x) or _has_outliers(y):
+        return _apart(*((x, y) if _has_outliers(y) else (y, x)))
+    return _added(x, y, moves=moves)
+
+
+OUTLYING = 1e3
+"""Constants as large as this (-1e9, -inf) shut entries out, and lend the others none of their rounding."""
+
+
+def _is_constant(x: Enclosure) -> bool:
+    """Whether it is the same for all samples and cells."""
+    if x.bend is not None or x.signs is not None or is_batchedtensor(x.center) or is_batchedtensor(x.slope):
+        return False
+    return x.still or (x.dim() == 0 and not x.slope.any())
+
+
+def _has_outliers(x: Enclosure) -> bool:
+    """Whether it is a mask with such entries."""
+    return x.dim() > 0 and _is_constant(x) and x.numel() > 0 and bool(x.center.amin() < -OUTLYING)
+
+
+def _of_constant(center: Tensor, *parts: Enclosure) -> Tensor | None:
+    """The magnitude of what is one operation on constants: of each entry alone, zeros are exact."""
+    return center.abs() if all(map(_is_constant, parts)) else None
+
+
+def _apart(x: Enclosure, mask: Enclosure) -> Enclosure:
+    """The sum where the mask is small, and where it is large: -inf is -inf for all that is finite."""
+    near, infinite = mask.center >= -OUTLYING, mask.center == -math.inf
+    inner = _added(x, Enclosure(torch.where(near, mask.center, 0.0), mask.slope, mask.error))
+    outer = _added(x, Enclosure(torch.where(near | infinite, 0.0, mask.center), mask.slope, mask.error))
+    shut = torch.where(inner.center + inner.error < math.inf, -math.inf, math.nan)
+    zero = shut.new_zeros(())
+    return where(near, inner, where(infinite, Enclosure(shut, zero, zero), outer))
+
+
+def _added(x: Enclosure, y: Enclosure, *, moves: bool = False) -> Enclosure:
     center, slope = x.center + y.center, x.slope + y.slope
     # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
     slope = slope.expand(center.shape) if moves else slope
     bend = x.bend if y.bend is None else y.bend if x.bend is None else x.bend + y.bend
     signs = total_signs(*(wide(z.signs, center.dim()) for z in (x, y)))
-    result = settled(center, slope, x.error + y.error, bend, signs, ceiling=_sum_of_ceilings(x, y))
+    result = settled(
+        center, slope, x.error + y.error, bend, signs, magnitude=_of_constant(center, x, y), ceiling=_sum_of_ceilings(x, y)
+    )
     sources = tuple(z for z in (x, y) if not is_number(z))
     shapes = [z.center.shape for z in sources]
     carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
@@ -97,7 +137,8 @@ def _scaled(x: Enclosure, factor: float) -> Enclosure:
     """Times a number, which is taken as the float64 it is."""
     bend, signs = (None if part is None else part * factor for part in (x.bend, x.signs))
     carried = x.error * abs(factor)
-    scaled = settled(x.center * factor, x.slope * factor, carried, bend, signs)
+    center = x.center * factor
+    scaled = settled(center, x.slope * factor, carried, bend, signs, magnitude=_of_constant(center, x))
     tracked(scaled, carried, (x,), lambda weight: (weight * factor,))
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
@@ -129,6 +170,8 @@ def square(x) -> Enclosure:
 @rule("pow", "__pow__")
 def power(x, exponent) -> Enclosure:
     """Whole powers by products, negative ones by the reciprocal, others of a positive base by Taylor."""
+    if isinstance(exponent, Tensor) and not isinstance(exponent, Enclosure) and exponent.dim() == 0:
+        exponent = exponent.item()
     if not isinstance(exponent, (int, float)) or not isinstance(x, Enclosure) or exponent == 0:
         raise EnclosureError(f"no rule encloses a power with exponent {exponent!r}; constants other than 0 have one")
     if exponent < 0:

@@ -4,13 +4,14 @@ import math
 from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
-from dss.enclosure.rules.normal import softmax
+from dss.enclosure.rules.normal import shares
 from dss.enclosure.rules.products import linear, matmul
-from dss.enclosure.rules.shapes import where
+from dss.enclosure.rules.shapes import broadcast, joined, pad, where
 from dss.enclosure.value import Enclosure, lift
 
 _SHUT = -1e4
@@ -41,7 +42,7 @@ def attended(
     scores = matmul(q, k.transpose(-2, -1)) * (1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     for _, added in masks:
         scores = scores if added is None else scores + added
-    weights = _shut(scores, reduce(torch.logical_and, (part for part, _ in masks))) if masks else softmax(scores, -1)
+    weights = _shut(scores, reduce(torch.logical_and, (part for part, _ in masks))) if masks else shares(scores, scores.dim() - 1)
     return matmul(weights, v), weights
 
 
@@ -62,7 +63,7 @@ def _shut(scores: Enclosure, part: Tensor) -> Enclosure:
     """Weights of a row of which some entries take no part: the largest score that does is moved to zero first."""
     top = torch.where(part, scores.center, -math.inf).amax(-1, keepdim=True)
     shifted = scores - top
-    return where(part, softmax(where(part, shifted, lift(_SHUT)), -1), lift(0.0))
+    return where(part, shares(where(part, shifted, lift(_SHUT)), scores.dim() - 1), lift(0.0))
 
 
 @rule("multi_head_attention_forward")
@@ -73,20 +74,26 @@ def multi_head_attention(
     static_v=None, average_attn_weights=True, is_causal=False,
 ) -> tuple[Enclosure, Enclosure | None]:  # fmt: skip
     """`nn.MultiheadAttention` in eval: projections, attention per head, projection."""
-    if bias_k is not None or add_zero_attn or (training and dropout_p) or static_k is not None:
-        raise EnclosureError("no rule encloses MultiheadAttention with bias_k, add_zero_attn or dropout in train mode")
+    if (training and dropout_p) or static_k is not None or static_v is not None:
+        raise EnclosureError("no rule encloses MultiheadAttention with static keys or dropout in train mode")
     inputs = [lift(x) if x.dim() == 3 else lift(x).unsqueeze(1) for x in (query, key, value)]
     if use_separate_proj_weight:
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
     else:
         weights = in_proj_weight.chunk(3)
     biases = (None, None, None) if in_proj_bias is None else in_proj_bias.chunk(3)
-    q, k, v = (_heads(linear(*parts), num_heads) for parts in zip(inputs, weights, biases))
+    q, k, v = (linear(*parts) for parts in zip(inputs, weights, biases))
+    if bias_k is not None:
+        k, v = (joined(torch.cat, [x, broadcast(lift(one), x[:1].shape)]) for x, one in ((k, bias_k), (v, bias_v)))
+    q, k, v = (_heads(x, num_heads) for x in (q, k, v))
+    if add_zero_attn:
+        k, v = (pad(x, (0, 0, 0, 1)) for x in (k, v))
+    more = int(bias_k is not None) + int(add_zero_attn)
     if is_causal and attn_mask is None:
         raise EnclosureError("MultiheadAttention got is_causal without attn_mask; pass the mask")
     if is_causal and key_padding_mask is None and not need_weights:  # torch then takes the caller's word for the mask
-        attn_mask = ~_causal(q, k)
-    output, share = attended(q, k, v, _masks(attn_mask, key_padding_mask, num_heads))
+        attn_mask = ~_causal(inputs[0].transpose(0, 1), inputs[1].transpose(0, 1))
+    output, share = attended(q, k, v, _masks(attn_mask, key_padding_mask, num_heads, more))
     output = output.permute(2, 0, 1, 3).flatten(2)
     output = linear(output, out_proj_weight, out_proj_bias)
     share = (share.mean(1) if average_attn_weights else share) if need_weights else None
@@ -100,9 +107,10 @@ def _heads(x: Enclosure, heads: int) -> Enclosure:
     return x.reshape(x.shape[0], x.shape[1], heads, -1).permute(1, 2, 0, 3)
 
 
-def _masks(mask: Tensor | None, padding: Tensor | None, heads: int) -> list[Mask]:
-    """Both masks, in the convention of MultiheadAttention: True is shut out."""
+def _masks(mask: Tensor | None, padding: Tensor | None, heads: int, more: int) -> list[Mask]:
+    """Both masks, in the convention of MultiheadAttention: True is shut out. `more` keys that it adds itself are open to all."""
     masks = []
+    mask, padding = (part if part is None or not more else F.pad(part, (0, more)) for part in (mask, padding))
     if mask is not None:
         mask = mask.reshape(-1, heads, *mask.shape[1:]) if mask.dim() == 3 else mask
         masks.append(_split(mask, true_is_shut=True))

@@ -62,6 +62,26 @@ def deviation(x, dim=None, unbiased: bool | None = None, keepdim: bool = False, 
     return apply(SQRT, variance(x, dim, unbiased, keepdim, correction=correction))
 
 
+@rule("var_mean")
+def variance_and_mean(x, dim=None, unbiased=None, keepdim=False, *, correction=None) -> tuple[Enclosure, Enclosure]:
+    """Both."""
+    dims = None if isinstance(dim, bool) else dim
+    return variance(x, dim, unbiased, keepdim, correction=correction), mean(lift(x), dims, keepdim)
+
+
+@rule("std_mean")
+def deviation_and_mean(x, dim=None, unbiased=None, keepdim=False, *, correction=None) -> tuple[Enclosure, Enclosure]:
+    """Both."""
+    dims = None if isinstance(dim, bool) else dim
+    return deviation(x, dim, unbiased, keepdim, correction=correction), mean(lift(x), dims, keepdim)
+
+
+@rule("pairwise_distance")
+def pairwise_distance(x1, x2, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Enclosure:
+    """The norm of x - y + eps."""
+    return norm(lift(x1) - x2 + eps, p, -1, keepdim)
+
+
 @rule("rms_norm")
 def rms_norm(x, normalized_shape, weight=None, eps: float | None = None) -> Enclosure:
     """x / sqrt(mean(x^2) + eps) w over the last dimensions; no eps is that of the dtype, which the caller knows."""

@@ -115,3 +115,10 @@ def scatter_add(x, dim: int, index, src) -> Enclosure:
     """Entries added at given places."""
     zeros = torch.zeros_like(lift(x).center)
     return add(x, averaged(lift(src), lambda part: zeros.to(part.dtype).scatter_add(dim, index, part), index.numel()))
+
+
+@rule("fold")
+def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Enclosure:
+    """Sums of overlapping windows."""
+    options = (output_size, kernel_size, dilation, padding, stride)
+    return averaged(x, lambda part: F.fold(part, *options), _size(kernel_size, 2), fan=1)

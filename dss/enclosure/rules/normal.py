@@ -11,7 +11,7 @@ from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
 from dss.enclosure.rules.arithmetic import dims_of
 from dss.enclosure.rules.means import averaged
-from dss.enclosure.rules.shapes import per_row
+from dss.enclosure.rules.shapes import per_row, where
 from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
 from dss.enclosure.value import Enclosure, lift, settled
 
@@ -77,15 +77,38 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
     return nearer(y, ranged(-most, most))
 
 
-@rule("softmax")
+FAR = 1000.0
+"""What lies so much lower than the largest entry takes part in a sum of exponentials with less than 1e-290 of it."""
+
+
+@rule("softmax", "special_softmax")
 def softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
+    """The shares of exponentials, of which entries that are shut out (-inf, -1e9) have none."""
+    x = lift(x)
+    return shares(_near(x, _usual(x, dim))[1], _usual(x, dim))
+
+
+def shares(x: Enclosure, dim: int) -> Enclosure:
     """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
     common, so p changes by a factor of at most exp(2 R)."""
-    x = lift(x)
-    dim = _usual(x, dim)
     p = torch.softmax(x.center, dim)
     growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
-    return nearer(apply(EXP, log_softmax(x, dim)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
+    return nearer(apply(EXP, x - _logsumexp(x, dim, True)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
+
+
+def _near(x: Enclosure, dim: int) -> tuple[Tensor, Enclosure]:
+    """Which entries are not far below the largest, and the tensor with those that are, -inf too, replaced by such that are
+    `FAR` below it and move as the others do: the sum of exponentials differs by less than is allowed for underflow, and no rounding is as large as they were."""
+    if not x.dim():
+        return torch.ones_like(x.center, dtype=torch.bool), x
+    low, high = x.extent
+    top = low.amax(dim, True)
+    near = ~(high < top - FAR)  # what is not known takes part
+    p = torch.softmax(x.center, dim)
+    drift = torch.where(near, p * x.slope, 0.0).sum(dim, True).clamp(-FAR / 10, FAR / 10)
+    zero = x.center.new_zeros(())
+    away = Enclosure((top - FAR).expand(x.center.shape), drift.expand(x.center.shape), zero)
+    return near, where(near, x, away)
 
 
 def _usual(x: Enclosure, dim: int | None) -> int:
@@ -93,12 +116,13 @@ def _usual(x: Enclosure, dim: int | None) -> int:
     return (0 if x.dim() in (0, 1, 3) else 1) if dim is None else dim
 
 
-@rule("logsumexp")
+@rule("logsumexp", "special_logsumexp")
 def logsumexp(x, dim, keepdim: bool = False) -> Enclosure:
     """Over several dimensions: over all of them as one."""
     x, dims = lift(x), dims_of(x, dim)
     if len(dims) == 1 or not x.dim():
-        return _logsumexp(x, dims[0] if dims else 0, keepdim)
+        dim = dims[0] if dims else 0
+        return _logsumexp(_near(x, dim)[1], dim, keepdim)
     result = _logsumexp(x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)), -1, False)
     return result.reshape([1 if d in dims else size for d, size in enumerate(x.shape)]) if keepdim else result
 
@@ -140,11 +164,16 @@ def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor
     return own, own.abs() + rest + gamma(p.shape[dim]) * largest(x.slope), rest
 
 
-@rule("log_softmax")
+@rule("log_softmax", "special_log_softmax")
 def log_softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
-    """x - logsumexp(x)."""
+    """x - logsumexp(x); -inf stays what it is, and what is far below lends the rest none of its rounding."""
     x = lift(x)
-    return x - _logsumexp(x, _usual(x, dim), True)
+    dim = _usual(x, dim)
+    near, inner = _near(x, dim)
+    total = _logsumexp(inner, dim, True)
+    shut = x.center == -math.inf
+    outer = where(shut, lift(-math.inf), where(shut, lift(0.0), x) - total)
+    return where(near, inner - total, outer)
 
 
 @rule("softmin")

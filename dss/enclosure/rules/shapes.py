@@ -36,7 +36,7 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     "flatten", "ravel", "permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint",
     "unsqueeze", "squeeze", "expand", "repeat", "__getitem__", "select", "narrow", "movedim", "flip", "roll",
     "index_select", "gather", "tile", "broadcast_to", "diagonal", "pixel_shuffle", "take_along_dim",
-    "repeat_interleave", "unfold",
+    "repeat_interleave", "unfold", "pixel_unshuffle", "channel_shuffle", "rot90", "fliplr", "flipud", "take", "diag_embed",
 )  # fmt: skip
 def rearrange(func, x, *args, **kwargs) -> Enclosure:
     """Any torch function that copies entries of its first argument to new places."""
@@ -67,12 +67,18 @@ def unflatten(x, dim: int, sizes) -> Enclosure:
 
 _RESHAPES = {"flatten", "unsqueeze", "squeeze", "ravel"}
 _ONCE = _RESHAPES | {"permute", "transpose", "swapaxes", "swapdims", "t", "T", "mT", "mH", "adjoint", "select", "narrow", "movedim", "flip",
-                     "roll", "diagonal", "pixel_shuffle"}  # fmt: skip
+                     "roll", "diagonal", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "rot90", "fliplr", "flipud", "diag_embed"}  # fmt: skip
 
 
 def _is_plain(index) -> bool:
     parts = index if isinstance(index, tuple) else (index,)
     return all(part is None or part is Ellipsis or isinstance(part, (int, slice)) for part in parts)
+
+
+@rule("moveaxis")
+def moveaxis(x, source, destination) -> Enclosure:
+    """`movedim`, which `vmap` knows."""
+    return lift(x).movedim(source, destination)
 
 
 @rule("view_as", "reshape_as")
@@ -94,7 +100,7 @@ def per_row(function, signs: Tensor | None) -> Tensor | None:
     return None if signs is None else torch.vmap(function)(signs)
 
 
-@rule_with_function("chunk", "split", "unbind", "tensor_split")
+@rule_with_function("chunk", "split", "unbind", "tensor_split", "unsafe_chunk", "unsafe_split", "hsplit", "vsplit", "dsplit")
 def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     """The parts of one tensor."""
 
@@ -110,7 +116,7 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     return results
 
 
-@rule_with_function("cat", "stack", "concat", "concatenate")
+@rule_with_function("cat", "stack", "concat", "concatenate", "hstack", "vstack", "dstack")
 def joined(func, tensors, *args, **kwargs) -> Enclosure:
     """Many tensors as one."""
     tensors = [lift(tensor) for tensor in tensors]

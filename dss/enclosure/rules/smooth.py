@@ -257,16 +257,6 @@ def gelu(x, approximate: str = "none") -> Enclosure:
     return x * (torch.tanh(inner) + 1) * 0.5
 
 
-@rule("softplus")
-def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
-    """log(1 + exp(beta x)) / beta; torch's line above the threshold lies at most exp(-threshold) / beta below."""
-    z = x * beta
-    result = apply(SOFTPLUS, z) * (1 / beta)
-    beyond = (z.extent[1] > threshold) * (1.001 * math.exp(-threshold) / abs(beta))
-    looser = Enclosure(result.center, result.slope, result.error + beyond, result.bend, result.signs)
-    return through(looser, result, lambda error: error, lambda weight: weight, terms=0)
-
-
 @rule("logsigmoid", "log_sigmoid")
 def log_sigmoid(x) -> Enclosure:
     """-softplus(-x)."""

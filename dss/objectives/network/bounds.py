@@ -2,9 +2,11 @@
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from dss.base.space import ParameterSpace
-from dss.enclosure import bytes_per_cell, enclose, suited
+from dss.enclosure import bytes_per_cell, enclose, suited, weighted_mean
+from dss.enclosure.cells import ratio_of_sums
 from dss.objectives.network.rows import RowLosses
 from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import cloned
@@ -24,7 +26,16 @@ class Bounds:
         self._suited: dict[str, bool] | None = None  # not asked yet
 
     def on_cells(
-        self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, data: Samples, weight: float, memory: int
+        self,
+        starts: Tensor,
+        ends: Tensor,
+        lower: Tensor,
+        upper: Tensor,
+        data: Samples,
+        weight: float,
+        memory: int,
+        *,
+        negated: bool = False,
     ) -> Tensor:
         """Bounds `(k, c)` as `Objective.enclose` has them.
 
@@ -32,13 +43,22 @@ class Bounds:
             data: all samples, in the dtype of the points.
             weight: the sum of their weights.
             memory: bytes that may be used, roughly.
+            negated: bound the negative of the loss.
         """
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
         fitting = max(1, memory // bytes_per_cell(self.bytes * len(data), parameters=self.space.size))
         cells = (x.split(fitting) for x in (starts, ends, lower, upper))
-        return torch.cat([self._on_fitting(part, data, weight, memory) for part in zip(*cells, strict=True)])
+        return torch.cat([self._on_fitting(part, data, weight, memory, negated=negated) for part in zip(*cells, strict=True)])
 
-    def _on_fitting(self, cells: tuple[Tensor, ...], data: Samples, weight: float, memory: int) -> Tensor:
+    def on_samples(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, data: Samples, index: Tensor,
+                   memory: int) -> Tensor:  # fmt: skip
+        """Bounds `(k, m, c)` on the losses of the samples `index` `(k, m)`, each alone; the rest as `on_cells` has it."""
+        fitting = max(1, memory // bytes_per_cell(self.bytes * index.shape[1], parameters=self.space.size))
+        cells = (x.split(fitting) for x in (starts, ends, lower, upper, index))
+        return torch.cat([self._on_fitting(part[:4], data, 1.0, memory, part[4]) for part in zip(*cells, strict=True)])
+
+    def _on_fitting(self, cells: tuple[Tensor, ...], data: Samples, weight: float, memory: int,
+                    index: Tensor | None = None, *, negated: bool = False) -> Tensor:  # fmt: skip
         """Bounds on cells that fit memory, over the data in chunks."""
         starts, ends, lower, upper = cells
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
@@ -51,7 +71,26 @@ class Bounds:
         if self._suited is None:
             tensors = {name: value[0] for name, value in start.items()} | constants
             self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
+        value = (lambda output, target: -loss.value(output, target)) if negated else loss.value
         return enclose(
-            rows.template, loss.value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
-            weight=None if loss.averaged else weight, whole=loss.whole, **self._suited,
+            rows.template, value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
+            weight=None if loss.averaged else weight, whole=loss.whole, index=index, **self._suited,
         )  # fmt: skip
+
+    def mean(self, values: Tensor, weight: float) -> Tensor:
+        """Bounds `(c,)` on the loss of all samples, from theirs `(n, c)`."""
+        if self.rows.loss.averaged:
+            return weighted_mean(values, torch.ones(len(values), device=values.device))
+        return ratio_of_sums(values, weight)
+
+    def losses(self, point: Tensor, data: Samples) -> Tensor:
+        """The losses `(n,)` of all samples at a point `(p,)`, each alone, computed and not bounded."""
+        rows, tensors = self.rows, self.rows.constants_like(point[None])
+        tensors = tensors | {name: value[0] for name, value in self.space.unflatten(point[None]).items()}
+
+        def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
+            output = functional_call(rows.template, tensors, tuple(part[None] for part in sample))
+            return rows.loss.value(output, target[None])
+
+        with torch.no_grad():
+            return torch.vmap(of_sample)(data.target, *data.inputs)

@@ -14,6 +14,7 @@ from dss.base.gradients import with_gradients
 from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
+from dss.objectives.network.apart import SamplesApart
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.copies import uncompiled
@@ -253,6 +254,12 @@ class NetworkObjective(Objective):
         return torch.stack([self._evaluation.plain(p, self._constants(p), data) for p in points.detach()])
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        return self._enclosed(starts, ends, lower, upper, negated=False)
+
+    def floor(self, starts: Tensor, ends: Tensor, t: Tensor) -> Tensor:
+        return -self._enclosed(starts, ends, t, t, negated=True).amax(1)
+
+    def _enclosed(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, *, negated: bool) -> Tensor:
         if self._rows.autocast is not None:
             raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
         if self._norms:
@@ -260,7 +267,13 @@ class NetworkObjective(Objective):
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self.samples_like(starts)
-        return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES))
+        return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES), negated=negated)
+
+    def apart(self, points: Tensor) -> SamplesApart | None:
+        plain = type(self._samples) is Samples and isinstance(self._samples.target, Tensor)
+        if self._rows.autocast is not None or self._norms or self._rows.loss.whole or self._rows.writes or not plain:
+            return None
+        return SamplesApart(self._bounds, self.samples_like(points), self._weight, fitting(CELL_BYTES))
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""

@@ -1,0 +1,30 @@
+"""A network's samples, each bounded alone."""
+
+from torch import Tensor
+
+from dss.objectives.network.bounds import Bounds
+from dss.objectives.network.samples import Samples
+from dss.objectives.objective import Apart
+
+
+class SamplesApart(Apart):
+    """Bounds on the loss of every sample.
+
+    Args:
+        bounds: of the model and the loss.
+        data: all samples, in the dtype of the points.
+        weight: the sum of their weights.
+        memory: bytes that may be used, roughly.
+    """
+
+    def __init__(self, bounds: Bounds, data: Samples, weight: float, memory: int):
+        self.bounds, self.data, self.weight, self.memory = bounds, data, weight, memory
+
+    def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
+        return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory)
+
+    def mean(self, values: Tensor) -> Tensor:
+        return self.bounds.mean(values, self.weight)
+
+    def losses(self, point: Tensor) -> Tensor:
+        return self.bounds.losses(point, self.data)
