@@ -225,12 +225,12 @@ class _Proof:
         pace.note(len(parts), time.monotonic() - began)
         return torch.where(bounds.isnan(), math.inf, bounds).tolist()
 
-    def _ends(self, parts: list[Cell]) -> tuple[Tensor, ...]:
+    def _ends(self, parts: list[Cell]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Beads at the start and the end of cells' segments, and the ends of the cells."""
         index = torch.tensor([part.segment for part in parts], device=self.beads.device)
-        ends = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
-                for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
-        return self.beads[index], self.beads[index + 1], *ends
+        lower, upper = (torch.tensor(side, dtype=torch.float64, device=self.beads.device)
+                        for side in ([part.lower for part in parts], [part.upper for part in parts]))  # fmt: skip
+        return self.beads[index], self.beads[index + 1], lower, upper
 
     def _look(self, places: list[tuple[int, float]]) -> list[float]:
         """Compute losses and remember the largest."""
