@@ -8,10 +8,10 @@ CODE := dss examples tests experiments benchmarks models docs
 demo: .venv/installed
 	$(BIN)/dss demo
 
-test: .venv/installed
+test: .venv/tested
 	$(BIN)/python -m pytest -q
 
-check: .venv/installed
+check: .venv/tested
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/pyright --pythonpath $(BIN)/python
@@ -21,12 +21,16 @@ docs: .venv/documented
 	rm -rf .cache
 	NO_MKDOCS_2_WARNING=1 PLOTLY_RENDERER=notebook OMP_NUM_THREADS=1 $(BIN)/mkdocs build --strict --quiet
 
-format: .venv/installed
+format: .venv/tested
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
 .venv/installed: setup.cfg setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/tested: .venv/installed
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,libraries,check]'
 	touch $@
 
