@@ -63,13 +63,13 @@ def test_what_both_ends_share_must_agree(first, name, tmp_path):
     one, other = differing(net(first), name)
     task = dss.Task(copy.deepcopy(one), nn.functional.cross_entropy, (X, Y))
     with pytest.raises(dss.CheckpointError, match=name):
-        load_ends(save(one, tmp_path / "a.pt"), save(other, tmp_path / "b.pt"), task, "cpu")
+        load_ends(save(one, tmp_path / "a.pt"), save(other, tmp_path / "b.pt"), task)
 
 
 def test_statistics_of_batch_norm_may_differ(tmp_path):
     one, other = differing(net(nn.BatchNorm1d(6)), "0.running_mean")
     task = dss.Task(copy.deepcopy(one), nn.functional.cross_entropy, (X, Y))
-    load_ends(save(one, tmp_path / "a.pt"), save(other, tmp_path / "b.pt"), task, "cpu")
+    load_ends(save(one, tmp_path / "a.pt"), save(other, tmp_path / "b.pt"), task)
 
 
 def test_frozen_parameters_are_taken_from_the_ends_and_kept_where_the_task_has_others(tmp_path):
@@ -77,7 +77,7 @@ def test_frozen_parameters_are_taken_from_the_ends_and_kept_where_the_task_has_o
     _, fresh = differing(model, "0.weight")
     files = save(model, tmp_path / "a.pt"), save(model, tmp_path / "b.pt")
     for task_model, kept in ((fresh, {"0.weight"}), (model, set())):
-        ends = load_ends(*files, dss.Task(task_model, nn.functional.cross_entropy, (X, Y)), "cpu")
+        ends = load_ends(*files, dss.Task(task_model, nn.functional.cross_entropy, (X, Y)))
         objective, _ = ends.task.objectives()
         loss = nn.functional.cross_entropy(model(X), Y).item()
         assert objective(ends.start[None]).item() == pytest.approx(loss, rel=1e-6) and set(ends.buffers) == kept

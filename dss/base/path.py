@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dss.base.chunks import all_finite, distance
 from dss.base.digest import digest
-from dss.base.errors import InputError
+from dss.base.errors import InputError, NotFinite
 from dss.base.files import write_atomically
 from dss.base.shown import Shown
 
@@ -199,4 +199,4 @@ def _check_alike(rows: tuple[Tensor, ...]) -> None:
 
 def _check_finite(rows: tuple[Tensor, ...]) -> None:
     if not all(map(all_finite, rows)):
-        raise InputError("a path needs finite beads, got NaN or infinity")
+        raise NotFinite("a path needs finite beads, got NaN or infinity")

@@ -116,6 +116,8 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, certify, record; print the outcome. Under `torchrun` the search's evaluations are shared by all ranks."""
+    options.constructed = options.finder is None
+    options.finder = options.finder or DEFAULT_FINDER
     with ranks.joined(options.device) as several:
         if not several:
             return _run(options)
@@ -146,8 +148,6 @@ def _run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
-    options.constructed = options.finder is None
-    options.finder = options.finder or DEFAULT_FINDER
     finder = make_finder(options)
     ends, objective, judge = _question_of(options)
     if options.shorten:

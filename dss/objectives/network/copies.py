@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dss.base.errors import InputError
+from dss.base.gradients import with_gradients
 
 _FORWARD = ("_forward_pre_hooks", "_forward_hooks")
 _HOOKS = (*_FORWARD, "_backward_pre_hooks", "_backward_hooks")
@@ -44,9 +45,10 @@ def watched_copy(model: nn.Module) -> nn.Module | None:
     return _copy(model, lambda kind, hook: _isolated_or_refused(hook) if kind in _FORWARD else None)
 
 
+@with_gradients()  # what is made in inference mode stays there
 def _copy(model: nn.Module, of_hook: Callable[[str, Callable], Callable | None], moving: Collection[str] = ()) -> nn.Module:
     """A copy in which each hook of the caller's is what `of_hook` makes of it."""
-    shared = (p for name, p in model.named_parameters() if name in moving and type(p) is nn.Parameter)
+    shared = (p for name, p in model.named_parameters() if name in moving and type(p) is nn.Parameter and not p.is_inference())
     memo: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=p.requires_grad) for p in shared}
     for module in model.modules():
         for kind in _HOOKS:
