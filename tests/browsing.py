@@ -14,10 +14,10 @@ SOFTWARE_GL = [
 ]
 
 
-def opened_page(browser, file, **options):
+def opened_page(browser, file, width=1280, **options):
     """A page once it is drawn, and the list of what its console and its network complain of, which is filled as it is used."""
     complaints = []
-    page = browser.new_page(viewport={"width": 1280, "height": 900}, accept_downloads=True, **options)
+    page = browser.new_page(viewport={"width": width, "height": 900}, accept_downloads=True, **options)
     # Drawing in software on a busy machine takes its time.
     page.set_default_timeout(120_000)
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)

@@ -1,15 +1,14 @@
 """`dss check`: exit codes, what it says and writes, and averages that load with the statistics that they were judged with."""
 
 import json
-import shutil
 
 import pytest
 import torch
+from browsing import chromium, opened_page
 
 import dss
 from dss.cli import main
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TASK = """
 import torch
 from torch import nn
@@ -139,25 +138,15 @@ def test_bad_input_is_refused_in_one_line(nets, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
+@pytest.mark.skipif(chromium is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
 @pytest.mark.slow
-def test_the_page_shows_the_line_its_metrics_and_both_scales(nets, tmp_path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
+def test_the_page_shows_the_line_its_metrics_and_both_scales(nets, tmp_path, browser):
     assert check(nets, "a", "far", more=["--align", "weights", "--out", str(tmp_path / "page.html")]) in (0, 1)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto((tmp_path / "page.html").resolve().as_uri())
-        page.wait_for_selector("body[data-ready=true]", timeout=60_000)
-        assert page.locator("#plot-line svg .scatterlayer .trace").count() == 5
-        assert page.locator("#tools-line select[aria-label='what is shown'] option").all_inner_texts() == [
-            "judged loss",
-            "error rate",
-            "dark",
-        ]
-        page.select_option("#tools-line select[aria-label='what is shown']", "1")
-        page.wait_for_function("document.querySelector('#plot-line .ytitle').textContent === 'error rate'")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not errors
-        browser.close()
+    page, complaints = opened_page(browser, tmp_path / "page.html", width=390, color_scheme="dark")
+    assert page.locator("#plot-line svg .scatterlayer .trace").count() == 5
+    metrics = page.locator("#tools-line select[aria-label='what is shown']")
+    assert metrics.locator("option").all_inner_texts() == ["judged loss", "error rate", "dark"]
+    metrics.select_option("1")
+    page.wait_for_function("document.querySelector('#plot-line .ytitle').textContent === 'error rate'")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not complaints
+    page.close()

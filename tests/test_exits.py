@@ -70,7 +70,10 @@ def test_a_signal_ends_a_search_that_resumes(tiny, tmp_path, number):
     out = tmp_path / "run"
     question = [str(tiny / "a.pt"), str(tiny / "b.safetensors"), "--task", f"{tiny}/task.py:task", "--threshold", "0.2"]
     slow = ["--lr", "0.002", "--schedule", "depth", "--margin", "0.02", "--prove", "never", "--out", str(out)]
-    process = subprocess.Popen([sys.executable, "-m", "dss", "connect", *question, *slow], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dss", "connect", *question, *slow], stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background job would pass on that it is ignored
+    )  # fmt: skip
     while process.poll() is None and not (out / "steps.jsonl").exists():
         time.sleep(0.01)
     process.send_signal(number)

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,13 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from browsing import chromium, opened_page
 
 import dss
 from dss.cli import main
 from dss.cli.models import unique_names
 from dss.runs import load_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = str(Path(dss.__file__).parent.parent)
 # Every evaluation takes a while where the test says so: then there is a moment to kill a worker in.
 TASK = """
@@ -252,24 +251,17 @@ def test_files_have_the_shortest_names_that_tell_them_apart():
     assert unique_names([Path("/a.pt"), Path("/a.pt")]) == ["a-1", "a-2"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
-def test_the_page_shows_four_figures_and_leads_to_runs(grown):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (pip install playwright)")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto((grown / "report.html").resolve().as_uri())
-        page.wait_for_selector("body[data-ready=true]", timeout=60_000)
-        assert all(page.query_selector(f"#plot-{name} svg") for name in ("tree", "matrix", "components", "map"))
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not errors
-        tree = json.loads((grown / "tree.json").read_text())
-        row, column = (tree["order"].index(i) for i in tree["searches"][0]["pair"])
-        page.locator("#plot-matrix").scroll_into_view_if_needed()
-        box = page.locator("#plot-matrix .heatmaplayer image").bounding_box()
-        place = box["x"] + (column + 0.5) * box["width"] / 4, box["y"] + (row + 0.5) * box["height"] / 4
-        page.mouse.move(*place)
-        page.mouse.click(*place)
-        page.wait_for_url(f"**/{Path(tree['searches'][0]['run']).name}/report.html", timeout=20_000)
-        browser.close()
+@pytest.mark.skipif(chromium is None, reason="needs a chromium on the PATH (Debian: apt install chromium)")
+def test_the_page_shows_four_figures_and_leads_to_runs(grown, browser):
+    page, complaints = opened_page(browser, (grown / "report.html").resolve(), width=390)
+    assert all(page.query_selector(f"#plot-{name} svg") for name in ("tree", "matrix", "components", "map"))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and not complaints
+    tree = json.loads((grown / "tree.json").read_text())
+    row, column = (tree["order"].index(i) for i in tree["searches"][0]["pair"])
+    page.locator("#plot-matrix").scroll_into_view_if_needed()
+    box = page.locator("#plot-matrix .heatmaplayer image").bounding_box()
+    place = box["x"] + (column + 0.5) * box["width"] / 4, box["y"] + (row + 0.5) * box["height"] / 4
+    page.mouse.move(*place)
+    page.mouse.click(*place)
+    page.wait_for_url(f"**/{Path(tree['searches'][0]['run']).name}/report.html", timeout=20_000)
+    page.close()
