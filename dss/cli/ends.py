@@ -12,6 +12,7 @@ from torch import Tensor
 
 from dss.adapters import Checkpoint, CheckpointNotice, load_checkpoint
 from dss.adapters.reading import dtype_words
+from dss.base.allocator import keep_freed_memory
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, InputError
 from dss.base.quoting import listed, shown
@@ -19,6 +20,9 @@ from dss.base.space import ParameterSpace, agree
 from dss.cli.arithmetic import HERE, Arithmetic
 from dss.objectives.network.statistics import KINDS, tracked_norms
 from dss.tasks import Task
+
+# From here on, memory that is kept for the next step costs more than it saves.
+LARGE_POINT = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +95,10 @@ def load_ends(start: Path, end: Path, task: Task, arithmetic: Arithmetic = HERE,
     kept = {name: value for name, value in a.buffers.items() if name not in own}
     task = replace(with_buffers(task, kept), autocast=arithmetic.autocast)
     task.model.to(place)
-    return Ends(a.point.to(place, dtype), b.point.to(place, dtype), task, kept, dtype_words(a, b, beads=dtype))
+    ends = Ends(a.point.to(place, dtype), b.point.to(place, dtype), task, kept, dtype_words(a, b, beads=dtype))
+    if ends.start.nbytes > LARGE_POINT:
+        keep_freed_memory(False)
+    return ends
 
 
 def _check_bases(start: Path, a: Checkpoint, end: Path, b: Checkpoint) -> None:
