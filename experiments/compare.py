@@ -18,7 +18,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dss import InputError, figures
-from experiments.results import Record, connected, mean_and_error
+from experiments.results import Record, arrived, by_pair, connected, mean_and_error
 
 HERE = Path(__file__).parent
 # From which threshold down to which the growth of strings is looked at.
@@ -81,7 +81,7 @@ def rows(records: Mapping[float, Sequence[Record]], key: str, paper: Mapping[flo
     for level in sorted(records):
         values = connected(records[level], key)
         point = paper.get(level, (None, None))
-        found.append(Row(level, len(records[level]), len(values), *mean_and_error(values), *point))
+        found.append(Row(level, len(arrived(records[level])), len(values), *mean_and_error(values), *point))
     return found
 
 
@@ -108,8 +108,8 @@ def growth(variants: Mapping[str, Mapping[float, Sequence[Record]]], high: float
     Raises:
         InputError: fewer than two pairs are connected at both thresholds by both variants.
     """
-    ends = [variants[name][level] for name in ("strict", "shortened") for level in (high, low)]
-    pairs = [i for i in range(min(map(len, ends))) if all(records[i]["connected"] for records in ends)]
+    ends = [by_pair(variants[name][level]) for name in ("strict", "shortened") for level in (high, low)]
+    pairs = [i for i in ends[0] if all(records.get(i, {}).get("connected") for records in ends)]
     if len(pairs) < 2:
         raise InputError(f"two pairs connected at {high:g} and {low:g} are needed for a growth, got {len(pairs)}")
     lengths = np.array([[records[i]["length"] for i in pairs] for records in ends])

@@ -53,7 +53,7 @@ class Network:
         variants: (alpha, multiplier) of the protocol by name.
         insertion: of beads.
         points: of a segment's test.
-        pairs: pairs of ends; the default finishes overnight on two cores.
+        pairs: pairs of ends; the default takes a night on two cores.
         judge_samples: of the test data, the first ones; None for all.
         steps: gradient steps after which an end or a bead is given up.
         check_every: gradient steps between looks at the judge.
@@ -99,12 +99,12 @@ class Network:
 
     def settings(self, data: Data) -> dict[str, object]:
         """What the records depend on."""
-        numbers = ("variants", "insertion", "points", "pairs", "judge_samples", "steps", "check_every", "batch_size", "clip_norm")
+        numbers = ("variants", "insertion", "points", "judge_samples", "steps", "check_every", "batch_size", "clip_norm")
         return {"data": data.name} | {name: getattr(self, name) for name in numbers}
 
 
-def study_of(network: Network, data: Data) -> Study:
-    """The study of a network on some data: ends train from one threshold down to the next, certificates are sampled."""
+def study_of(network: Network, data: Data, pair: int) -> Study:
+    """The study of one pair of networks on some data: ends train from one threshold down to the next, certificates are sampled."""
     template = network.model()
     objective = dss.NetworkObjective(
         template, network.loss, data.train, batch_size=network.batch_size, description=f"training loss, {data.name}"
@@ -113,28 +113,21 @@ def study_of(network: Network, data: Data) -> Study:
     judge = dss.NetworkObjective(template, network.judge_loss, judged, description=f"judged loss, {data.name}")
 
     @cache
-    def ends(seed: int) -> dict[float, Tensor]:
-        return trained_end(network, objective, judge, seed)
+    def ends() -> tuple[dict[float, Tensor], ...]:
+        return tuple(trained_end(network, objective, judge, seed) for seed in (2 * pair, 2 * pair + 1))
 
     def problems(level: float) -> list[dss.Problem]:
-        """A pair of which an end never arrived is left out."""
-        pairs = [(ends(2 * i), ends(2 * i + 1)) for i in range(network.pairs)]
-        return [
-            dss.Problem.of(objective, a[level], b[level], threshold=level, judge=judge)
-            for a, b in pairs
-            if level in a and level in b
-        ]
-
-    def search(finder: PaperString, problems: list[dss.Problem]) -> list[dss.Step]:
-        """One pair after the other: strings of large networks fill the memory."""
-        return [finder.search_together([problem])[0] for problem in problems]
+        """None, if an end never arrived."""
+        if not all(level in end for end in ends()):
+            return []
+        return [dss.Problem.of(objective, *(end[level] for end in ends()), threshold=level, judge=judge)]
 
     def prove(problem: dss.Problem, path: dss.Path) -> dss.Certificate:
         """Samples: one cell of such a proof costs minutes per thousand images (`docs/proof.md`)."""
         return dss.certify(problem.judge, path, threshold=problem.threshold)
 
-    finders = network.finders()
-    return Study(network.name, finders, objective, judge, objective.space, problems, prove, search, SHORTENING)
+    name = f"{network.name}-{pair}"
+    return Study(name, network.finders(), objective, judge, objective.space, problems, prove, shortening=SHORTENING)
 
 
 def trained_end(network: Network, objective: dss.NetworkObjective, judge: dss.Objective, seed: int) -> dict[float, Tensor]:
@@ -165,21 +158,23 @@ def run(
     network = replace(network.on(data), name=out.stem)
     results = Results(out, network.settings(data))
     sent = data if read is None else read
-    measure = study_of(network, data) if executor is None else partial(measured, pickle.dumps((network, sent)))
-    levels = dict.fromkeys(network.variants, network.thresholds)
-    work(results, pieces(levels), measure, label=network.name, executor=executor)
+    levels = pieces(dict.fromkeys(network.variants, network.thresholds))
+    # Pair after pair, each through all thresholds: what a night did not finish lacks pairs, and no part of the curve.
+    for pair in range(network.pairs):
+        measure = study_of(network, data, pair) if executor is None else partial(measured, pickle.dumps((network, sent)), pair)
+        work(results.of_pair(pair), levels, measure, label=f"{network.name}, pair {pair + 1}", executor=executor)
     return results
 
 
-def measured(study: bytes, variant: str, level: float) -> list[Record]:
+def measured(study: bytes, pair: int, variant: str, level: float) -> list[Record]:
     """The records of one piece in another process, which trains the ends itself, once."""
-    return _study_in(study)(variant, level)
+    return _study_in(study, pair)(variant, level)
 
 
 @lru_cache(maxsize=1)
-def _study_in(study: bytes) -> Study:
+def _study_in(study: bytes, pair: int) -> Study:
     network, data = pickle.loads(study)
-    return study_of(network, data if isinstance(data, Data) else data())
+    return study_of(network, data if isinstance(data, Data) else data(), pair)
 
 
 def main(
@@ -198,14 +193,19 @@ def main(
     )
     size.add_argument("--small", action="store_true", help="one or two pairs, two thresholds, few judging samples: under an hour")
     parser.add_argument("--data", type=Path, help="a folder with the files of the paper's data set, or of its stand-in")
-    parser.add_argument("--pairs", type=int, help=f"pairs of ends ({network.pairs}, the paper's twenty take days on two cores)")
+    parser.add_argument(
+        "--pairs",
+        type=int,
+        help=f"pairs of ends ({network.pairs}, the paper's twenty take days on two cores); more go on in the same file",
+    )
     add_workers(parser)
     options = parser.parse_args()
     chosen = quick if options.quick else small if options.small else network
     read = load_quick if options.quick else partial(load, options.data)
     data = read()
     if options.pairs:
-        chosen = replace(chosen, name=f"{chosen.name}-{options.pairs}-pairs", pairs=options.pairs)
+        chosen = replace(chosen, pairs=options.pairs)
+    dss.keep_freed_memory()
     STRINGS.mkdir(exist_ok=True)
     folder = STRINGS if options.quick else Path(script).parent
     out = folder / f"{chosen.name}-{data.name.split(',')[0].lower().replace(' ', '-')}.json"

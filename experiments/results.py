@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import dss
 
 Record = dict[str, object]
 Piece = tuple[str, float]
+NO_END = "an end did not come down to the threshold"
 
 
 class Results:
@@ -41,6 +43,10 @@ class Results:
         """Whether this piece of work is done."""
         return repr(threshold) in self.records.get(variant, {})
 
+    def of_pair(self, pair: int) -> "OfPair":
+        """The records of one pair of ends, where pairs are measured one after the other."""
+        return OfPair(self, pair)
+
     def add(self, variant: str, threshold: float, records: list[Record]) -> None:
         """Keep a piece of work, on disk too."""
         self.records.setdefault(variant, {})[repr(threshold)] = records
@@ -62,6 +68,38 @@ class Results:
         temporary.replace(self.path)  # a reader, or a run that is killed, meets all of it or none
 
 
+@dataclass(frozen=True)
+class OfPair:
+    """What `results` hold of one pair: more pairs go on in the same file, and every figure is kept once it is known."""
+
+    results: Results
+    pair: int
+
+    def has(self, variant: str, threshold: float) -> bool:
+        """Whether this piece of work is done for this pair."""
+        return self.pair in by_pair(self.results.records.get(variant, {}).get(repr(threshold), []))
+
+    def add(self, variant: str, threshold: float, records: list[Record]) -> None:
+        """Keep this pair's record among those of the others; no record says that an end never came down to the threshold."""
+        known = by_pair(self.results.records.get(variant, {}).get(repr(threshold), []))
+        known[self.pair] = records[0] if records else {"status": NO_END}
+        self.results.add(variant, threshold, [{"pair": pair} | record for pair, record in sorted(known.items())])
+
+    def sort(self, variants: Sequence[str]) -> None:
+        """As `Results.sort`."""
+        self.results.sort(variants)
+
+
+def by_pair(records: Sequence[Record]) -> dict[int, Record]:
+    """Records by their pair; those that name none stand in the order of their pairs."""
+    return {record.get("pair", i): record for i, record in enumerate(records)}
+
+
+def arrived(records: Sequence[Record]) -> list[Record]:
+    """The records of pairs that have both ends."""
+    return [record for record in records if record.get("status") != NO_END]
+
+
 def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
     """The mean and its standard error; NaN for the error of fewer than two values."""
     n = len(values)
@@ -73,11 +111,11 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float]:
 
 def connected(records: Sequence[Record], key: str) -> list[float]:
     """One figure of the pairs that were connected: the paper averages over these alone."""
-    return [record[key] for record in records if record["connected"]]
+    return [record[key] for record in arrived(records) if record["connected"]]
 
 
 def work(
-    results: Results,
+    results: Results | OfPair,
     pieces: Sequence[Piece],
     measure: Callable[[str, float], list[Record]],
     *,
@@ -128,7 +166,7 @@ def fill(
 
 def describe(records: Sequence[Record]) -> str:
     """Pairs connected, and their mean length and beads, in words."""
-    parts = [f"{len(connected(records, 'beads'))} of {len(records)} pairs connected"]
+    parts = [f"{len(connected(records, 'beads'))} of {len(arrived(records))} pairs connected"]
     for key, name in (("length", "length"), ("beads", "beads")):
         mean, error = mean_and_error(connected(records, key))
         if not math.isnan(mean):

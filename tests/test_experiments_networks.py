@@ -21,6 +21,7 @@ from experiments import (
     text_data,
 )
 from experiments.compare import paper_points
+from experiments.results import NO_END, arrived
 from models.paper import CIFAR10Net, PTBNet
 
 
@@ -162,9 +163,29 @@ def test_a_small_study_of_a_network_runs_and_continues(tmp_path, capsys):
 
 def test_an_end_that_never_arrives_leaves_its_pair_out():
     study = replace(ptb.QUICK, thresholds=(math.log(2.0), math.log(1e6)), steps=10)
-    found = networks.study_of(study, text_data.described_data_sets())
+    found = networks.study_of(study, text_data.described_data_sets(), 0)
     assert len(found.problems(math.log(1e6))) == 1
     assert found.problems(math.log(2.0)) == []
+
+
+def test_more_pairs_go_on_in_the_same_file_and_are_the_pairs_of_a_longer_run(tmp_path, capsys):
+    study = replace(cifar10.QUICK, name="pairs", thresholds=(0.7,), model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    data = image_data.small_images(200, 60, size=8)
+    one = networks.run(study, data, tmp_path / "grown.json").records["paper"]["0.7"]
+    grown = networks.run(replace(study, pairs=2), data, tmp_path / "grown.json").records["paper"]["0.7"]
+    at_once = networks.run(replace(study, pairs=2), data, tmp_path / "at_once.json").records["paper"]["0.7"]
+    assert [record["pair"] for record in grown] == [0, 1] and grown[0] == one[0] and grown == at_once
+    assert capsys.readouterr().out.count("pairs connected") == 4
+
+
+def test_a_pair_without_an_end_is_kept_as_such_and_counts_in_no_mean(tmp_path, capsys):
+    study = replace(cifar10.QUICK, thresholds=(0.0,), steps=1, model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    data = image_data.small_images(100, 60, size=8)
+    records = networks.run(study, data, tmp_path / "none.json").records["paper"]["0.0"]
+    assert records == [{"pair": 0, "status": NO_END}] and arrived(records) == []
+    assert "0 of 0 pairs connected" in capsys.readouterr().out
+    networks.run(study, data, tmp_path / "none.json")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("study", [mnist.STUDY, cifar10.STUDY, ptb.STUDY])

@@ -14,7 +14,7 @@ import torch
 import dss
 from experiments import compare, cubic_draws, measurement, polynomials, quadratics
 from experiments.polynomials import study_of
-from experiments.results import Results, connected, fill, mean_and_error, work
+from experiments.results import NO_END, Results, connected, fill, mean_and_error, work
 
 
 def test_results_of_other_settings_are_not_continued(tmp_path):
@@ -153,3 +153,18 @@ def test_growth_is_paired_and_its_interval_covers_it():
     assert found.interval == (pytest.approx(0.25), pytest.approx(0.5))  # three pairs: an interval from the lowest to the highest
     with pytest.raises(dss.InputError, match="two pairs"):
         compare.growth({name: {0.1: records(1.0), 0.01: records(1.1)} for name in variants}, 0.1, 0.01)
+
+
+def test_growth_follows_a_pair_by_its_number_where_another_has_no_end():
+    def records(**lengths):
+        return [{"pair": int(i[1:]), "connected": True, "length": length} for i, length in lengths.items()]
+
+    variants = {
+        "strict": {
+            0.1: records(p0=1.0, p1=1.0, p2=1.0),
+            0.01: [*records(p0=1.2), {"pair": 1, "status": NO_END}, *records(p2=1.6)],
+        },
+        "shortened": {0.1: records(p0=1.0, p1=1.0, p2=1.0), 0.01: records(p0=1.1, p2=1.3)},
+    }
+    found = compare.growth(variants, 0.1, 0.01)
+    assert (found.pairs, found.strict, found.shortened) == (2, pytest.approx(0.4), pytest.approx(0.2))
