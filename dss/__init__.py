@@ -5,7 +5,8 @@ from pathlib import Path as _FilePath
 from types import ModuleType as _Module
 
 from dss._barrier import Barrier, barrier
-from dss._connect import Connection, conclude, connect
+from dss._connect import conclude, connect
+from dss._connection import Connection
 from dss._version import __version__
 from dss.adapters import load_point, save_state
 from dss.averaging import Check, check

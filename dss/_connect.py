@@ -1,17 +1,14 @@
 """From two ends to a certified answer: validate once, drive a finder, certify what it proposes."""
 
-import platform
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path as FilePath
 from typing import Literal
 
-import torch
-
-from dss._version import __version__
+from dss._connection import Connection
 from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent, Status
@@ -19,7 +16,6 @@ from dss.base.memory import size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
-from dss.base.shown import Drawn
 from dss.certificates.certificate import Certificate, certify, proof_bytes
 from dss.finders import ConvexPath, GreedyString
 from dss.finders.constructed import constructed_path
@@ -35,91 +31,6 @@ PROVE = ("auto", "always", "never")
 PROOF_SECONDS = 10.0
 # An automatic proof is tried where it takes less memory.
 PROOF_BYTES = 2 * 2**30
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Connection(Drawn):
-    """The answer: a path, what is known of it, and what it cost.
-
-    Attributes:
-        path: the string found, or as far as the search came.
-        certificate: `certify`'s word on it; nothing else decides `connected`.
-        status: how the search ended.
-        problem: the question.
-        linear: the certificate of the straight line, for comparison.
-        finder: the finder's name.
-        rounds, gradient_steps: of the search.
-        seconds: of this process, search and certificate.
-        tally: evaluations by the search and the certificate, in samples.
-        shortened: how the path was shortened, if it was.
-        wall: what is proved of all paths between the ends, if obstructions were given.
-    """
-
-    path: Path
-    certificate: Certificate
-    status: Status
-    problem: Problem
-    linear: Certificate
-    finder: str
-    rounds: int
-    gradient_steps: int
-    seconds: float
-    tally: Tally = field(default_factory=Tally)
-    shortened: Shortened | None = None
-    wall: Wall | None = None
-
-    def __repr__(self) -> str:
-        beads = f"{self.path.intermediate_beads} intermediate beads"
-        return f"Connection({'' if self.connected else 'not '}connected: {self.reason}; {beads}, {self.finder})"
-
-    @property
-    def connected(self) -> bool:
-        """Whether the path's certificate passed. False alone never means "disconnected": a search that fails proves nothing."""
-        return self.certificate.passed
-
-    @property
-    def disconnected(self) -> bool:
-        """Whether an obstruction proves that no path stays at or below the threshold."""
-        return self.status is Status.DISCONNECTED
-
-    @property
-    def reason(self) -> str:
-        """The outcome in words."""
-        if self.disconnected and self.wall is not None:
-            return self.wall.reason
-        return self.certificate.reason if self.connected else f"{self.status.sentence}; {self.certificate.reason}"
-
-    @property
-    def summary(self) -> dict[str, object]:
-        """The key figures as JSON values, under the names that run folders use."""
-        certificate = self.certificate
-        return {
-            "status": "connected" if self.connected else self.status.value,
-            "reason": self.reason,
-            "connected": self.connected,
-            "proven": certificate.proven,
-            "proof": certificate.proof,
-            "threshold": self.problem.threshold,
-            "max_loss": certificate.max_loss,
-            "upper_bound": certificate.upper,
-            "normalized_length": self.path.normalized_length,
-            "intermediate_beads": self.path.intermediate_beads,
-            "linear_barrier": self.linear.max_loss,
-            "loss_start": self.problem.loss_start,
-            "loss_end": self.problem.loss_end,
-            "objective": self.problem.objective.description,
-            "judge": self.problem.judge.description,
-            "finder": self.finder,
-            "rounds": self.rounds,
-            "gradient_steps": self.gradient_steps,
-            "seed": self.problem.seed,
-            "seconds": self.seconds,
-            **asdict(self.tally),
-            "resolution": certificate.resolution,
-            "versions": versions(),
-            **({} if self.shortened is None else {"shortened": self.shortened.summary}),
-            **({} if self.wall is None else {"obstruction": self.wall.summary}),
-        }
 
 
 @renamed(points="grid")
@@ -330,8 +241,3 @@ def _shortened(
     # Rounds and beads were the search's; time is one for both.
     limits = replace(UNLIMITED, seconds=limits.seconds)
     return tight(problem, path, options, limits=limits, progress=progress)
-
-
-def versions() -> dict[str, str]:
-    """What produced a result."""
-    return {"dss": __version__, "torch": torch.__version__, "python": platform.python_version()}

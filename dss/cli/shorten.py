@@ -6,7 +6,8 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path as FilePath
 
-from dss._connect import PROVE, Connection, conclude
+from dss._connect import PROVE, conclude
+from dss._connection import Connection
 from dss.base.errors import RunError
 from dss.base.iteration import last
 from dss.base.limits import Limits, Status

@@ -6,7 +6,7 @@ from html import escape
 import plotly.graph_objects as go
 
 from dss._barrier import Barrier
-from dss._connect import Connection
+from dss._connection import Connection
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.base.shown import figure_of, html_of

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dss._connect import Connection, conclude
+from dss._connect import conclude
+from dss._connection import Connection
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path

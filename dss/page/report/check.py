@@ -2,7 +2,7 @@
 
 from pathlib import Path as FilePath
 
-from dss._connect import versions
+from dss._connection import versions
 from dss.averaging import Check
 from dss.base.files import write_text
 from dss.page.figures import averages as figures

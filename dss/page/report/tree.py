@@ -3,7 +3,7 @@
 import os
 from pathlib import Path as FilePath
 
-from dss._connect import versions
+from dss._connection import versions
 from dss.base.errors import InputError
 from dss.base.files import write_text
 from dss.page.figures import tree as figures
