@@ -69,3 +69,15 @@ def test_replacing_leaves_the_original_alone():
 def test_what_is_no_path_is_refused(beads):
     with pytest.raises(dss.InputError, match="a path needs"):
         dss.Path(beads)
+
+
+def test_a_path_may_lie_elsewhere_in_part():
+    whole = dss.Path(torch.randn(4, 3))
+    rows = [row if i % 2 else torch.empty_like(row, device="meta") for i, row in enumerate(whole.rows)]
+    part = dss.Path.partial(rows, whole.digests)
+    assert whole.whole and not part.whole and part.digests == whole.digests and (len(part), part.size) == (4, 3)
+    moved = part.to(torch.device("cpu"))
+    assert moved is part and whole.to(torch.device("cpu")) is whole
+    assert whole.to(torch.device("meta")).digests == whole.digests
+    with pytest.raises(NotImplementedError, match="meta"):
+        part.rows[0].tolist()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from torch.multiprocessing.spawn import spawn
 import dss
 from dss import ranks
 from dss.cli import main
+from dss.ranks.rows import Shared
 from dss.runs import load_run
 
 ROOT = str(Path(dss.__file__).parent.parent)
@@ -31,7 +34,7 @@ def compared(rank, file, out):
     """On each of two ranks: whether what is shared is what one process finds alone, for few and for many rows."""
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=2)
     alone = objective()
-    shared, same = ranks.Shared(alone), {}
+    shared, same = Shared(alone), {}
     for rows in (1, 2, 5):
         points = torch.randn(rows, alone.space.size, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
         same[f"losses, {rows}"] = torch.equal(shared(points), alone(points))
@@ -93,5 +96,30 @@ def test_two_ranks_find_the_path_of_one_and_one_of_them_writes(tiny, tmp_path, c
     assert (tmp_path / "two" / "report.html").exists()
     again = torchrun(connect(tiny, tmp_path / "two", "--prove", "never", "--resume"))
     assert again.returncode == 0 and again.stdout.count("connected: ") == 1
-    refused = torchrun(connect(tiny, tmp_path / "three", "--max-seconds", "5"))
-    assert refused.returncode != 0 and "whose clocks differ" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"), [(("--max-seconds", "5"), "whose clocks differ"), (("--beads-on-disk",), "its share")]
+)
+def test_what_several_ranks_cannot_do_is_refused(tiny, tmp_path, capsys, monkeypatch, option, reason):
+    monkeypatch.setattr(ranks, "joined", lambda device: nullcontext(True))
+    assert main(connect(tiny, tmp_path / "run", *option)) == 2
+    assert reason in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_on_two_ranks_that_is_cut_short_goes_on_on_two(tiny, tmp_path):
+    """Cut after some rounds, as a kill does; the beads of both ranks are in the one run folder."""
+    whole = connect(tiny, tmp_path / "whole", "--prove", "never", "--threshold", "0.2")
+    assert torchrun(whole).returncode == 0
+    cut = tmp_path / "cut"
+    shutil.copytree(tmp_path / "whole", cut)
+    for name in ("summary.json", "path.safetensors", "report.html"):
+        (cut / name).unlink()
+    lines = (cut / "steps.jsonl").read_text().splitlines(keepends=True)
+    (cut / "steps.jsonl").write_text("".join(lines[: len(lines) // 2]) + lines[-1][:20])
+    again = torchrun(connect(tiny, cut, "--prove", "never", "--threshold", "0.2", "--resume"))
+    assert again.returncode == 0, again.stderr
+    one, two = (load_run(folder) for folder in (tmp_path / "whole", cut))
+    assert len(lines) > 3 and len(one.path) > 4 and two.path.digests == one.path.digests
+    assert two.outcome["gradient_steps"] == one.outcome["gradient_steps"]

@@ -93,10 +93,12 @@ class Budget:
     Attributes:
         deadline: on the clock of `time.monotonic()`; infinite outside `limited`.
         evaluations: that may still be counted; infinite outside `limited`.
+        spent: evaluations that were asked for so far.
     """
 
     def __init__(self) -> None:
         self.deadline = self.evaluations = inf
+        self.spent = 0
 
     @contextmanager
     def limited(self, limits: Limits, *, began: float, evaluations: float) -> Iterator[None]:
@@ -125,3 +127,4 @@ class Budget:
         if evaluations > self.evaluations:
             raise Spent(Status.EVALUATIONS)
         self.evaluations -= evaluations
+        self.spent += evaluations

@@ -45,6 +45,20 @@ class Path(Shown):
         """The two-bead path between two points `(p,)`."""
         return cls([start, end])
 
+    @classmethod
+    def partial(cls, rows: Sequence[Tensor], digests: Sequence[str]) -> "Path":
+        """A path some of whose beads lie elsewhere: tensors `(p,)` on the device "meta", which have a size and no numbers.
+
+        Its `size`, its `digests` and its number of beads are the whole path's; whatever reads an absent bead raises.
+
+        Args:
+            rows: beads that were checked, and absent ones.
+            digests: of all of them.
+        """
+        path = object.__new__(cls)
+        path._beads, path._matrix = tuple(_Bead(*each) for each in zip(rows, digests, strict=True)), None
+        return path
+
     def __len__(self) -> int:
         return len(self._beads)
 
@@ -60,6 +74,11 @@ class Path(Shown):
     def rows(self) -> tuple[Tensor, ...]:
         """The n beads `(p,)`."""
         return tuple(bead.point for bead in self._beads)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all beads are here."""
+        return not any(row.is_meta for row in self.rows)
 
     @property
     def beads(self) -> Tensor:
@@ -138,6 +157,12 @@ class Path(Shown):
         beads[0], beads[-1] = self.rows[0], self.rows[-1]
         return Path(beads)
 
+    def to(self, device: torch.device) -> "Path":
+        """The path on another device; on its own, the same beads. What is absent stays so."""
+        if all(row.is_meta or row.device == device for row in self.rows):
+            return self
+        return Path.partial([row if row.is_meta else row.to(device) for row in self.rows], self.digests)
+
     def store(self, folder: FilePath) -> None:
         """Let the beads lie in files of a folder, mapped into memory, here and in all paths that share them.
 
@@ -162,19 +187,22 @@ class Path(Shown):
 
 
 class _Bead:
-    """A point `(p,)`, and its digest once that was asked for."""
+    """A point `(p,)`, and its digest once that was asked for, or from the start."""
 
-    def __init__(self, point: Tensor):
+    def __init__(self, point: Tensor, name: str | None = None):
         self.point = point
-        self._named: tuple[int, str] | None = None
+        self._named: tuple[int, str] | None = None if name is None else (self._version, name)
         self._stored = False
 
     @property
     def digest(self) -> str:
-        version = 0 if self.point.is_inference() else self.point._version
-        if self._named is None or self._named[0] != version:  # somebody wrote to it
-            self._named = version, digest(self.point)
+        if self._named is None or self._named[0] != self._version:  # somebody wrote to it
+            self._named = self._version, digest(self.point)
         return self._named[1]
+
+    @property
+    def _version(self) -> int:
+        return 0 if self.point.is_inference() else self.point._version
 
     def store(self, folder: FilePath) -> None:
         """Write the point to a file named by its digest, and map that."""

@@ -3,6 +3,7 @@
 import argparse
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from functools import partial
@@ -125,22 +126,30 @@ def run(options: argparse.Namespace) -> int:
             raise InputError(
                 "--max-seconds cannot be used on several ranks, whose clocks differ; give --max-rounds or --max-steps"
             )
+        if options.beads_on_disk:
+            raise InputError(
+                "--beads-on-disk is for one process; of several ranks each holds its share of the beads: leave it out"
+            )
         options.device = ranks.own_device(options.device)
         return _run(options) if ranks.is_first() else _help(options)
 
 
 def _help(options: argparse.Namespace) -> int:
     """What the other ranks do: the same search, of which the first keeps the record, and nothing after it."""
-    finder = make_finder(options)
+    finder = ranks.spread_out(make_finder(options))
     ends, objective, judge = _question_of(options)
     if options.shorten:
         check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
-    last, done = ranks.from_first(None)
-    if not done:
+    if not ranks.from_first(None):
+        last = ranks.dealt_out(finder, None)
         wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
-        for _ in _steps(problem, finder, last, wall):
-            pass
+        if last is not None:
+            problem.tally.restore(last.tally)
+        sent = _sent(last)
+        for step in _steps(problem, finder, last, wall):
+            deque(ranks.fresh(step.path, sent, problem.start), maxlen=0)
+        ranks.pooled(problem)
     return YES
 
 
@@ -148,7 +157,7 @@ def _run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
-    finder = make_finder(options)
+    finder = ranks.spread_out(make_finder(options))
     ends, objective, judge = _question_of(options)
     if options.shorten:
         check_room(ends.start)
@@ -160,8 +169,8 @@ def _run(options: argparse.Namespace) -> int:
         else:
             recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
         done = (options.out / SUMMARY).exists()
-        ranks.from_first((last, done))
-        if not done:
+        if not ranks.from_first(done):
+            last = ranks.dealt_out(finder, last)
             wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
             _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
         complete_page(options.out, progress=meter(options))
@@ -270,14 +279,19 @@ def _search(
         problem.tally.restore(last.tally)
     stored = _emptied(options.out / BEADS) if options.beads_on_disk else None
     # A search that had ended when it was killed has no further steps: its last is the one.
-    step = None if last is None else last.step.like(problem.start)
+    step, sent = None if last is None else last.step.like(problem.start), _sent(last)
     with progress.stage(finder.name, "rounds") as shown:
         for step in resumed(_steps(problem, finder, last, wall), recorder.folder):
+            for name, bead in ranks.fresh(step.path, sent, problem.start):
+                recorder.keep({name: bead})
             recorder.record(step, problem.tally, time.monotonic() - began)
             if stored is not None:
                 step.path.store(stored)
             shown.report(step.round, step.words(problem.threshold))
     assert step is not None, "a search that only begins has its first step"
+    ranks.pooled(problem)
+    if not step.path.whole:
+        step = _gathered(recorder, step, problem)
     connection = conclude(
         ranks.alone(problem), finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
         progress=progress, wall=wall, constructed=options.constructed,
@@ -290,6 +304,18 @@ def _search(
     )  # fmt: skip
     if stored is not None:
         shutil.rmtree(stored)
+
+
+def _sent(last: Snapshot | None) -> set[str]:
+    """The beads that the first rank has already."""
+    return set() if last is None else set(last.path.digests)
+
+
+def _gathered(recorder: RunRecorder, step: Step, problem: Problem) -> Step:
+    """The step with all of its beads, from the run's folder: on the first of several ranks, which certifies alone."""
+    recorded = recorder.latest()
+    assert recorded is not None and recorded.path.digests == step.path.digests, "every step is recorded"
+    return recorded.step.like(problem.start)
 
 
 def _emptied(folder: Path) -> Path:

@@ -49,7 +49,7 @@ class Step:
 
     def like(self, point: Tensor) -> "Step":
         """The same state, as it was read from files, on the device of a point."""
-        return replace(self, path=Path(self.path.beads.to(point.device)))
+        return replace(self, path=self.path.to(point.device))
 
     @property
     def max_loss(self) -> float:

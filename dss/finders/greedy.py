@@ -11,7 +11,7 @@ from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.renamed import renamed
 from dss.certificates.sampling import after_insertion, sample_segments
-from dss.finders.descent import Descent, descend
+from dss.finders.descent import Descended, Descent, descend
 from dss.finders.finder import Finder, Step
 from dss.finders.target import Target
 from dss.problem import Problem
@@ -64,19 +64,27 @@ class GreedyString(Finder):
             return replace(step, maxima=maxima, status=Status.FOUND)
         chosen = failed if self.schedule == "breadth" else failed[:1]
         chosen = chosen[: self.limits.room(step.path.intermediate_beads)]
-        trained = descend(
+        path, reached, gradient_steps = self._grown(problem, step, chosen, places[chosen])
+        status = Status.SEARCHING if reached else Status.STALLED
+        gradient_steps += step.gradient_steps
+        return replace(step, path=path, maxima=after_insertion(maxima, chosen), status=status, gradient_steps=gradient_steps)
+
+    def _grown(self, problem: Problem, step: Step, chosen: Tensor, places: Tensor) -> tuple[Path, bool, int]:
+        """The path with a trained bead in each of the segments `chosen`, whether all of these reached the target, gradient steps."""
+        trained = self._trained(problem, step.round, step.path.points(chosen, places))
+        return step.path.insert(chosen, trained.points), bool(trained.reached.all()), trained.gradient_steps
+
+    def _trained(self, problem: Problem, round: int, points: Tensor) -> Descended:
+        """The beads `points` `(k, p)` of a round, trained where they lie."""
+        return descend(
             problem.objective,
             problem.judge,
-            step.path.points(chosen, places[chosen]),
+            points,
             self.target.below(problem.threshold),
             options=self.descent,
-            generator=problem.generator("greedy", step.round),
+            generator=problem.generator("greedy", round),
             adopt=True,
         )
-        status = Status.SEARCHING if trained.reached.all() else Status.STALLED
-        path = step.path.insert(chosen, trained.points)
-        gradient_steps = step.gradient_steps + trained.gradient_steps
-        return replace(step, path=path, maxima=after_insertion(maxima, chosen), status=status, gradient_steps=gradient_steps)
 
     def _judged(self, problem: Problem, step: Step) -> tuple[Tensor, Tensor]:
         """Every segment's largest loss, and the place of its next bead."""
@@ -94,5 +102,9 @@ class GreedyString(Finder):
         """Write the peaks of the segments in `mask` into `maxima` and `places`."""
         segments = torch.nonzero(mask)[:, 0]
         if len(segments):
-            peaks = sample_segments(problem.judge, path, segments, grid=grid, threshold=problem.threshold, refine=grid > 2)
-            maxima[segments], places[segments] = peaks.losses, peaks.t
+            maxima[segments], places[segments] = self._peaks(problem, path, segments, grid)
+
+    def _peaks(self, problem: Problem, path: Path, segments: Tensor, grid: int) -> tuple[Tensor, Tensor]:
+        """The largest losses seen inside segments `(m,)`, and where."""
+        peaks = sample_segments(problem.judge, path, segments, grid=grid, threshold=problem.threshold, refine=grid > 2)
+        return peaks.losses, peaks.t

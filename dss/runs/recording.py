@@ -103,16 +103,13 @@ class RunRecorder:
         lines = step_lines(folder)
         # A line that was cut short by the end of the process is written anew.
         write_text(folder / STEPS, "".join(_json_line(line) for line in lines))
-        return cls(folder, {digest for line in lines for digest in line["beads"]}), last(snapshots(folder))
+        recorder = cls(folder, {digest for line in lines for digest in line["beads"]})
+        return recorder, recorder.latest()
 
     def record(self, step: Step, tally: Tally, seconds: float) -> None:
         """Add a step: first its new beads, then its line, so that a line never names a bead that is not there."""
         digests = step.path.digests
-        fresh = {d: b.cpu().contiguous() for d, b in zip(digests, step.path.rows, strict=True) if d not in self._known}
-        if fresh:
-            number = len(list((self.folder / SNAPSHOTS).glob("*.safetensors")))
-            write_atomically(self.folder / SNAPSHOTS / f"{number:06d}.safetensors", lambda file: save_file(fresh, file))
-            self._known |= fresh.keys()
+        self.keep(dict(zip(digests, step.path.rows, strict=True)))
         line = {
             "round": step.round,
             "status": step.status.value,
@@ -128,6 +125,18 @@ class RunRecorder:
             file.write(_json_line(line))
             file.flush()
             os.fsync(file.fileno())
+
+    def keep(self, beads: Mapping[str, Tensor]) -> None:
+        """Write the beads `(p,)`, given by their digests, that were not written before."""
+        fresh = {name: bead.cpu().contiguous() for name, bead in beads.items() if name not in self._known}
+        if fresh:
+            number = len(list((self.folder / SNAPSHOTS).glob("*.safetensors")))
+            write_atomically(self.folder / SNAPSHOTS / f"{number:06d}.safetensors", lambda file: save_file(fresh, file))
+            self._known |= fresh.keys()
+
+    def latest(self) -> Snapshot | None:
+        """The last recorded step, read from the folder."""
+        return last(snapshots(self.folder))
 
     def finish(self, outcome: Outcome, space: ParameterSpace, *, source: str | None = None, **extra: object) -> None:
         """Write the path and, last of all, the summary: a folder with a summary is complete, but for pages drawn of it.

@@ -1,15 +1,9 @@
-"""One connection on several ranks: every row of a batch is computed by the rank that owns it.
+"""Every row of a batch is computed by the rank that owns it: so any finder runs on several ranks, and no finder knows.
 
-    torchrun --nproc-per-node 2 -m dss connect a.pt b.pt --task task.py:mine --threshold 0.4 --out run
-
-All ranks run the same search, step by step, from the same seed. Only the evaluations, which cost everything, are shared: of k beads or
-places a rank evaluates about k / ranks and adds what it found to what the others did. So any finder works, and no finder knows. What
-a rank decides must then depend on nothing but losses: limits in seconds are refused, and one rank alone certifies.
+Of k beads or places a rank evaluates about k / ranks and adds what it found to what the others did.
 """
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,45 +11,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from dss.base.limits import Budget
 from dss.objectives.objective import Objective
 from dss.objectives.wrappers import Counted, Wrapped
 from dss.problem import Problem
-
-
-@contextmanager
-def joined(device: str) -> Iterator[bool]:
-    """Within it, this process belongs to the ranks that `torchrun` started; yields whether there are several.
-
-    Args:
-        device: where points lie; NCCL carries what lies on GPUs, gloo the rest.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
-        yield False
-        return
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield True
-    finally:
-        dist.destroy_process_group()
-
-
-def is_first() -> bool:
-    """Whether this is the rank that writes and speaks; so is a process that is alone."""
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def own_device(device: str) -> str:
-    """The device of this rank: of several GPUs on a machine each has one."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if device == "cuda" and dist.is_initialized() else device
-
-
-def from_first(thing: Any) -> Any:
-    """What the first rank has, on every rank."""
-    if not dist.is_initialized():
-        return thing
-    held = [thing]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]
 
 
 class Shared(Wrapped):
@@ -81,21 +40,36 @@ def shared(objective: Objective) -> Objective:
     return Shared(objective) if dist.is_initialized() else objective
 
 
-def alone(problem: Problem) -> Problem:
-    """The same question, whose evaluations this rank makes without the others; the work goes on being counted in one tally."""
+def alone(problem: Problem, budget: Budget | None = None) -> Problem:
+    """The same question, whose evaluations this rank makes without the others; the work goes on being counted in one tally.
+
+    Args:
+        budget: asked instead of the question's own, if there is one.
+    """
     if not dist.is_initialized():
         return problem
-    objective, judge = (_unshared(counted) for counted in (problem.objective, problem.judge))
-    return replace(problem, objective=objective, judge=objective if problem.judge is problem.objective else judge)
+    budget = problem.budget if budget is None else budget
+    objective = _unshared(problem.objective, budget)
+    judge = objective if problem.judge is problem.objective else _unshared(problem.judge, budget)
+    return replace(problem, objective=objective, judge=judge, budget=budget)
 
 
-def _unshared(counted: Counted) -> Counted:
+def _unshared(counted: Counted, budget: Budget) -> Counted:
     """The objective that is shared, counted in the same tally, with the losses that were seen in memory."""
     shared = counted.objective
     assert isinstance(shared, Shared)
-    alone = Counted(shared.objective, counted.tally, counted.budget)
+    alone = Counted(shared.objective, counted.tally, budget)
     alone.known = counted.known
     return alone
+
+
+def pooled(problem: Problem) -> None:
+    """Let the first rank know the judged losses that the others have seen: for the certificate, which it makes alone."""
+    if dist.is_initialized():
+        held: list[dict] = [{}] * dist.get_world_size()
+        dist.gather_object(problem.judge.known, held if dist.get_rank() == 0 else None)
+        for known in held:
+            problem.judge.known.update(known)
 
 
 def _shared(points: Tensor, evaluate: Callable[[Tensor], Tensor]) -> Tensor:
