@@ -1,0 +1,54 @@
+"""Measured figures: kept in a file that is gone on with, and the pages' tables are those of the files."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import dss
+from benchmarks import symmetry
+from benchmarks.records import Records, figure, redrawn
+
+
+def test_a_file_is_gone_on_with_and_says_where_it_was_measured(tmp_path):
+    file = tmp_path / "figures.json"
+    Records(file).add("lines", "a / 0", {"x": 1.5})
+    again = Records(file)
+    assert again.has("lines", "a / 0") and not again.has("lines", "a / 1") and not again.has("planes", "a / 0")
+    again.add("planes", "b", {"y": None})
+    content = json.loads(file.read_text())
+    assert content["results"] == {"lines": {"a / 0": {"x": 1.5}}, "planes": {"b": {"y": None}}}
+    assert content["environment"]["dss"] == dss.__version__ and content["environment"]["threads"] >= 1
+    assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_tables_go_between_their_marks_and_nowhere_else():
+    page = "a\n<!-- t, drawn by us -->\nold\n<!-- end of t -->\nb\n<!-- u, drawn by us -->\n<!-- end of u -->\n"
+    drawn = redrawn(page, {"t": r"new \1"})
+    assert drawn == page.replace("\nold\n", "\n\nnew \\1\n\n") and redrawn(drawn, {"t": r"new \1"}) == drawn
+    with pytest.raises(dss.InputError, match="no place for the table 'v'"):
+        redrawn(page, {"v": ""})
+
+
+def test_what_is_proved_is_not_rounded_away():
+    assert [figure(0.2143), figure(0.2143, up=True), figure(0.2149, up=False)] == [".214", ".215", ".214"]
+    assert [figure(1.6919, up=False), figure(12.341, up=True), figure(-0.0004)] == ["1.69", "12.4", "-.000"]
+    assert [figure(0.0), figure(1234.0, up=True)] == [".000", "1234"]
+
+
+@pytest.mark.parametrize("benchmark", [symmetry])
+def test_the_pages_tables_are_those_of_the_files(benchmark):
+    page = Path(benchmark.PAGE).read_text(encoding="utf-8")
+    assert redrawn(page, benchmark.pages_of(Records(benchmark.FILE).results)) == page
+
+
+def test_acceptance_of_alignment_is_in_the_figures():
+    """What the figures must show: planted orders always restored, .02 at width 256, under a second, below naive on all pairs."""
+    found = Records(symmetry.FILE).results
+    assert all(r["weights"] == r["activations"] == r["seeds"] == 20 for r in found["planted"].values())
+    assert found["planted"].keys() == symmetry.PLANTED.keys()
+    assert max(r["weights"] for key, r in found["widths"].items() if key.startswith("256 ")) <= 0.02
+    every = {**found["widths"], **found["pairs"]}
+    assert len(every) == 5 * (len(symmetry.MLPS) + len(symmetry.OTHERS))
+    assert all(r["weights"] < r["trained"] for r in every.values())
+    assert all(r["upper"] is not None and r["upper"] <= r["threshold"] for r in found["proved"].values())
