@@ -1,7 +1,5 @@
 """Images for the experiments: the paper's data where it is at hand, else other real data under its own name."""
 
-import gzip
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -10,20 +8,15 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from dss import TaskError, load_task
+from experiments.image_files import read_cifar10, read_mnist
 from experiments.networks import Data, Pair
 
-MNIST_FILES = (
-    "train-images-idx3-ubyte.gz",
-    "train-labels-idx1-ubyte.gz",
-    "t10k-images-idx3-ubyte.gz",
-    "t10k-labels-idx1-ubyte.gz",
-)
 CROP = 24
 PHOTOS = ("astronaut", "chelsea", "coffee", "immunohistochemistry", "hubble_deep_field", "retina", "rocket", "stereo_motorcycle")
 
 
 def mnist(folder: Path | None) -> Data:
-    """MNIST from its four idx files in `folder`, else from OpenML, else Fashion-MNIST; 55,000 and 10,000 images.
+    """MNIST from its four idx files in or below `folder` (`read_mnist`), else from OpenML, else Fashion-MNIST; 55,000 and 10,000 images.
 
     Fashion-MNIST comes in files of the same names; its classes are equally many, MNIST's are not, and so it is told apart.
 
@@ -31,7 +24,7 @@ def mnist(folder: Path | None) -> Data:
         TaskError: none of them is to be had, or a file is damaged.
     """
     if folder is not None:
-        x, y, x_test, y_test = (_idx(folder / name) for name in MNIST_FILES)
+        (x, y), (x_test, y_test) = read_mnist(folder)
         name = "Fashion-MNIST" if len(y.unique(return_counts=True)[1].unique()) == 1 else "MNIST"
         return Data(name, (x[:55_000, None] / 255, y[:55_000].long()), (x_test[:, None] / 255, y_test.long()))
     fetched = _fetch("mnist_784")
@@ -44,14 +37,13 @@ def mnist(folder: Path | None) -> Data:
 
 
 def cifar10(folder: Path | None) -> Data:
-    """CIFAR-10 from its python batches in `folder`, else from OpenML, else patches of photos; centre crops of 24x24.
+    """CIFAR-10 from its python batches in or below `folder` (`read_cifar10`), else from OpenML, else patches of photos; centre crops of 24x24.
 
     Raises:
         TaskError: a file is missing or damaged.
     """
     if folder is not None:
-        train = _joined([_batch(folder / f"data_batch_{i}") for i in range(1, 6)])
-        return _cropped("CIFAR-10", train, _batch(folder / "test_batch"))
+        return _cropped("CIFAR-10", *read_cifar10(folder))
     fetched = _fetch("CIFAR_10")
     if fetched is not None:
         x, y = fetched[0].reshape(-1, 3, 32, 32), fetched[1]
@@ -122,37 +114,6 @@ def _cropped(name: str, train: Pair, test: Pair) -> Data:
     return Data(name, prepared(train), prepared(_first(test, 2_560)))
 
 
-def _idx(path: Path) -> Tensor:
-    """An array in the idx format of the MNIST files, gzipped: two zero bytes, a type, the rank, big-endian sizes."""
-    try:
-        content = gzip.decompress(path.read_bytes())
-        shape = np.frombuffer(content, ">u4", count=content[3], offset=4)
-        return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * content[3]).reshape(shape).copy())
-    except (OSError, EOFError, IndexError, ValueError) as error:
-        raise TaskError(f"{path} is not a readable idx file of MNIST: {error}") from error
-
-
-def _batch(path: Path) -> Pair:
-    """One of CIFAR-10's python batches."""
-    try:
-        with path.open("rb") as file:
-            content = _PlainArrays(file, encoding="bytes").load()
-        pixels = np.asarray(content[b"data"], dtype=np.float32).reshape(-1, 3, 32, 32) / 255
-        return torch.from_numpy(pixels), torch.tensor(content[b"labels"])
-    except (OSError, KeyError, ValueError, pickle.UnpicklingError, EOFError) as error:
-        raise TaskError(f"{path} is not a python batch of CIFAR-10: {error}") from error
-
-
-class _PlainArrays(pickle.Unpickler):
-    """Unpickles numpy arrays and nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> object:
-        allowed = {"_reconstruct", "ndarray", "dtype"}
-        if module.split(".")[0] == "numpy" and name in allowed:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} does not belong into a batch of images")
-
-
 def _fetch(name: str) -> tuple[Tensor, Tensor] | None:
     """A data set of OpenML as pixels `(n, d)` in [0, 1] and labels, or None without a network."""
     from sklearn.datasets import fetch_openml
@@ -163,10 +124,6 @@ def _fetch(name: str) -> tuple[Tensor, Tensor] | None:
         return None
     pixels = torch.from_numpy(found.data.astype(np.float32) / 255)
     return pixels, torch.from_numpy(found.target.astype(np.int64))
-
-
-def _joined(pairs: list[Pair]) -> Pair:
-    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
 
 
 def _first(pair: Pair, count: int) -> Pair:

@@ -14,20 +14,17 @@ from experiments.networks import Data, Pair
 
 VOCABULARY, LENGTH = 10_000, 20
 UNKNOWN, END = "<unk>", "<eos>"
+FOLDERS = ("", "data", "simple-examples/data")
 
 
 def penn_treebank(folder: Path | None) -> Data:
-    """Penn Treebank's `ptb.train.txt` and `ptb.test.txt` in `folder`, else the Bible from Debian's `bible-kjv`.
+    """Penn Treebank's `ptb.train.txt` and `ptb.test.txt` in `folder`, or where their archive puts them below it, else the Bible from Debian's `bible-kjv`.
 
     Raises:
         TaskError: neither is to be had.
     """
     if folder is not None:
-        try:
-            texts = [(folder / f"ptb.{part}.txt").read_text(encoding="utf-8") for part in ("train", "test")]
-        except OSError as error:
-            raise TaskError(f"ptb.train.txt and ptb.test.txt are needed in {folder}: {error}") from error
-        return as_data("Penn Treebank", *texts)
+        return as_data("Penn Treebank", *(_penn_treebank_text(folder, part) for part in ("train", "test")))
     program = shutil.which("bible")
     if program is None:
         raise TaskError(
@@ -40,6 +37,14 @@ def penn_treebank(folder: Path | None) -> Data:
     # Every tenth verse is for the test: one book is unlike another.
     train, test = ("\n".join(v for i, v in enumerate(verses) if (i % 10 == 9) is held) for held in (False, True))
     return as_data("King James Bible", train, test)
+
+
+def _penn_treebank_text(folder: Path, part: str) -> str:
+    files = [folder / inner / f"ptb.{part}.txt" for inner in FOLDERS]
+    try:
+        return next((file for file in files if file.is_file()), files[0]).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"ptb.train.txt and ptb.test.txt are needed in {folder}, as text: {error}") from error
 
 
 def verses_of(text: str) -> list[str]:
@@ -61,7 +66,7 @@ def described_data_sets(vocabulary: int = 200, sequences: int = 40) -> Data:
 def as_data(name: str, train: str, test: str, *, vocabulary: int = VOCABULARY) -> Data:
     """Lines of words as sequences of word numbers and of the words that follow; rare words become `<unk>`."""
     words = [_words(text) for text in (train, test)]
-    known = [word for word, _ in Counter(words[0]).most_common(vocabulary - 1) if word != UNKNOWN]
+    known = [word for word, _ in Counter(words[0]).most_common() if word != UNKNOWN]
     numbers = {word: i for i, word in enumerate([UNKNOWN, *known[: vocabulary - 1]])}
     return Data(f"{name}, {len(numbers)} words", *(_sequences(torch.tensor([numbers.get(w, 0) for w in part])) for part in words))
 

@@ -1,11 +1,8 @@
 """The image and text experiments: networks, data, and a study that runs small."""
 
-import gzip
 import math
-import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -48,29 +45,6 @@ def test_the_ptb_network_is_the_papers():
     assert net.embedding.weight.abs().max() <= 0.1 and not net.recurrent.bias_ih_l0.any()
 
 
-def idx(array: np.ndarray) -> bytes:
-    header = bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
-    return gzip.compress(header + array.tobytes())
-
-
-def test_mnist_is_read_from_its_own_files(tmp_path):
-    generator = np.random.default_rng(0)
-    arrays = [generator.integers(0, 256, (5, 28, 28), np.uint8), generator.integers(0, 10, 5, np.uint8)] * 2
-    for name, array in zip(image_data.MNIST_FILES, arrays, strict=True):
-        (tmp_path / name).write_bytes(idx(array))
-    data = image_data.mnist(tmp_path)
-    assert data.name == "MNIST" and data.train[0].shape == (5, 1, 28, 28)
-    assert np.allclose(data.judge[0][:, 0] * 255, arrays[2]) and data.judge[1].tolist() == arrays[3].tolist()
-
-
-def test_fashion_mnist_in_files_of_the_same_names_keeps_its_name(tmp_path):
-    labels = np.repeat(np.arange(10, dtype=np.uint8), 2)
-    images = np.zeros((20, 28, 28), np.uint8)
-    for name, array in zip(image_data.MNIST_FILES, [images, labels] * 2, strict=True):
-        (tmp_path / name).write_bytes(idx(array))
-    assert image_data.mnist(tmp_path).name == "Fashion-MNIST"
-
-
 def test_photo_patches_are_of_their_photo_and_of_their_part(monkeypatch):
     heights = torch.arange(200.0).view(1, -1, 1).expand(3, 200, 60)
     monkeypatch.setattr(image_data, "_photos", lambda: [1000 * i + heights for i in range(10)])
@@ -96,35 +70,6 @@ def test_thresholds_follow_the_data():
     assert mnist.STUDY.on(papers).thresholds == mnist.THRESHOLDS
     assert mnist.STUDY.on(other).thresholds == mnist.FASHION_THRESHOLDS
     assert ptb.STUDY.on(other).thresholds == ptb.STUDY.thresholds
-
-
-def test_a_folder_without_the_files_is_refused_by_name(tmp_path):
-    for load in (image_data.mnist, image_data.cifar10, text_data.penn_treebank):
-        with pytest.raises(dss.TaskError, match=str(tmp_path)):
-            load(tmp_path)
-
-
-def test_cifar10_is_read_from_its_python_batches_cropped_and_normalised(tmp_path):
-    generator = np.random.default_rng(0)
-    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
-        batch = {b"data": generator.integers(0, 256, (4, 3072), np.uint8), b"labels": [3, 1, 0, 9]}
-        (tmp_path / name).write_bytes(pickle.dumps(batch))
-    data = image_data.cifar10(tmp_path)
-    assert data.train[0].shape == (20, 3, 24, 24) and data.judge[1].tolist() == [3, 1, 0, 9]
-    assert data.judge[0].mean((1, 2, 3)).abs().max() < 1e-6
-    raw = torch.from_numpy(batch[b"data"].reshape(-1, 3, 32, 32)).float()[:, :, 4:28, 4:28]
-    expected = (raw - raw.mean((1, 2, 3), keepdim=True)) / raw.std((1, 2, 3), keepdim=True)
-    assert torch.allclose(data.judge[0], expected, atol=1e-5)
-
-
-def test_a_batch_that_would_run_code_is_refused(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return print, ("run",)
-
-    (tmp_path / "data_batch_1").write_bytes(pickle.dumps({b"data": Evil(), b"labels": []}))
-    with pytest.raises(dss.TaskError, match="does not belong"):
-        image_data.cifar10(tmp_path)
 
 
 def test_text_becomes_stretches_of_word_numbers_and_the_words_that_follow():
