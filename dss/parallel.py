@@ -41,7 +41,8 @@ class _Task:
 class ProcessPool(Executor):
     """Worker processes on this machine. A task whose worker is killed is given to another one, and so are those that waited.
 
-    Processes are spawned, never forked: torch's threads do not survive a fork. What is submitted is pickled.
+    Processes are spawned, never forked: torch's threads do not survive a fork. What is submitted is pickled. Where there are several GPUs,
+    each worker sees one of them, in turn, as "cuda".
 
     Args:
         workers: how many.
@@ -58,6 +59,7 @@ class ProcessPool(Executor):
             raise InputError(f"a pool needs at least one worker and one thread in each, got {workers} and {threads}")
         self.workers, self.threads = workers, threads
         self._lock = threading.Lock()
+        self._gpus, self._begun = gpus(), multiprocessing.get_context("spawn").Value("i", 0)
         self._closed = False
         self._pool = self._fresh()
 
@@ -90,7 +92,7 @@ class ProcessPool(Executor):
             self.workers,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin_worker,
-            initargs=(self.threads,),
+            initargs=(self.threads, self._gpus, self._begun),
         )
 
     def _start(self, task: _Task) -> None:
@@ -194,9 +196,20 @@ def dask_cluster(address: str) -> Iterator[Executor]:
         yield client.get_executor(pure=False, retries=ATTEMPTS)
 
 
-def _begin_worker(threads: int) -> None:
+def gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()  # as long as none is used, this starts nothing on them
+    return [str(number) for number in range(count)] if named is None else named.split(",")[:count]
+
+
+def _begin_worker(threads: int, gpus: Sequence[str], begun: Any) -> None:
     """What every worker does first."""
     torch.set_num_threads(threads)
+    if len(gpus) > 1:
+        with begun.get_lock():
+            number, begun.value = begun.value, begun.value + 1
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[int(number) % len(gpus)]  # read when CUDA starts, which it did not yet
     # Ctrl-C reaches workers too. What they do is recorded as it goes, so they end at once, and quietly.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     parent = multiprocessing.parent_process()

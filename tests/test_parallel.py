@@ -42,6 +42,13 @@ def named(file: str) -> int:
     return 0
 
 
+def worker_and_gpu(folder: str, number: int) -> tuple[int, str]:
+    """Who works and which GPUs it sees, once two workers do."""
+    Path(folder, str(number)).write_text("")
+    wait_for(lambda: len(list(Path(folder).iterdir())) == 2)
+    return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -145,3 +152,17 @@ def test_pools_of_nobody_and_clusters_of_nowhere_are_refused(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(dss.InputError, match=r"pip install 'dynamic-string-sampling\[dask\]'"), dask_cluster("tcp://nowhere:1"):
         pass
+
+
+@pytest.mark.slow
+def test_each_worker_has_a_gpu_of_its_own(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7,9")
+    assert parallel.gpus() == ["4", "GPU-7"]
+    with parallel.ProcessPool(2, threads=1) as pool:
+        seen = dict(future.result() for future in [pool.submit(worker_and_gpu, str(tmp_path), i) for i in range(2)])
+    assert sorted(seen.values()) == ["4", "GPU-7"] and len(seen) == 2
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert parallel.gpus() == ["0", "1"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert parallel.gpus() == []
