@@ -1,24 +1,26 @@
 """How far proofs of whole paths get: cells, seconds and the width of the bracket, per architecture and depth.
 
-    python -m benchmarks.proof [NAME ...] [--seconds 60] [--factor 1.02] [--tolerance 1e-3] [--samples 500] [--threads 1]
+    python -m benchmarks.proof [NAME ...] [--seconds 60] [--factor 1.02] [--tolerance 1e-3] [--samples 500] [--threads 1] [--out FILE]
 
 Two networks are trained and joined, and the path's loss on the whole test set is proved to stay below `factor` times its
 largest value on a grid of 41 points per segment, which is timed too. The paper's networks run when they are named: they
-are joined by a straight line, and their cells take minutes.
+are joined by a straight line, and their cells take minutes. `--out benchmarks/proof.json` keeps the rows from which `python -m benchmarks.tables` draws docs/proof.md.
 """
 
 import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, l1_loss, mse_loss
 
 import dss
+from benchmarks.records import Record, Records, as_table
 from dss import Bracket, DigitsNet, PaperMNISTNet, PolynomialNet, prove
 from experiments import triangle
 from experiments.image_data import photo_patches
@@ -29,6 +31,9 @@ from models.recurrent import LanguageModel
 from models.resnet import ResNet
 from models.transformer import RowTransformer
 
+FILE = Path(__file__).with_suffix(".json")
+PAGE = Path(__file__).parent.parent / "docs" / "proof.md"
+TABLE = "proofs"
 GRID = 41
 LINES = 16
 
@@ -89,6 +94,19 @@ CASES = {
     "resnet-20": Case(lambda: ResNet(blocks=3, width=8, norm=False), digits, 0.7, 400),
 }
 
+NAMES = {
+    "1-4-4-1": "1-4-4-1",
+    "digits-conv": "conv net with ReLU and max-pool",
+    **{f"mlp-{depth}": f"ReLU MLP of width 64, depth {depth}" for depth in (2, 4, 6, 8, 12)},
+    "mlp-6-gelu": "GELU MLP, depth 6",
+    "mlp-6-tanh": "tanh MLP, depth 6",
+    "lstm": "LSTM over 16 steps",
+    "gru": "GRU over 16 steps",
+    "transformer": "one-block transformer",
+    "resnet-8": "ResNet-8, 8 channels",
+    "resnet-20": "ResNet-20, 8 channels",
+}
+
 
 def photos() -> Split:
     """Patches of photos in place of CIFAR-10: 20,000 and 2,560."""
@@ -127,13 +145,13 @@ def trained(case: Case, seed: int) -> nn.Module:
     return model.eval()
 
 
-def found(case: Case, samples: int | None) -> tuple[dss.NetworkObjective, Tensor]:
-    """The judge, on its first `samples` or all, and the beads of a path between two trained networks."""
+def found(case: Case, samples: int | None, seeds: tuple[int, int] = (0, 1)) -> tuple[dss.NetworkObjective, Tensor]:
+    """The judge, on its first `samples` or all, and the beads of a path between networks trained from two seeds."""
     train, test = case.data()
     judge = dss.NetworkObjective(case.make(), case.loss, tuple(part[:samples] for part in test))
     if case.path is not None:
         return judge, case.path()
-    models = [trained(case, seed) for seed in (0, 1)]
+    models = [trained(case, seed) for seed in seeds]
     ends = torch.stack([judge.space.flatten(model.state_dict()) for model in models])
     if case.threshold is None:
         return judge, ends
@@ -170,17 +188,36 @@ COLUMNS = {
 }  # fmt: skip
 
 
-def report(name: str, options: argparse.Namespace) -> str:
+def measured(name: str, options: argparse.Namespace) -> Record:
     """One row of the table."""
     judge, beads = found((CASES | PAPER)[name], options.samples)
     most, grid = sampled(judge, beads)
     top = options.factor * most if options.tolerance is None else (1 + options.tolerance) * most
     goal = {"threshold": top} if options.tolerance is None else {"tolerance": options.tolerance}
-    bracket, took = last_bracket(judge, beads, max_seconds=options.seconds, **goal)
+    began = time.process_time()
+    bracket, _ = last_bracket(judge, beads, max_seconds=options.seconds, **goal)
+    took = time.process_time() - began
     width = bracket.width / most if math.isfinite(bracket.upper) else math.inf
     values = (name, beads.shape[1], judge.samples, len(beads) - 1, most, grid, bracket.verdict.name, share(bracket, top),
               bracket.upper, width, bracket.cells, len(bracket.bounds), took)  # fmt: skip
-    return " ".join(format(value, form) for value, form in zip(values, COLUMNS.values(), strict=True))
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def line(row: Record) -> str:
+    """It as text."""
+    return " ".join(format(row[column], form) for column, form in COLUMNS.items())
+
+
+def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
+    """The table of docs/proof.md."""
+    head = ("net", "parameters", "samples", "segments", "grid, s", "cells", "proof, s", "outcome")
+    rows = [
+        (NAMES[name], row["params"], row["samples"], row["segments"], f"{row['grid s']:.2g}", row["cells"],
+         f"{row['proof s']:.2g}" if row["proof s"] < 10 else f"{row['proof s']:.0f}",
+         "proved" if row["verdict"] == dss.Verdict.PROVEN.name else f"{row['proved']:.0%} of the path proved")
+        for name, row in results[TABLE].items()
+    ]  # fmt: skip
+    return {TABLE: as_table(head, rows)}
 
 
 def main() -> None:
@@ -191,6 +228,7 @@ def main() -> None:
     parser.add_argument("--tolerance", type=float, help="bracket the largest loss instead")
     parser.add_argument("--samples", type=int, help="of the test set, the first ones; all by default")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="keep the rows in this JSON file; what is there is not measured again")
     options = parser.parse_args()
     for name in options.names:
         if name not in CASES | PAPER:
@@ -199,8 +237,14 @@ def main() -> None:
     dss.keep_freed_memory()
     widths = (int(form.lstrip("<").split(".")[0].rstrip("sdgf%")) for form in COLUMNS.values())
     print(" ".join(f"{title:{'<' if title == 'net' else '>'}{width}s}" for title, width in zip(COLUMNS, widths)))
+    records = None if options.out is None else Records(options.out)
     for name in options.names:
-        print(report(name, options), flush=True)
+        row = records.results.get(TABLE, {}).get(name) if records is not None else None
+        if row is None:
+            row = measured(name, options)
+            if records is not None:
+                records.add(TABLE, name, row)
+        print(line(row), flush=True)
 
 
 if __name__ == "__main__":

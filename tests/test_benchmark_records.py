@@ -22,6 +22,15 @@ def test_a_file_is_gone_on_with_and_says_where_it_was_measured(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["figures.json"]
 
 
+def test_figures_of_another_machine_are_not_mixed_in(tmp_path):
+    file = tmp_path / "figures.json"
+    Records(file).add("lines", "a", {"x": 1.5})
+    file.write_text(file.read_text().replace('"cores": ', '"cores": 9'))
+    with pytest.raises(dss.InputError, match=r"was measured elsewhere \(cores 9"):
+        Records(file).add("lines", "b", {"x": 2.5})
+    assert not Records(file).has("lines", "b")
+
+
 def test_tables_go_between_their_marks_and_nowhere_else():
     page = "a\n<!-- t, drawn by us -->\nold\n<!-- end of t -->\nb\n<!-- u, drawn by us -->\n<!-- end of u -->\n"
     drawn = redrawn(page, {"t": r"new \1"})

@@ -10,6 +10,7 @@ from torch import Tensor
 from dss.averaging.line import LossLine
 from dss.averaging.soups import Soup
 from dss.averaging.tolerance import Tolerance
+from dss.base.shown import Drawn
 
 Pair = tuple[int, int]
 
@@ -17,8 +18,8 @@ Pair = tuple[int, int]
 NAMED = 8
 
 
-@dataclass(frozen=True, eq=False)
-class Check:
+@dataclass(frozen=True, eq=False, repr=False)
+class Check(Drawn):
     """Whether models may be averaged, and all that the answer rests on.
 
     Attributes:
@@ -47,6 +48,9 @@ class Check:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __repr__(self) -> str:
+        return f"Check({self.sentence})"
 
     @property
     def safe(self) -> bool:

@@ -5,7 +5,7 @@ The wings that make results know nothing of figures: `dss.page.notebook` registe
 
 from functools import singledispatch
 from html import escape
-from typing import Any
+from typing import Any, ClassVar
 
 from dss.base.errors import InputError
 
@@ -34,16 +34,20 @@ class Shown:
 
 
 class Drawn(Shown):
-    """A result that knows its loss, so that it can be drawn."""
+    """A result that knows its losses, so that it can be drawn."""
 
-    def figure(self, which: str = "loss") -> Any:
-        """A plotly figure: "sheet", "loss" or "string".
+    # What is drawn if nothing is named.
+    drawn: ClassVar[str] = "loss"
+
+    def figure(self, which: str | None = None) -> Any:
+        """A plotly figure by name: of a connection "loss", "sheet" or "string", of a check "loss" or "rise", of a merge tree
+        "tree", "barriers" or "components"; the first of them if none is named.
 
         Raises:
             InputError: another name, or nothing to draw.
         """
-        return figure_of(self, which)
+        return figure_of(self, which or self.drawn)
 
-    def show(self, which: str = "loss") -> None:
+    def show(self, which: str | None = None) -> None:
         """Show a figure where plotly shows them: in the notebook, or in a browser."""
         self.figure(which).show()

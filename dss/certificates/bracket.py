@@ -6,6 +6,8 @@ from enum import Enum
 
 from torch import Tensor
 
+from dss.base.shown import Shown
+
 
 class Verdict(Enum):
     """Where a proof stands; the value is the sentence for people."""
@@ -24,8 +26,8 @@ class Verdict(Enum):
         return self is not Verdict.OPEN
 
 
-@dataclass(frozen=True)
-class Bracket:
+@dataclass(frozen=True, repr=False)
+class Bracket(Shown):
     """What is known of the largest loss of a path.
 
     Attributes:
@@ -47,6 +49,12 @@ class Bracket:
     verdict: Verdict
     bounds: Tensor = field(repr=False)
     lower: float = -math.inf
+
+    def __repr__(self) -> str:
+        lower = f"{self.lower:.6g}" if math.isfinite(self.lower) else "not known"
+        return (
+            f"Bracket(largest loss proved at most {self.upper:.6g}, at least {lower}; {self.cells} cells; {self.verdict.value})"
+        )
 
     @property
     def proven(self) -> bool:

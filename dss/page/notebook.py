@@ -2,22 +2,30 @@
 
 from collections.abc import Sequence
 from html import escape
+from math import isfinite
 
 import plotly.graph_objects as go
 
 from dss._barrier import Barrier
 from dss._connection import Connection
+from dss.averaging.answer import Check
+from dss.averaging.line import LossLine
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.base.shown import figure_of, html_of
+from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.certificate import Certificate
+from dss.page.figures.averages import loss_between, losses_of_soups, rise_matrix
 from dss.page.figures.loss import loss_along_path
 from dss.page.figures.sheet import loss_on_sheet
 from dss.page.figures.string import string_in_space
 from dss.page.figures.style import number
+from dss.page.figures.tree import barrier_matrix, components_by_threshold, merge_tree_figure
 from dss.page.loss_sheet import unroll
 from dss.page.profile import EVALUATIONS, describe, measure_path, picture_string
 from dss.page.report.words import Fact, above, key_figures, verdict
+from dss.symmetry.alignment import Alignment
+from dss.topology.tree import MergeTree
 
 # Parameters times samples of one evaluation, above which a figure nobody asked for is left out, and one that was asked for is coarse.
 CHEAP, FEW = 1e8, 24
@@ -72,6 +80,77 @@ def _(path: Path) -> str:
         ("parameters", f"{path.size:,}", str(path.rows[0].dtype).removeprefix("torch.")),
     ]
     return _view("unfinished", f"A path: {describe(path)}.", facts)
+
+
+@figure_of.register
+def _(check: Check, which: str) -> go.Figure:
+    if which == "loss":
+        return loss_between(check) if len(check) == 2 else losses_of_soups(check)
+    if which == "rise":
+        return rise_matrix(check)
+    raise InputError(f'a check is drawn as "loss" or "rise", got {which!r}')
+
+
+@figure_of.register
+def _(tree: MergeTree, which: str) -> go.Figure:
+    drawings = {"tree": merge_tree_figure, "barriers": barrier_matrix, "components": components_by_threshold}
+    if which not in drawings:
+        raise InputError(f'a merge tree is drawn as "tree", "barriers" or "components", got {which!r}')
+    return drawings[which](tree)
+
+
+@html_of.register
+def _(check: Check) -> str:
+    answer = check.answer
+    copies = f"of copies reordered by {answer.align}" if check.repaired else "all models alike"
+    facts = [
+        ("models' losses", f"{number(check.losses.min().item())} to {number(check.losses.max().item())}", check.judge),
+        ("uniform average", number(answer.uniform.loss), copies),
+        ("greedy soup", number(answer.greedy.loss), f"{len(answer.greedy.members)} of {len(check)} models"),
+        *[("rise of the line", number(line.rise), "above the ends' losses, weighted likewise") for line in _only(check)],
+    ]
+    word = "sampled" if answer.safe else "failed"
+    return _view(word, f"{check.sentence[:1].upper()}{check.sentence[1:]}.", facts) + check.figure()._repr_html_()
+
+
+def _only(check: Check) -> list[LossLine]:
+    """The line between two models; of more there are many."""
+    return [check.answer.lines[0, 1]] if len(check) == 2 else []
+
+
+@html_of.register
+def _(tree: MergeTree) -> str:
+    facts = [
+        ("joined at", number(tree.upper.max().item()), "every point, by a path through others where need be"),
+        ("by straight lines", number(tree.straight.max().item()), "the highest of them"),
+        ("searches", str(len(tree.searches)), f"of {len(tree) * (len(tree) - 1) // 2} pairs"),
+    ]
+    word = "proven" if bool(tree.certain.max() <= tree.upper.max()) else "sampled"
+    return _view(word, f"A merge tree: {tree.in_words()}.", facts) + tree.figure()._repr_html_()
+
+
+@html_of.register
+def _(found: Alignment) -> str:
+    facts = [
+        ("distance before", number(found.distance_before), "Euclidean, over all parameters that move"),
+        ("distance after", number(found.distance_after), "of the same function, its units in another order"),
+        ("units moved", f"{found.moved_units:,}", f"in {len(found.groups)} groups"),
+        ("axes pinned", f"{len(found.pinned):,}", "they may not be reordered; `pinned` says why"),
+    ]
+    return _view("unfinished", "The reordered copy that lies closest.", facts)
+
+
+@html_of.register
+def _(bracket: Bracket) -> str:
+    lower = number(bracket.lower) if isfinite(bracket.lower) else "not known"
+    facts = [
+        ("at most", above(bracket.upper), "proved: no point of the path has more"),
+        ("at least", lower, "proved, once the bracket has ended"),
+        ("largest loss seen", number(bracket.seen), f"on segment {bracket.segment}, at t = {bracket.t:.4g}"),
+        ("cells", f"{bracket.cells:,}", "bounded on the whole data"),
+    ]
+    word = "proven" if bracket.verdict in (Verdict.PROVEN, Verdict.BRACKETED) else "failed"
+    return _view(word, f"{bracket.verdict.value[:1].upper()}{bracket.verdict.value[1:]}.", facts)
 
 
 def _judged(certificate: Certificate) -> list[Fact]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
+from dss.base.shown import Shown
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.data import Samples
 from dss.objectives.objective import End, Objective, as_point
@@ -31,8 +32,8 @@ REORDERED, SCALED = 1e-8, {torch.float64: 1e-8, torch.float32: 1e-3}
 TIE = 1e-4
 
 
-@dataclass(frozen=True, eq=False)
-class Alignment:
+@dataclass(frozen=True, eq=False, repr=False)
+class Alignment(Shown):
     """A reordered copy of a network, and how it came about.
 
     Attributes:
@@ -55,6 +56,12 @@ class Alignment:
     distance_after: float
     rescaled: tuple[str, ...]
     specification: Specification
+
+    def __repr__(self) -> str:
+        return (
+            f"Alignment({self.moved_units} units of {len(self.groups)} groups moved; "
+            f"distance {self.distance_before:.6g} before, {self.distance_after:.6g} after; {len(self.pinned)} axes pinned)"
+        )
 
     @property
     def moved_units(self) -> int:

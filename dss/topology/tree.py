@@ -1,6 +1,6 @@
 """How K points hang together: the merge tree of what is known of their barriers, and the paths that witness it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf, isfinite
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.path import Path
+from dss.base.shown import Drawn
 from dss.topology.closure import Edge, classes_below, lower_closure, parted, spanning_tree, upper_closure
 from dss.topology.points import Pair
 from dss.topology.searching import Searched
@@ -52,8 +53,8 @@ class Merge(NamedTuple):
         return self.lower > self.birth
 
 
-@dataclass(frozen=True, eq=False)
-class MergeTree:
+@dataclass(frozen=True, eq=False, repr=False)
+class MergeTree(Drawn):
     """The merge tree (a disconnectivity graph) of K points, with intervals for heights.
 
     A component of the level set that is born above the lowest point holds a local minimum that is not global (Freeman &
@@ -92,8 +93,7 @@ class MergeTree:
     certain: Tensor = field(init=False, repr=False)
     merges: tuple[Merge, ...] = field(init=False)
     paths: Mapping[Pair, Path] = field(init=False, repr=False)
-    # Figures are the page's, which stands above: it says here how a tree is drawn.
-    drawing: ClassVar[Callable[["MergeTree"], Any] | None] = None
+    drawn: ClassVar[str] = "tree"
 
     def __post_init__(self):
         best = self._best()
@@ -168,6 +168,16 @@ class MergeTree:
             beads.append((piece if a < b else piece.flip(0))[1:])
         return Path(torch.cat(beads if len(beads) > 1 else beads * 2))
 
+    def __repr__(self) -> str:
+        searched = {searched.pair for searched in self.searches}
+        return f"MergeTree({self.in_words()}; {len(searched)} of {len(self) * (len(self) - 1) // 2} pairs searched)"
+
+    def in_words(self) -> str:
+        """At which threshold the points are joined, as far as is known."""
+        top = self.upper.max().item()
+        known = "proved" if bool(self.certain.max() <= top) else "sampled"
+        return f"{len(self)} points, all joined at {top:.6g}, {known}; losses from {self.births.min():.6g} to {self.births.max():.6g}"
+
     @property
     def order(self) -> tuple[int, ...]:
         """The points in an order in which every component of the tree stands together, the lowest point's side first."""
@@ -187,11 +197,6 @@ class MergeTree:
         """
         lowest = self.births.min().item()
         return tuple(merge for merge in self.merges if merge.birth > lowest and merge.persistence > LINGERING * abs(merge.birth))
-
-    def figure(self) -> Any:
-        """The tree as a plotly figure."""
-        assert MergeTree.drawing is not None, "dss.page.figures.tree says how a tree is drawn"
-        return MergeTree.drawing(self)
 
     def to_newick(self) -> str:
         """The tree in the Newick format, which programs for phylogenies read; lengths of branches are differences of loss."""

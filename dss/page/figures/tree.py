@@ -291,4 +291,3 @@ def _tie(tree: MergeTree, points: np.ndarray, pair: Pair) -> go.Scatter:
 
 
 # The tree stands below the page and says only that it can be drawn; here is how.
-MergeTree.drawing = staticmethod(merge_tree_figure)
