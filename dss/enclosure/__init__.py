@@ -4,6 +4,7 @@
 """
 
 from dss.enclosure import rules as rules
+from dss.enclosure.blocks import Blocks
 from dss.enclosure.cells import bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.registry import known_operations, rule
 from dss.enclosure.standin import StandIn
@@ -11,6 +12,7 @@ from dss.enclosure.value import CORNERS, Enclosure, lift
 
 __all__ = [
     "CORNERS",
+    "Blocks",
     "Enclosure",
     "StandIn",
     "bytes_per_cell",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.blocks import Blocks
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
@@ -42,6 +43,7 @@ def enclose(
     weight: float | None = None,
     whole: bool = False,
     index: Tensor | None = None,
+    blocks: Blocks | None = None,
 ) -> Tensor:
     """Rigorous bounds on the mean loss of samples along cells of segments in parameter space.
 
@@ -64,6 +66,8 @@ def enclose(
         whole: whether the loss is called once, with all samples.
         index: `(k, m)`, which samples of every cell are bounded, each alone. Then `lower` and `upper` must be multiples of
             `GRAIN`, so that tau is exactly (2 t - lower - upper) / (upper - lower), and bounds on cells inside cells fit together.
+        blocks: how they are put together, and what was recorded of earlier calls for this model, loss and data; without it those of all cells
+            go together.
 
     Returns:
         With `index` `(k, m, c)` for every sample, else `(k, c)` for their mean, float64: the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1), tau in [-1, 1], that lies
@@ -107,12 +111,30 @@ def enclose(
     if rows and bool(((lower % GRAIN != 0) | (upper % GRAIN != 0)).any()):
         raise ValueError("cells of samples apart must begin and end at multiples of GRAIN")
     with _evaluation(model), torch.no_grad():
-        bounds = torch.vmap(bound)(start, end, lower, upper, *rows)
+        if blocks is None or index is None:
+            bounds = torch.vmap(bound)(start, end, lower, upper, *rows)
+        else:
+            bounds = _in_blocks(bound, blocks, start, end, lower, upper, index)
     known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
     # A mask may shut out by -inf, which no saturating function turns into a bound: every rule but a choice makes it NaN.
     known &= _finite([x.where(x != -torch.inf, 0) for x in stored.values()] + [*inputs, target], rows=False)
     known = known.view(-1, *[1] * (bounds.dim() - 1))
     return torch.where(known & ~bounds.isnan(), bounds, torch.inf)
+
+
+def _in_blocks(bound: Callable[..., Tensor], blocks: Blocks, start: Tensors, end: Tensors, lower: Tensor, upper: Tensor,
+               index: Tensor) -> Tensor:  # fmt: skip
+    """Bounds on the samples of one cell after another."""
+    names = list(start)
+
+    def of_block(*given: Tensor) -> Tensor:
+        rows = [part[None] for part in given]
+        starts, ends = (dict(zip(names, part)) for part in (rows[: len(names)], rows[len(names) : -3]))
+        # Under `vmap` for a single cell too: no rule can then branch on its numbers.
+        return torch.vmap(bound)(starts, ends, *rows[-3:])[0]
+
+    sides = [*start.values(), *end.values(), lower, upper]
+    return torch.stack([blocks.values(of_block, [side[i] for side in sides], rows) for i, rows in enumerate(index)])
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],

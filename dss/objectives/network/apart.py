@@ -2,9 +2,13 @@
 
 from torch import Tensor
 
+from dss.enclosure import Blocks
 from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.samples import Samples
 from dss.objectives.objective import Apart
+
+SMALL = 2**18
+"""Parameters of a network whose passes are recorded."""
 
 
 class SamplesApart(Apart):
@@ -19,9 +23,11 @@ class SamplesApart(Apart):
 
     def __init__(self, bounds: Bounds, data: Samples, weight: float, memory: int):
         self.bounds, self.data, self.weight, self.memory = bounds, data, weight, memory
+        # Large networks wait for memory and arithmetic, not for Python.
+        self.blocks = Blocks(bounds.bytes) if bounds.space.size <= SMALL and data.inputs[0].device.type == "cpu" else None
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
-        return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory)
+        return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory, self.blocks)
 
     def mean(self, values: Tensor) -> Tensor:
         return self.bounds.mean(values, self.weight)

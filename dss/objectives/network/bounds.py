@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from dss.base.space import ParameterSpace
-from dss.enclosure import bytes_per_cell, enclose, suited, weighted_mean
+from dss.enclosure import Blocks, bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.cells import ratio_of_sums
 from dss.objectives.network.rows import RowLosses
 from dss.objectives.network.samples import Samples
@@ -51,14 +51,20 @@ class Bounds:
         return torch.cat([self._on_fitting(part, data, weight, memory, negated=negated) for part in zip(*cells, strict=True)])
 
     def on_samples(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, data: Samples, index: Tensor,
-                   memory: int) -> Tensor:  # fmt: skip
-        """Bounds `(k, m, c)` on the losses of the samples `index` `(k, m)`, each alone; the rest as `on_cells` has it."""
+                   memory: int, blocks: Blocks | None) -> Tensor:  # fmt: skip
+        """Bounds `(k, m, c)` on the losses of the samples `index` `(k, m)`, each alone; the rest as `on_cells` has it.
+
+        Args:
+            blocks: how they go together, for this data; without it as memory allows.
+        """
+        if blocks is not None and blocks.can_record:
+            return self._on_fitting((starts, ends, lower, upper), data, 1.0, memory, index, blocks)
         fitting = max(1, memory // bytes_per_cell(self.bytes * index.shape[1], parameters=self.space.size))
         cells = (x.split(fitting) for x in (starts, ends, lower, upper, index))
         return torch.cat([self._on_fitting(part[:4], data, 1.0, memory, part[4]) for part in zip(*cells, strict=True)])
 
     def _on_fitting(self, cells: tuple[Tensor, ...], data: Samples, weight: float, memory: int,
-                    index: Tensor | None = None, *, negated: bool = False) -> Tensor:  # fmt: skip
+                    index: Tensor | None = None, blocks: Blocks | None = None, *, negated: bool = False) -> Tensor:  # fmt: skip
         """Bounds on cells that fit memory, over the data in chunks."""
         starts, ends, lower, upper = cells
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
@@ -74,7 +80,7 @@ class Bounds:
         value = (lambda output, target: -loss.value(output, target)) if negated else loss.value
         return enclose(
             rows.template, value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
-            weight=None if loss.averaged else weight, whole=loss.whole, index=index, **self._suited,
+            weight=None if loss.averaged else weight, whole=loss.whole, index=index, blocks=blocks, **self._suited,
         )  # fmt: skip
 
     def mean(self, values: Tensor, weight: float) -> Tensor:

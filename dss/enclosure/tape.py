@@ -1,0 +1,306 @@
+"""A pass through a network recorded once and played again: the same operations on other numbers, bit for bit.
+
+A pass makes thousands of operations on small tensors, and most of its time goes to Python, `vmap` and memory, not to
+arithmetic. Which operations there are depends on shapes and on what does not move alone: a rule cannot branch on a number of
+a cell, a parameter or a sample (`vmap` forbids it), so the operations that torch was asked for once are those of every
+cell and every sample of these shapes; whatever takes a number out of a tensor all the same ends the recording. Played from a list they need neither; views are taken once, results no longer needed
+lend their memory to later ones, which keeps it in the cache.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+LARGEST = 2**30
+"""Bytes of all results of a pass that may be recorded: they are held until the tape is made."""
+
+aten = torch.ops.aten
+_READS_NUMBERS = {
+    aten._local_scalar_dense,
+    aten.is_nonzero,
+    aten.equal,
+    aten.nonzero,
+    aten.masked_select,
+    aten.unique_dim,
+    aten._unique2,
+}
+"""What takes numbers out of tensors: the way that Python goes from there is not on the tape."""
+
+_INTO = {
+    aten.add: torch.add, aten.sub: torch.sub, aten.mul: torch.mul, aten.div: torch.div, aten.neg: torch.neg, aten.abs: torch.abs,
+    aten.maximum: torch.maximum, aten.minimum: torch.minimum, aten.lerp: torch.lerp, aten.clamp: torch.clamp, aten.bmm: torch.bmm,
+    aten.mm: torch.mm, aten.amax: torch.amax, aten.amin: torch.amin, aten.exp: torch.exp, aten.log: torch.log, aten.tanh: torch.tanh,
+    aten.sigmoid: torch.sigmoid, aten.sqrt: torch.sqrt, aten.rsqrt: torch.rsqrt, aten.reciprocal: torch.reciprocal,
+    aten.gather: torch.gather, aten.index_select: torch.index_select, aten.cat: torch.cat, aten.topk: torch.topk,
+    aten.logsumexp: torch.logsumexp, aten.logaddexp: torch.logaddexp, aten.erfc: torch.erfc,
+}  # fmt: skip
+"""Operations that write their result into given memory without another pass, and what calls them at the least cost."""
+
+_INTO_EXACTLY = {aten.where.self: torch.where, aten.sum.dim_IntList: torch.sum}
+_SHAPED = {aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.ones_like, aten.full_like}
+
+_COPIES = {aten._to_copy, aten.clone}
+
+
+class CannotRecord(Exception):
+    """The pass depends on numbers, or is too large."""
+
+
+@dataclass
+class _Call:
+    """An operation of the pass.
+
+    Attributes:
+        results: the tensors that it returned.
+        written: storages that it wrote into, those of fresh results left out.
+        made: storages of fresh results.
+        read: storages of its arguments.
+    """
+
+    function: Any
+    args: tuple
+    kwargs: dict
+    results: list[Tensor]
+    written: set[int] = field(default_factory=set)
+    made: set[int] = field(default_factory=set)
+    read: set[int] = field(default_factory=set)
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes the operations on what depends on the inputs; the rest is the same every time, and is kept as it is."""
+
+    def __init__(self, inputs: Sequence[Tensor]):
+        super().__init__()
+        self.calls: list[_Call] = []
+        self.inputs = {_storage(x) for x in inputs}
+        self.moving = set(self.inputs)
+        # Held, so that no two storages of a recording have the same address.
+        self.held: list[Tensor] = list(inputs)
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = {_storage(x) for x in _tensors(args, *kwargs.values())}
+        moving = bool(given & self.moving)
+        if moving and func.overloadpacket in _READS_NUMBERS:
+            raise CannotRecord(f"{func} takes a number out of a tensor")
+        results = func(*args, **kwargs)
+        found = _tensors(results)
+        self.held += found
+        written = _written(func, args, kwargs)
+        if not moving:
+            if written & self.moving:
+                raise CannotRecord("a constant is written into what moves")
+            return results
+        if written - self.moving or written & self.inputs:
+            raise CannotRecord("what moves is written into a constant or an input")
+        made = {_storage(x) for x in found} - given
+        if made and len(made) < len(found):
+            raise CannotRecord(f"{func} returns memory of its arguments beside its own")
+        self.moving |= made
+        self.bytes += sum(x.untyped_storage().nbytes() for x in found if _storage(x) in made)
+        if self.bytes > LARGEST:
+            raise CannotRecord("the pass is too large")
+        if made or written:  # views are no work
+            self.calls.append(_Call(func, args, kwargs, found, written, made, given))
+        return results
+
+
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
+
+
+def _tensors(*values: Any) -> list[Tensor]:
+    """The tensors of arguments or results of an operation, lists of them included."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += _tensors(*value)
+    return found
+
+
+def _written(func, args: tuple, kwargs: dict) -> set[int]:
+    """The storages that an operation writes into."""
+    if not func._schema.is_mutable:
+        return set()
+    found = set()
+    for i, parameter in enumerate(func._schema.arguments):
+        if parameter.alias_info is not None and parameter.alias_info.is_write:
+            found |= {_storage(x) for x in _tensors(args[i] if i < len(args) else kwargs.get(parameter.name))}
+    return found
+
+
+class Tape:
+    """A function of tensors as the list of its operations.
+
+    Args:
+        function: from tensors to one tensor, without a branch on their numbers.
+        cell, block: its arguments, for example; the tape plays for tensors of these shapes and dtypes. What depends on `cell`
+            alone is computed once for all blocks.
+
+    Raises:
+        CannotRecord: the function reads numbers, writes into constants, or is too large.
+    """
+
+    def __init__(self, function: Callable[..., Tensor], cell: Sequence[Tensor], block: Sequence[Tensor]):
+        self.cell, self.block = [x.clone() for x in cell], [x.clone() for x in block]
+        with _Recorder([*self.cell, *self.block]) as recorder:
+            output = function(*self.cell, *self.block)
+        calls = _needed(_without_constants(recorder.calls), _storage(output))
+        calls, same = _without_repetitions(calls)
+        first, then = _parted(calls, {_storage(x) for x in self.block}, same)
+        memory = _Memory(first, then, _storage(output), same)
+        steps = [_step(call, memory, i) for i, call in enumerate([*first, *then])]
+        self.before, self.steps = steps[: len(first)], steps[len(first) :]
+        self.output = memory.placed(output)
+
+    def at(self, cell: Sequence[Tensor]) -> None:
+        """Begin with another cell."""
+        for own, given in zip(self.cell, cell, strict=True):
+            own.copy_(given)
+        _run(self.before)
+
+    def play(self, block: Sequence[Tensor]) -> Tensor:
+        """The function's value for the cell that was begun with: a new tensor."""
+        for own, given in zip(self.block, block, strict=True):
+            own.copy_(given)
+        _run(self.steps)
+        return self.output.clone()
+
+
+def _run(steps: list[tuple[Callable, tuple, dict]]) -> None:
+    for function, args, kwargs in steps:
+        function(*args, **kwargs)
+
+
+def _needed(calls: list[_Call], output: int) -> list[_Call]:
+    """Those that the output depends on."""
+    wanted, kept = {output}, []
+    for call in reversed(calls):
+        if (call.made | call.written) & wanted:
+            kept.append(call)
+            wanted |= call.read
+    return kept[::-1]
+
+
+def _all_written(calls: list[_Call]) -> set[int]:
+    return set().union(*(call.written for call in calls))
+
+
+def _without_constants(calls: list[_Call]) -> list[_Call]:
+    """Without those whose results have nothing of their arguments but shape and dtype, and are not written into."""
+    written = _all_written(calls)
+    return [call for call in calls if call.function.overloadpacket not in _SHAPED or call.made & written]
+
+
+def _without_repetitions(calls: list[_Call]) -> tuple[list[_Call], dict[int, int]]:
+    """Without operations that were made before on the same arguments; and which storages are then which others."""
+    written, same, known, kept = _all_written(calls), {}, {}, []
+
+    def name(x: Any) -> Any:
+        if isinstance(x, (tuple, list, dict)):
+            return tuple(map(name, x.items() if isinstance(x, dict) else x))
+        if not isinstance(x, Tensor):
+            return type(x), repr(x)
+        return same.get(_storage(x), _storage(x)), x.storage_offset(), x.shape, x.stride(), x.dtype
+
+    for call in calls:
+        if (call.read | call.made | call.written) & written:
+            kept.append(call)
+            continue
+        first = known.setdefault((call.function, name(call.args), name(call.kwargs)), call)
+        if first is call:
+            kept.append(call)
+        else:
+            same |= {_storage(x): _storage(y) for x, y in zip(call.results, first.results)}
+    return kept, same
+
+
+def _parted(calls: list[_Call], block: set[int], same: dict[int, int]) -> tuple[list[_Call], list[_Call]]:
+    """Those that do not depend on the block, and the others; what is written into is made anew for every block."""
+    moving, first, then = block | _all_written(calls), [], []
+    for call in calls:
+        if ({same.get(x, x) for x in call.read} | call.made) & moving:
+            moving |= call.made
+            then.append(call)
+        else:
+            first.append(call)
+    return first, then
+
+
+class _Memory:
+    """Where every storage of the pass lies when it is played: memory is lent again once it was read last.
+
+    Args:
+        first, then: the calls once for every cell, and those for every block. What the latter need of the former is never lent.
+        output: the storage of the result.
+        same: storages that are others.
+    """
+
+    def __init__(self, first: list[_Call], then: list[_Call], output: int, same: dict[int, int]):
+        self.same, self.free, self.buffers = same, {}, {}
+        last: dict[int, int] = {}
+        for i, call in enumerate([*first, *then]):
+            last |= dict.fromkeys((same.get(storage, storage) for storage in call.read | call.written | call.made), i)
+        kept = {storage for call in first for storage in call.made if last[storage] >= len(first)} | {same.get(output, output)}
+        self.dying: dict[int, list[int]] = {}
+        for storage, i in last.items():
+            if storage not in kept:
+                self.dying.setdefault(i, []).append(storage)
+
+    def made(self, x: Tensor) -> Tensor:
+        """A fresh result's place."""
+        storage, size = _storage(x), x.untyped_storage().nbytes()
+        if storage not in self.buffers:
+            free = self.free.get(size)
+            self.buffers[storage] = free.pop() if free else torch.empty(size, dtype=torch.uint8)
+        return self.placed(x)
+
+    def placed(self, x: Tensor) -> Tensor:
+        """A tensor of the recording as it lies when played; constants and inputs are themselves."""
+        storage = _storage(x)
+        buffer = self.buffers.get(self.same.get(storage, storage))
+        if buffer is None:
+            return x
+        return torch.empty(0, dtype=x.dtype).set_(buffer.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+
+    def release(self, i: int) -> None:
+        """Lend what step `i` used last."""
+        for storage in self.dying.get(i, ()):
+            buffer = self.buffers.pop(storage, None)
+            if buffer is not None:
+                self.free.setdefault(len(buffer), []).append(buffer)
+
+
+def _step(call: _Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
+    """What is called when the tape is played, as step `i`."""
+    args, kwargs = _placed(call.args, memory), {name: _placed(value, memory) for name, value in call.kwargs.items()}
+    results = [memory.made(x) for x in call.results] if call.made else []
+    memory.release(i)
+    packet = call.function.overloadpacket
+    if not results:
+        return call.function, args, kwargs
+    if packet in _COPIES:
+        return Tensor.copy_, (results[0], args[0]), {}
+    into = _INTO.get(packet) or _INTO_EXACTLY.get(call.function)
+    if into is None:
+        return _copied, (results, call.function, args, kwargs), {}
+    return into, args, {**kwargs, "out": results[0] if len(results) == 1 else tuple(results)}
+
+
+def _placed(value: Any, memory: _Memory) -> Any:
+    if isinstance(value, Tensor):
+        return memory.placed(value)
+    return type(value)(_placed(part, memory) for part in value) if isinstance(value, (tuple, list)) else value
+
+
+def _copied(results: list[Tensor], function: Callable, args: tuple, kwargs: dict) -> None:
+    """For operations that make their results anew."""
+    for place, result in zip(results, _tensors(function(*args, **kwargs)), strict=True):
+        place.copy_(result)
