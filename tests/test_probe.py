@@ -72,6 +72,57 @@ def test_a_loss_that_does_not_add_up_is_refused_with_the_way_out(name, build):
         dss.NetworkObjective(model, loss, (x, y))
 
 
+ROUNDED = {
+    "squares": (lambda o, t, to: (to(o) - to(t)).square().sum(-1).mean(), REALS),
+    "squares, handed back wide": (lambda o, t, to: (to(o) - to(t)).square().sum(-1).mean().double(), REALS),
+    "rounded after the difference": (lambda o, t, to: to(o - t).square().sum(-1).mean().float(), REALS),
+    "classes": (lambda o, t, to: F.cross_entropy(to(o), t), CLASSES),
+    "losses of samples": (lambda o, t, to: (to(o) - to(t)).square().sum(-1), REALS),
+    "a pair": (lambda o, t, to: (F.cross_entropy(to(o), t, reduction="sum"), torch.ones_like(t).sum()), CLASSES),
+}
+
+
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("wide", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ROUNDED)
+def test_a_loss_may_compute_in_fewer_bits_than_it_is_given(name, wide, narrow):
+    own, y = ROUNDED[name]
+
+    def loss(output, target):
+        return own(output, target, lambda x: x.to(narrow))
+
+    model, x = mlp().to(wide), X.to(wide)
+    objective = dss.NetworkObjective(model, loss, (x, y), batch_size=16)
+    with torch.no_grad():
+        found = objective(objective.space.flatten(model.state_dict())[None]).item()
+    exact = own(model(x), y.to(wide) if y.is_floating_point() else y, lambda x: x.double())
+    exact = exact[0] / exact[1] if isinstance(exact, tuple) else exact.mean()
+    assert found == pytest.approx(exact.item(), rel=4 * torch.finfo(narrow).eps)
+
+
+def test_a_loss_that_takes_what_it_is_given_is_held_to_that():
+    plain = dss.NetworkObjective(mlp(), lambda o, t: (o - t).square().sum(-1).mean(), (X, REALS))
+    assert plain._rows.precision(torch.float64) == torch.float64
+    rounded = dss.NetworkObjective(mlp(), lambda o, t: (o.float() - t.float()).square().sum(-1).mean(), (X, REALS))
+    assert rounded._rows.precision(torch.float64) == torch.float32
+
+
+@pytest.mark.parametrize("narrow", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda o, t: F.cross_entropy(o, t) * len(t),
+        lambda o, t: F.cross_entropy(o, t, weight=WEIGHTS.to(o)),
+        lambda o, t: F.cross_entropy(o, t) + o.var(0).mean(),
+        lambda o, t: (o.argmax(1) != t).to(o).max(),
+    ],
+)
+def test_what_does_not_add_up_is_found_in_few_bits_too(loss, narrow):
+    for model in (mlp(), mlp().double()):
+        with pytest.raises(dss.InputError, match="must be a mean over samples"):
+            dss.NetworkObjective(model, lambda o, t: loss(o.to(narrow), t), (X.to(model[0].weight), CLASSES))
+
+
 @pytest.mark.parametrize("build", [mlp, zero_head])
 def test_what_was_refused_is_judged_as_what_it_is_when_said_to_be_of_the_whole(build):
     for name in ("broadcast in a closure", "largest", "root", "median", "dice", "variance", "class weights in a closure"):

@@ -158,6 +158,7 @@ class Probe(Trial):
         if bank is not None and not self.rows.loss.known and not self.rows.looks_back:
             self.targets = AllTargets(adding, bank)
             self.targets.check(self.samples)
+        self.rows.rounds_as = adding.dtype
 
     def _check_model_apart(self, point: Tensors, whole: Outputs) -> None:
         """What the model makes of a sample must not depend on those it is evaluated with."""

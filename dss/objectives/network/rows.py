@@ -36,8 +36,10 @@ class RowLosses:
         channels_last: whether images are best given in channels-last order.
         names: what the model and the loss are called in errors.
         autocast: the dtype of what `torch.autocast` casts; None if it is not used.
+        rounds_as: the dtype as which the loss rounds, whatever it is given.
     """
 
+    rounds_as: torch.dtype = torch.float64
     loss: SampleLoss
     can_differentiate: bool
 
@@ -106,8 +108,8 @@ class RowLosses:
             return self.loss.value(output, target)
 
     def precision(self, dtype: torch.dtype) -> torch.dtype:
-        """In which a pass with parameters of a dtype computes."""
-        return self.autocast or dtype
+        """In which a pass with parameters of a dtype computes, where it is coarsest."""
+        return max(self.autocast or dtype, self.rounds_as, key=lambda dtype: torch.finfo(dtype).eps)
 
     def casting(self, parameters: Tensors) -> AbstractContextManager:
         """`torch.autocast` for a pass with these parameters, if it is wanted."""
