@@ -37,7 +37,9 @@ WORDS = {
 
 def pages() -> dict[Path, str]:
     """Every drawn page as it must be: the pages with tables, as they are but for these, and the overview."""
-    drawn = {PAPER: redrawn(PAPER.read_text(encoding="utf-8"), {name: draw() for name, draw in panels().items() if name in shown()})}
+    drawn = {
+        PAPER: redrawn(PAPER.read_text(encoding="utf-8"), {name: draw() for name, draw in panels().items() if name in shown()})
+    }
     for benchmark in KEPT:
         page = Path(benchmark.PAGE)
         text = drawn.get(page) or page.read_text(encoding="utf-8")
@@ -66,7 +68,9 @@ def environment_of(benchmark: ModuleType) -> Record:
 def section(benchmark: ModuleType) -> str:
     """A benchmark's heading, its command, where its figures are explained, and its tables."""
     page = Path(benchmark.PAGE).name
-    command = f"`python -m {benchmark.__name__}`, figures in `benchmarks/{Path(benchmark.FILE).name}`, explained in [{page}]({page})."
+    command = (
+        f"`python -m {benchmark.__name__}`, figures in `benchmarks/{Path(benchmark.FILE).name}`, explained in [{page}]({page})."
+    )
     tables = benchmark.pages_of(Records(benchmark.FILE).results)
     return "\n\n".join([f"## {KEPT[benchmark]}", command, *tables.values()])
 
