@@ -7,7 +7,8 @@
     python -m benchmarks.symmetry --draw         # docs/symmetry.md from benchmarks/symmetry.json
 
 The straight line's excess is its largest loss over 25 points less that of the worse end, on scikit-learn's 597 test
-digits. Ends are trained with Adam on the other 1,200 from different seeds. All on the CPU. What is in the JSON file is not measured again.
+digits. Ends are trained with Adam on the other 1,200 from different seeds. All on the CPU.
+What is in the JSON file is not measured again.
 """
 
 import argparse

@@ -41,8 +41,8 @@ class _Task:
 class ProcessPool(Executor):
     """Worker processes on this machine. A task whose worker is killed is given to another one, and so are those that waited.
 
-    Processes are spawned, never forked: torch's threads do not survive a fork. What is submitted is pickled. Where there are several GPUs,
-    each worker sees one of them, in turn, as "cuda".
+    Processes are spawned, never forked: torch's threads do not survive a fork. What is submitted is pickled. Where there are
+    several GPUs, each worker sees one of them, in turn, as "cuda".
 
     Args:
         workers: how many.

@@ -25,8 +25,8 @@ from dss.runs.history import Snapshot
 class SpreadGreedy(GreedyString):
     """`GreedyString` on every rank of a group: the same rounds, the same beads, of which each rank holds its share.
 
-    A rank judges its share of the segments that are not judged yet and trains its share of the beads that are inserted; it fetches the two beads of a
-    segment that it does not hold. What all of them must know are maxima and places of segments, digests of beads and counts.
+    A rank judges its share of the segments that are not judged yet and trains its share of the beads that are inserted; it
+    fetches the beads of a segment that it does not hold. What all ranks must know are maxima and places of segments, digests and counts.
     """
 
     def begin(self, problem: Problem) -> Step:
@@ -64,8 +64,8 @@ class SpreadGreedy(GreedyString):
 def _counted_together(problem: Problem) -> Iterator[Problem]:
     """The question as a rank alone asks it; in the end, the work of all ranks is counted, and held against the limits.
 
-    A rank that stopped in the middle of a round would leave the others waiting, so what is left is looked at when all are done: the round is
-    dropped, as it is where one process stops within it.
+    A rank that stopped in the middle of a round would leave the others waiting, so what is left is looked at when all are done:
+    the round is dropped, as it is where one process stops within it.
     """
     before, budget = replace(problem.tally), Budget()
     yield alone(problem, budget)
@@ -87,7 +87,7 @@ def spread_out(finder: Finder) -> Finder:
 
 
 def dealt_out(finder: Finder, last: Snapshot | None) -> Snapshot | None:
-    """The step from which a search goes on, as the first rank has read it, on every rank: of a string that is spread, its share."""
+    """The step from which a search goes on, as the first rank read it, on every rank; of a string that is spread, its share."""
     if not dist.is_initialized() or not isinstance(finder, SpreadGreedy):
         return from_first(last)
     path = None if last is None else last.path

@@ -1,8 +1,8 @@
 """A string of which every rank holds a share.
 
-Segments are dealt to the ranks in order, as evenly as they can be; a rank holds the beads of its own segments, so a bead between two shares is held
-twice. All ranks know all digests, and thereby who holds what: what must move is sent by one who holds it, without asking. On a rank a
-bead of others is a tensor without numbers (`Path.partial`).
+Segments are dealt to the ranks in order, as evenly as they can be; a rank holds the beads of its own segments, so a bead between
+two shares is held twice. All ranks know all digests, and thereby who holds what: what must move is sent by one who holds it,
+without asking. On a rank a bead of others is a tensor without numbers (`Path.partial`).
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ def dealt(path: Path, segments: Tensor, like: Tensor) -> tuple[Tensor, Path | No
         like: a point; its device and dtype are those of all beads.
 
     Returns:
-        The share, as numbers in `segments`, and a path of which those are segments 0, 2, 4, ..., in this order; None for no share.
+        The share, as numbers in `segments`, and a path of which those are segments 0, 2, 4, ..., in order; None for no share.
     """
     parts = [segments[own].tolist() for own in shares(len(segments))]
     wanted = [{bead for segment in part for bead in (segment, segment + 1)} for part in parts]
