@@ -3,6 +3,7 @@
 import gzip
 import pickle
 import struct
+import sys
 import warnings
 from collections import Counter
 
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import dss
-from experiments import image_data, text_data
+from experiments import cifar10, image_data, mnist, networks, ptb, text_data
 from experiments.image_files import CIFAR10_FILES, MNIST_FILES
 
 
@@ -255,3 +256,33 @@ def test_damaged_texts_are_named(tmp_path):
         (tmp_path / "ptb.test.txt").write_bytes(content)
         with pytest.raises(dss.TaskError, match=reason):
             text_data.penn_treebank(tmp_path)
+
+
+def write_texts(folder):
+    (folder / "ptb.train.txt").write_text(TRAIN)
+    (folder / "ptb.test.txt").write_text(" once unheard N \n" * 12)
+
+
+SCRIPTS = {
+    "mnist": (mnist, image_data.mnist, lambda folder: write_mnist(folder / "MNIST" / "raw", mnist_arrays(), "{}")),
+    "cifar10": (cifar10, image_data.cifar10, lambda folder: write_cifar10(folder / "cifar-10-batches-py", python2_batch)),
+    "ptb": (ptb, text_data.penn_treebank, write_texts),
+}
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_scripts_take_the_papers_files_and_its_thresholds(tmp_path, monkeypatch, name):
+    """From the command line to the study: its data, its thresholds, a file of its own, and one evaluation of an untrained end."""
+    script, load, write = SCRIPTS[name]
+    write(tmp_path)
+    asked = []
+    monkeypatch.setattr(networks, "run", lambda network, data, out, executor, read: asked.append((network.on(data), data, out)))
+    monkeypatch.setattr(networks, "STRINGS", tmp_path / "runs")
+    monkeypatch.setattr(sys, "argv", [name, "--small", "--data", str(tmp_path)])
+    networks.main(script.STUDY, script.SMALL, script.QUICK, load, lambda: None, str(tmp_path / f"{name}.py"))
+    ((network, data, out),) = asked
+    assert network.thresholds == script.SMALL.thresholds and data.name.split(",")[0] == script.STUDY.paper_data
+    assert out == tmp_path / f"{name}-small-{script.STUDY.paper_data.lower().replace(' ', '-')}.json"
+    (x, _), loss = data.train, dss.NetworkObjective(network.model(), network.loss, data.train)
+    point = loss.space.flatten(network.model().state_dict())
+    assert len(x) > 0 and loss(point[None]).isfinite().all()
