@@ -86,17 +86,19 @@ class Evaluation:
             pull_back: from parameters of a single row, and the gradient with respect to its recalibrated statistics, to
                 the gradient that goes through them.
         """
-        # Leaves are the named tensors, not the flat row: slicing a row costs autograd a full-size copy per tensor.
-        leaves = {name: value.detach().requires_grad_() for name, value in self.space.unflatten(group).items()}
+        # Leaves are the named tensors, not the flat row: slicing a row costs autograd a full-size copy per tensor. For the same
+        # reason a single row's have no axis for rows.
+        single = len(group) == 1
+        leaves = {name: value.detach().requires_grad_() for name, value in self._named(group, single).items()}
         statistic = {} if training else {n: b for n, b in constants.items() if statistics.is_of(self.norms, n)}
         moving = {name: value.detach().requires_grad_() for name, value in statistic.items()}
         constants = constants | moving
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
         sums: list[Tensor] = []
         for part, which in _numbered(parts, training):
-            with located(which), self.rows.kept() if len(group) == 1 else nullcontext():
+            with located(which), self.rows.kept() if single else nullcontext():
                 factor = self.rows.loss.factor(len(part))
-                losses = self._of_rows(leaves, constants, part, training)
+                losses = (self._of_row if single else self._of_rows)(leaves, constants, part, training)
                 _check_differentiable(losses)
                 found += losses.detach().double() * factor
                 share = losses.sum() * (factor / total)
@@ -106,12 +108,21 @@ class Evaluation:
             del grads
         if moving:
             cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
-            rows = {name: leaf[0] for name, leaf in leaves.items()}
-            for sum_, value in zip(sums, pull_back(rows, cotangents), strict=False):
-                sum_[0] += value
-        for target in self.space.unflatten(out).values():
+            for sum_, value in zip(sums, pull_back(leaves, cotangents), strict=False):
+                sum_ += value
+        for target in self._named(out, single).values():
             target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
         return found / total
+
+    def _named(self, group: Tensor, single: bool) -> Tensors:
+        """Named views of the points of a group; of a `single` one without the axis for rows."""
+        return self.space.unflatten(group[0] if single else group)
+
+    def _of_row(self, parameters: Tensors, constants: Tensors, part: Samples, training: bool) -> Tensor:
+        """What the loss adds up with one set of parameters, `()`."""
+        if training and self.norms:
+            return statistics.batch_loss(self.rows, self.norms, parameters, part)
+        return self.rows.one(parameters, constants, part)
 
     def _of_rows(self, parameters: Tensors, constants: Tensors, part: Samples, training: bool) -> Tensor:
         """What the loss adds up, `(k,)`: in training every layer normalises by the batch."""
@@ -123,8 +134,9 @@ class Evaluation:
 
 
 def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of a value `()`, zero where it does not depend on a leaf."""
-    return list(torch.autograd.grad(value, leaves, materialize_grads=True))
+    """Gradients of a value `()`, dense, and zero where it does not depend on a leaf."""
+    found = torch.autograd.grad(value, leaves, materialize_grads=True)
+    return [g if g.layout is torch.strided else g.to_dense() for g in found]
 
 
 def _numbered(parts: Iterable[Samples], training: bool) -> Iterator[tuple[Samples, str]]:

@@ -60,7 +60,8 @@ class NetworkObjective(Objective):
         buffers: what BatchNorm's running statistics are. "recalibrate": recomputed for every point from the
             calibration data; "frozen": the model's own.
         calibration: data of the recalibration; the objective's own by default.
-        rows: "vmap" or "loop" over points, or "auto": vmap while several points' activations fit fast memory.
+        rows: "vmap" or "loop" over points, or "auto": vmap while several points' activations fit fast memory, except for
+            convolutions on a CPU.
         description: what the loss is and on which data, for people.
         names: what the model and the loss are called in errors.
         autocast: a dtype in which model and loss compute what `torch.autocast` lets them; points stay in theirs, and nothing
@@ -287,7 +288,8 @@ class NetworkObjective(Objective):
         self._pieces = Pieces(self._evaluation, size, self._choice == "vmap")
         self._bounds = Bounds(rows, self.space, size)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few
-        rows.can_batch &= self._choice != "loop" and not self._norms
+        looped = self._choice == "loop" or (self._choice == "auto" and rows.convolves and self.space.device.type == "cpu")
+        rows.can_batch &= not looped and not self._norms
         rows.can_batch = rows.can_batch and capacity.can_batch(rows, parameters, some)
         if self._choice == "vmap" and not rows.can_batch:
             raise InputError("rows='vmap' was asked for, but this model has no batching rule; use rows='auto'")

@@ -6,9 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils._pytree import tree_map
 
 from dss.base.space import ParameterSpace
@@ -17,6 +16,7 @@ from dss.objectives.network.copies import quiet_copy
 from dss.objectives.network.loss import SampleLoss
 from dss.objectives.network.pooling import SlicedPooling
 from dss.objectives.network.samples import Samples
+from dss.objectives.network.seats import Seats
 
 Tensors = dict[str, Tensor]
 
@@ -34,6 +34,7 @@ class RowLosses:
         looks_back: whether the loss takes derivatives of the outputs, and must be given them with their history.
         can_batch: whether the model has all the batching rules that `vmap` needs.
         channels_last: whether images are best given in channels-last order.
+        convolves: whether there are convolutions, which `vmap` makes grouped ones of: on a CPU slower than one after the other.
         names: what the model and the loss are called in errors.
         autocast: the dtype of what `torch.autocast` casts; None if it is not used.
         rounds_as: the dtype as which the loss rounds, whatever it is given.
@@ -51,8 +52,10 @@ class RowLosses:
         self.constants: Tensors = dict(self.template.named_buffers()) | self.frozen
         self.dtype, self.writes, self.looks_back = space.dtype, False, False
         self._kept: ExitStack | None = None
+        self._found: Seats | None = None
         modules = list(self.template.modules())
         self.channels_last = any(isinstance(m, nn.Conv2d) for m in modules)
+        self.convolves = any(isinstance(m, (nn.Conv1d, nn.Conv2d, nn.Conv3d)) for m in modules)
         self.can_batch = not any(isinstance(m, nn.RNNBase) for m in modules)
 
     def constants_like(self, points: Tensor) -> Tensors:
@@ -81,10 +84,17 @@ class RowLosses:
         # Without a gradient nobody asks where a maximum lies.
         pooling = SlicedPooling() if self.channels_last and not torch.is_grad_enabled() else nullcontext()
         with told(self.names[0]), _plain_attention(), self.casting(parameters), pooling:
-            if self._kept is None:
-                return functional_call(self.template, (parameters, constants), inputs)
-            self._kept.enter_context(_reparametrize_module(self.template, parameters | constants, tie_weights=True))
-            return self.template(*inputs)
+            if self._kept is not None:
+                self._kept.enter_context(self._seats.taken(parameters, constants))
+                return self.template(*inputs)
+            with self._seats.taken(parameters, constants):
+                return self.template(*inputs)
+
+    @property
+    def _seats(self) -> Seats:
+        if self._found is None or self._found.model is not self.template:
+            self._found = Seats(self.template)
+        return self._found
 
     @contextmanager
     def kept(self) -> Iterator[None]:

@@ -201,7 +201,8 @@ class _Cast:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(self.device, self.dtype) if x.is_floating_point() else x.to(self.device)
-        return x.contiguous(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
+        # Not `contiguous`: an image of one channel is already so, in strides that make convolutions choose their slow order.
+        return x.to(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,6 +83,12 @@ def batch_losses(rows: RowLosses, norms: Norms, parameters: Tensors, samples: Sa
         return rows.loop(parameters, _scratch(rows, parameters), samples)
 
 
+def batch_loss(rows: RowLosses, norms: Norms, parameters: Tensors, samples: Samples) -> Tensor:
+    """The same `()` of one set of parameters."""
+    with batch_mode(norms):
+        return rows.one(parameters, _scratch(rows, parameters), samples)
+
+
 def _scratch(rows: RowLosses, parameters: Tensors) -> Tensors:
     """Copies of the constants, for layers in batch mode to write to."""
     like = next(iter(parameters.values()))
