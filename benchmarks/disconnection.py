@@ -23,7 +23,7 @@ PAGE = Path(__file__).parent.parent / "docs" / "finders.md"
 TABLE = "disconnection"
 SWAP = torch.tensor([1, 0, 2])
 DESCENT = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=0.01), max_steps=2000)
-LIMITS = dss.Limits(rounds=12, beads=100, steps=100_000)
+LIMITS = dss.Limits(rounds=12, beads=100, gradient_steps=100_000)
 FINDERS = {
     "greedy": dss.GreedyString(descent=DESCENT, limits=LIMITS),
     "constrained": dss.ConstrainedString(descent=DESCENT, limits=LIMITS),

@@ -12,7 +12,8 @@ from benchmarks import disconnection, proof, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
-DOCS = Path(__file__).parent.parent / "docs"
+HERE = Path(__file__).parent
+DOCS = HERE.parent / "docs"
 PAPER, OVERVIEW = DOCS / "paper.md", DOCS / "benchmarks.md"
 
 # What is measured, by which module, in the words of the overview.
@@ -56,13 +57,9 @@ def shown() -> set[str]:
 
 def environments() -> str:
     """In which environment each file was measured: a column a file, a row a fact."""
-    found = {benchmark: environment_of(benchmark) for benchmark in KEPT}
-    head = ("", *(f"`{Path(benchmark.FILE).name}`" for benchmark in KEPT))
-    return as_table(head, [(words, *(env.get(key) or "not kept" for env in found.values())) for key, words in WORDS.items()])
-
-
-def environment_of(benchmark: ModuleType) -> Record:
-    return Records(benchmark.FILE).environment or {}
+    found: dict[str, Record] = {file.name: Records(file).environment or {} for file in sorted(HERE.glob("*.json"))}
+    rows = [(words, *(env.get(key) or "not kept" for env in found.values())) for key, words in WORDS.items()]
+    return as_table(("", *(f"`{name}`" for name in found)), rows)
 
 
 def section(benchmark: ModuleType) -> str:

@@ -4,9 +4,10 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.compare import Row, comparable_points, load, rows
-from experiments.results import Record, arrived, mean_and_error
+from experiments.results import arrived, mean_and_error
 
 HERE = Path(__file__).parent
 # So many values are told one by one; more as their mean and its standard error.
@@ -73,7 +74,7 @@ def network_table(file: Path) -> str:
     return "\n".join(lines)
 
 
-def values(records: Sequence[Record], key: str, form: str, unit: Callable[[float], float] = float) -> str:
+def values(records: Sequence[Mapping[str, Any]], key: str, form: str, unit: Callable[[float], float] = float) -> str:
     """One figure of some pairs: each, or the mean of many."""
     found = [unit(record[key]) for record in records if record.get(key) is not None]
     if len(found) <= FEW:
@@ -92,7 +93,7 @@ def counterexample_table() -> str:
     return "\n".join(lines)
 
 
-def lowest(levels: Mapping[str, Sequence[Record]]) -> str:
+def lowest(levels: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """The lowest factor of 1/12 with a proved path, and the barrier that is left at the next one."""
     (tried,) = levels.values()
     above = sorted((record for record in tried if record["factor"] > 1), key=lambda record: -record["factor"])

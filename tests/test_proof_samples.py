@@ -14,6 +14,7 @@ from dss.certificates.apart import inherited, tightened, wanted
 from dss.certificates.bracket import Verdict
 from dss.enclosure import CORNERS
 from models.mlp import MLP
+from models.recurrent import LanguageModel
 
 F64 = torch.float64
 
@@ -119,3 +120,18 @@ def test_the_lower_side_of_a_network_whose_loss_rounds_is_no_higher_than_the_exa
     floors = judge.floor(*(beads[at : at + 1].expand(3, -1) for at in (0, 1)), t)
     exact = judge(torch.lerp(beads[:1].double(), beads[1:2].double(), t[:, None]))
     assert (floors <= exact + 1e-14).all() and (exact - floors < 1e-9).all()
+
+
+def test_a_network_without_batching_rules_has_its_samples_apart_too():
+    torch.manual_seed(0)
+    words = torch.randint(5, (70, 4))
+    judge = dss.NetworkObjective(LanguageModel(5, width=4), F.cross_entropy, (words[:, :-1], words[:, 1:]))
+    assert judge.samples >= proof.OPTIONS.few
+    beads = torch.randn(2, judge.space.size) * 0.7
+    apart = judge.apart(beads)
+    assert apart is not None
+    losses = apart.losses(beads[0])
+    assert losses.shape == (70,)
+    torch.testing.assert_close(losses.mean().double(), judge(beads[:1])[0].double())
+    *_, last = dss.prove(judge, beads, tolerance=0.05, max_seconds=60)
+    assert last.verdict is Verdict.BRACKETED and last.lower <= last.seen + 1e-6 <= last.upper + 2e-6

@@ -99,4 +99,7 @@ class Bounds:
             return rows.loss.value(output, target[None])
 
         with torch.no_grad():
-            return torch.vmap(of_sample)(data.target, *data.inputs)
+            if rows.can_batch:
+                return torch.vmap(of_sample)(data.target, *data.inputs)
+            # Recurrent layers have no batching rule.
+            return torch.stack([of_sample(*sample) for sample in zip(data.target, *data.inputs, strict=True)])
