@@ -18,6 +18,7 @@ MASK = torch.tensor([[True, False, True, True], [True, True, False, True], [Fals
 FLOAT_MASK = torch.zeros(4, 4).masked_fill(torch.ones(4, 4).triu(1).bool(), -math.inf).to(F64)
 IDS = torch.tensor([[0, 2, 1], [3, 3, 0]])
 LABELS = torch.tensor([1, 0, 4, 2])
+PLACES = torch.tensor([[1, 0], [2, 4], [3, 0], [0, 1]])
 SHARES = torch.softmax(torch.randn(4, 5, generator=torch.Generator().manual_seed(0), dtype=F64), 1)
 TARGET = torch.randn(4, 5, generator=torch.Generator().manual_seed(1), dtype=F64)
 
@@ -45,8 +46,19 @@ ELEMENTWISE = {
     "atan": torch.atan, "sin": torch.sin, "cos": torch.cos, "tanhshrink": F.tanhshrink, "expm1": torch.expm1, "glu": lambda x: F.glu(x[:, :4]), "selu": F.selu,
     "cumsum": lambda x: x.cumsum(1), "prod": lambda x: x.prod(1), "var": lambda x: x.var(1), "tril": lambda x: x.tril(1), "amin dims": lambda x: x.amin((0, 1)),
     "max along": lambda x: torch.max(x, 1)[0], "logsumexp dims": lambda x: x.logsumexp((0, 1)), "setitem": lambda x: _overwritten(x), "threshold": lambda x: F.threshold(x, 0.2, 0.2),
+    "cumprod": lambda x: x.cumprod(1), "diff": lambda x: x.diff(n=2, dim=1, prepend=x[:, :1]), "trace": lambda x: x[:, :4].trace(), "scatter number": lambda x: x.scatter(1, PLACES, 0.5),
+    "embedding_bag": lambda x: F.embedding_bag(IDS, x), "embedding_bag sum": lambda x: F.embedding_bag(IDS, x, mode="sum", padding_idx=3),
+    "embedding_bag max": lambda x: F.embedding_bag(IDS, x, mode="max"), "embedding_bag padded": lambda x: F.embedding_bag(IDS, x, padding_idx=0), "index_fill": lambda x: x.index_fill(1, LABELS[1:], 0.3),
+    "block_diag": lambda x: torch.block_diag(x, x[:2, 0]), "rotary": lambda x: _rotated(x.reshape(2, 5, 2)),
     "expand_as": lambda x: x[:1].expand_as(x), "addend alpha": lambda x: torch.add(x, x, alpha=2),
 }  # fmt: skip
+
+
+def _rotated(x):
+    """Complex products as Meta's Llama has them."""
+    turned = torch.view_as_complex(x) * torch.polar(torch.ones(5, dtype=F64), torch.arange(5, dtype=F64))
+    other = turned.reshape(10) * (0.5 - 2j) + torch.view_as_complex(x * 2).view(10).conj() * turned.reshape(10)
+    return torch.view_as_real(other).flatten(1) + other.real[:, None] * other.imag[:, None]
 
 
 def _overwritten(x):
@@ -70,7 +82,8 @@ IMAGES = {
     "adaptive 1d": lambda x: F.adaptive_avg_pool1d(x.flatten(2), 5), "group_norm": lambda x: F.group_norm(x, 3),
     "lrn": lambda x: F.local_response_norm(x, 2, alpha=0.5), "pool mean": lambda x: x.mean((2, 3)),
     "adaptive max": lambda x: F.adaptive_max_pool2d(x, (4, 1)), "unfold": lambda x: F.unfold(x, 2, padding=1), "bilinear": lambda x: F.interpolate(x, scale_factor=1.5, mode="bilinear"),
-    "nearest": lambda x: F.interpolate(x, size=(4, 9)), "pixels": lambda x: F.avg_pool3d(x, 2, 1), "max_pool3d": lambda x: F.max_pool3d(x, 3, 2, 1),
+    "bicubic": lambda x: F.interpolate(x, scale_factor=1.7, mode="bicubic"), "antialias": lambda x: F.interpolate(x, size=(3, 4), mode="bilinear", antialias=True),
+    "bicubic antialias": lambda x: F.interpolate(x, size=(4, 9), mode="bicubic", align_corners=True, antialias=True), "nearest": lambda x: F.interpolate(x, size=(4, 9)), "pixels": lambda x: F.avg_pool3d(x, 2, 1), "max_pool3d": lambda x: F.max_pool3d(x, 3, 2, 1),
 }  # fmt: skip
 
 BINARY = {
@@ -97,6 +110,10 @@ BINARY = {
     "bilinear form": (lambda x, w: F.bilinear(x, x, w), MATRIX, (2, 5, 5)), "conv_transpose2d": (lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), IMAGE, (3, 2, 3, 3)),
     "conv3d": (lambda x, w: F.conv3d(x[:, None], w), IMAGE, (2, 1, 2, 2, 2)),
     "index_add": (lambda x, y: x.index_add(0, LABELS.clamp(max=3), y), MATRIX, MATRIX), "scatter_add": (lambda x, y: x.scatter_add(1, LABELS[:, None].expand(4, 5), y), MATRIX, MATRIX),
+    "scatter": (lambda x, y: x.scatter(1, PLACES, y), MATRIX, MATRIX), "scatter_reduce": (lambda x, y: x.scatter_reduce(1, PLACES, y, "sum"), MATRIX, MATRIX),
+    "index_put": (lambda x, y: x.index_put((LABELS[1:3, None], LABELS), y), (5, 5), (4,)), "index_copy": (lambda x, y: x.index_copy(1, LABELS, y[:, :4]), MATRIX, MATRIX),
+    "index_put added": (lambda x, y: x.index_put((IDS,), y, accumulate=True), (4, 2), (2, 3, 2)), "slice_scatter": (lambda x, y: x.slice_scatter(y, 1, 1, None, 2), MATRIX, (4, 2)),
+    "select_scatter": (lambda x, y: x.select_scatter(y, -1, 2), MATRIX, (4,)),
     "rms_norm affine": (lambda x, w: F.rms_norm(x, (5,), w, 1e-2), MATRIX, (5,)), "einsum three": (lambda x, y: torch.einsum("ab,bc,b->ac", x, y, y[:, 0]), MATRIX, (5, 2)),
     "layer_norm affine": (lambda x, w: F.layer_norm(x, (5,), w, w), MATRIX, (5,)),
     "group_norm affine": (lambda x, w: F.group_norm(x, 1, w, w), IMAGE, (3,)),

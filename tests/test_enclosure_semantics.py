@@ -151,7 +151,28 @@ def buffers_written(net, h):
     return h * net.mask * net.count
 
 
+def fresh_memory(net, h):
+    """Into what `torch.zeros` and the like give."""
+    c, rows = torch.zeros(h.shape[0], 8, dtype=h.dtype), torch.empty(h.shape, dtype=h.dtype)
+    c += h
+    rows[:, :4] = h[:, 4:].tanh()
+    rows[:, 4:] = torch.ones(4, dtype=h.dtype)
+    kept = rows.clone()
+    rows.zero_()
+    return c.relu_() + kept + rows
+
+
+def complex_pairs(net, h):
+    """Complex factors, and a write into the real tensor after it was read."""
+    own = h * 1
+    turned = torch.view_as_complex(own.view(-1, 4, 2)) * torch.polar(torch.ones(4), torch.arange(4.0)).to(torch.complex64)
+    result = torch.view_as_real(turned).flatten(1).to(h.dtype)
+    turned = None
+    return result.clone().relu_() + own
+
+
 FOLLOWED = [
+    fresh_memory, complex_pairs,
     preactivation, preactivation_by_operators, preactivation_by_contiguous, weights_plus_one, weights_cleared, parameter_itself,
     factor_cleared, factor_overwritten, constant_factor_cleared, cast_written, cast_of_type, cast_that_copies, dtype_branch,
     dtype_of_a_constant, dtype_of_a_product, itemsize, buffers_written,
@@ -241,9 +262,22 @@ def _swallowed(net, h):
 
 
 def _into_a_constant(net, h):
-    c = torch.zeros(h.shape[0], 8, dtype=h.dtype)
+    c = torch.arange(8, dtype=h.dtype).repeat(h.shape[0], 1)
     c += h
     return c
+
+
+def _under_complex_numbers(net, h):
+    own = h * 1
+    pairs = torch.view_as_complex(own.view(-1, 4, 2))
+    own.relu_()
+    return torch.view_as_real(pairs * 1j).flatten(1)
+
+
+def _under_real_numbers(net, h):
+    pairs = torch.view_as_complex(h.view(-1, 4, 2)) * 1j
+    torch.view_as_real(pairs).relu_()
+    return pairs.real.repeat(1, 2)
 
 
 def _view(net, h):
@@ -278,6 +312,9 @@ REFUSED = {
     "branch on data": (lambda net, h: h * (2 if (net.mask * h.detach() > 4).any() else 1), X, "'gt'|'__gt__'"),
     "branch on a value": (lambda net, h: h if h.mean() > 0 else -h, X, "branch on it cannot be followed"),
     "swallowed refusal": (_swallowed, X, "branch"), "into a constant": (_into_a_constant, X, "holds no enclosure"),
+    "sort": (lambda net, h: h.sort(1)[0], X, "'sort' of entries whose order"), "topk": (lambda net, h: h.topk(2, 1)[0].repeat(1, 4), X, "'topk' of entries"),
+    "under complex numbers": (_under_complex_numbers, X, "shares its memory"), "under real numbers": (_under_real_numbers, X, "shares its memory"),
+    "complex power": (lambda net, h: (torch.view_as_complex(h.view(-1, 4, 2)) ** 2).real.repeat(1, 2), X, "of complex numbers"),
     "view": (_view, X, "shares its memory"), "chunk": (_chunk, X, "shares its memory"), "detached": (_detached, X, "shares its memory"),
     "autocast": (_autocast, X, "autocast"), "bfloat16": (lambda net, h: h.bfloat16().to(h.dtype), X, "two or three digits"),
     "own error": (lambda net, h: [][1], X, "IndexError"), "assertion": (lambda net, h: h if h.abs().max() < 9 else 1 / 0, X, "cannot be followed|'max'"),

@@ -10,6 +10,7 @@ from torch.func import functional_call
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.blocks import Blocks
+from dss.enclosure.fresh import FreshMemory
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
@@ -90,7 +91,9 @@ def enclose(
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
                 tensors |= {name: constant(value) for name, value in stored.items()}
-                output = functional_call(model, tensors, tuple(constant(part, dtype) for part in samples))
+                given = tuple(constant(part, dtype) for part in samples)
+                with FreshMemory():
+                    output = functional_call(model, tensors, given)
                 return torch.stack(_values(loss(output, target.clone())))
 
         def of_sample(*sample: Tensor) -> Tensor:
@@ -154,7 +157,10 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
     dtype, some = _dtype(tensors), slice(None) if whole else slice(0, 1)
     given = {name: StandIn(lift(x), x.dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
     with _evaluation(model), torch.no_grad(), only_refusals(), run(0) as state:
-        loss(functional_call(model, given, tuple(constant(part[some], dtype) for part in inputs)), target[some].clone())
+        samples = tuple(constant(part[some], dtype) for part in inputs)
+        with FreshMemory():
+            output = functional_call(model, given, samples)
+        loss(output, target[some].clone())
     return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE}
 
 

@@ -25,6 +25,20 @@ _OF_WHOLE = {"sum", "add", "sub", "mul", "neg", "to", "type", "long", "int"}
 _BRANCHES = {"__bool__", "item", "__float__", "__int__", "__index__", "tolist", "numpy", "__array__", "any", "all", "nonzero",
              "gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "__ne__", "greater", "less",
              "isnan", "isinf", "isfinite", "equal", "allclose", "__contains__", "sign", "argsort", "round", "floor", "ceil"}  # fmt: skip
+_ORDERS = {
+    "sort",
+    "topk",
+    "kthvalue",
+    "median",
+    "nanmedian",
+    "msort",
+    "mode",
+    "quantile",
+    "nanquantile",
+    "cummax",
+    "cummin",
+    "unique",
+}
 _SHAPED = {"zeros_like", "ones_like", "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
 """They take nothing but shape and dtype from a tensor."""
 
@@ -157,6 +171,8 @@ def _found(operation: str, func: Callable, args: tuple, kwargs: dict, folded: An
         if operation in _BRANCHES:
             raise refusal(operation, "of a number that depends on the parameters, or differs between samples: a branch on it "
                           "cannot be followed")  # fmt: skip
+        if operation in _ORDERS:
+            raise refusal(operation, "of entries whose order depends on the parameters; maxima and minima have rules")
         return answer(operation, func, mapped(args, _known), mapped(kwargs, _known))
     except EnclosureError:
         if folded is _UNKNOWN:
@@ -201,7 +217,13 @@ def _wrapped(found: Any, expected: Any, folded: Any, call: _Call) -> Any:
         return found
     if expected is not None and (not isinstance(expected, Leaf) or found.shape != expected.shape):
         raise refusal(call.name, f"with these arguments: its rule gives the shape {tuple(found.shape)}, torch another one")
-    return _stood_in(found, expected, folded, call) if isinstance(found, Enclosure) else found
+    if isinstance(found, Enclosure):
+        return _stood_in(found, expected, folded, call)
+    # Pairs of real numbers for complex ones are a tensor of their own.
+    shared_with = getattr(found, "shared_with", None)
+    if shared_with is None or expected is None:
+        return found
+    return shared_with(expected.dtype, tuple(x for x in call.tensors if isinstance(x, StandIn)))
 
 
 def _parts(value: Any, nothing: list) -> Any:

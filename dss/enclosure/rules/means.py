@@ -10,11 +10,16 @@ from dss.enclosure.adjoint import tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.arithmetic import add, multiply
+from dss.enclosure.rules.products import matmul
 from dss.enclosure.rules.shapes import per_row
 from dss.enclosure.value import Enclosure, lift
 
 PLACES = 4096
 """Roundings that stand for those of an interpolation's weights, which torch computes from places of up to so many pixels."""
+
+
+MOST_WEIGHTS = 2**22
+"""Entries of the matrix of an interpolation."""
 
 
 @rule("avg_pool2d")
@@ -88,11 +93,23 @@ def averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclo
 @rule("interpolate")
 def interpolate(x, size=None, scale_factor=None, mode: str = "nearest", align_corners=None, recompute_scale_factor=None,
                 antialias: bool = False) -> Enclosure:  # fmt: skip
-    """Copies, or means of neighbours."""
-    if mode == "bicubic" or antialias:
-        raise EnclosureError("no rule encloses bicubic interpolation, which has negative weights, nor antialias")
+    """Copies, or means of neighbours, or, where weights may be negative, a product with the matrix of the weights."""
     options = (size, scale_factor, mode, align_corners, recompute_scale_factor)
+    if mode == "bicubic" or antialias:
+        return _weighed(x, *options, antialias)
     return averaged(x, lambda part: F.interpolate(part, *options), PLACES)
+
+
+def _weighed(x: Enclosure, *options) -> Enclosure:
+    """The product with the matrix of an interpolation's weights, which are polynomials of degree 3 in places that are off by as
+    many roundings as they have pixels."""
+    image = x.shape[2:]
+    weights = F.interpolate(torch.eye(image.numel(), dtype=torch.float64, device=x.device).view(-1, 1, *image), *options)
+    shape, matrix = weights.shape[2:], weights.flatten(1)
+    if matrix.numel() > MOST_WEIGHTS:
+        raise EnclosureError(f"no rule encloses an interpolation of images so large: {tuple(image)} to {tuple(shape)}")
+    exact = Enclosure(matrix, matrix.new_zeros(()), 4 * gamma(PLACES) * matrix.abs().amax())
+    return matmul(x.flatten(2), exact).unflatten(-1, shape)
 
 
 @rule("cumsum")

@@ -221,7 +221,7 @@ def copied(x, source, non_blocking: bool = False) -> Enclosure:
 @rule("setitem")
 def with_item(x, index, value) -> Enclosure:
     """`x` after `x[index] = value`, at places that do not depend on the parameters."""
-    value = lift(value)
+    x, value = lift(x), lift(value)
     if isinstance(index, Tensor) and index.dtype == torch.bool and value.dim() == 0:
         return where(index.reshape(*index.shape, *[1] * (x.dim() - index.dim())), value, x)
     if any(isinstance(part, Enclosure) for part in (index if isinstance(index, tuple) else (index,))):

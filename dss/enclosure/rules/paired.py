@@ -1,0 +1,123 @@
+"""Complex numbers as pairs of real ones: rotary embeddings as Meta's Llama has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dss.enclosure.memory import Memory
+from dss.enclosure.registry import name_of, refusal, rule
+from dss.enclosure.rules.shapes import joined, reshape
+from dss.enclosure.shared_symbols import note_refusal
+from dss.enclosure.standin import StandIn, value_of
+from dss.enclosure.value import METADATA, Enclosure, lift
+
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+class Pairs(torch.Tensor):
+    """A complex tensor of which real and imaginary parts are enclosed: it can be multiplied, added, and taken apart again.
+
+    Attributes:
+        parts: `(*shape, 2)`.
+        memory: who may share its memory.
+    """
+
+    parts: Enclosure
+    memory: Memory
+
+    @staticmethod
+    def __new__(cls, parts: Enclosure, dtype: torch.dtype = torch.complex64, shares: tuple = ()):
+        self = torch.Tensor._make_wrapper_subclass(cls, parts.shape[:-1], dtype=dtype, device=parts.device)
+        self.parts, self.memory = parts, Memory(self)
+        self.memory.join(*(x.memory for x in shares))
+        return self
+
+    def shared_with(self, dtype: torch.dtype, shares: tuple) -> "Pairs":
+        """As the result of a call of `forward`: of the dtype that torch gives, in the memory of its arguments."""
+        return Pairs(self.parts, dtype, shares)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        name = name_of(func)
+        if name in METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        handler = _HANDLERS.get(name)
+        try:
+            if handler is None or kwargs:
+                raise refusal(name, "of complex numbers; products, sums, reshape, real, imag and view_as_real have rules")
+            return handler(*args)
+        except Exception as error:
+            raise note_refusal(error)  # noqa: B904 - the same error
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        raise note_refusal(refusal(str(func), "of complex numbers"))
+
+
+@rule("view_as_complex")
+def view_as_complex(x) -> Pairs:
+    """The last dimension as real and imaginary part."""
+    return Pairs(lift(x))
+
+
+def _parts(x: Any) -> tuple[Enclosure, Enclosure]:
+    """Real and imaginary part of anything."""
+    if isinstance(x, Pairs):
+        return x.parts[..., 0], x.parts[..., 1]
+    x = value_of(x)
+    if isinstance(x, complex):
+        return lift(x.real), lift(x.imag)
+    if isinstance(x, Tensor) and x.is_complex():
+        whole = torch.view_as_real(x.resolve_conj()).to(torch.float64)
+        return lift(whole[..., 0]), lift(whole[..., 1])
+    real = lift(x)
+    return real, lift(torch.zeros_like(real.center))
+
+
+def _paired(real: Enclosure, imaginary: Enclosure, *of: Any) -> Pairs:
+    """New memory, of the dtype that torch gives for arguments `of`."""
+    dtypes = [x.dtype for x in of if isinstance(x, Tensor) and x.dim()]
+    dtype = torch.complex128 if torch.float64 in dtypes or torch.complex128 in dtypes else torch.complex64
+    return Pairs(joined(torch.stack, [real, imaginary], -1), dtype)
+
+
+def _product(x: Any, y: Any) -> Pairs:
+    """(a + ib)(c + id) = (ac - bd) + i(ad + bc)."""
+    (a, b), (c, d) = _parts(x), _parts(y)
+    return _paired(a * c - b * d, a * d + b * c, x, y)
+
+
+def _sum(x: Any, y: Any) -> Pairs:
+    (a, b), (c, d) = _parts(x), _parts(y)
+    return _paired(a + c, b + d, x, y)
+
+
+def _conjugate(x: Pairs) -> Pairs:
+    real, imaginary = _parts(x)
+    return Pairs(joined(torch.stack, [real, -imaginary], -1), x.dtype, (x,))
+
+
+def _reshaped(x: Pairs, *shape) -> Pairs:
+    shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return Pairs(reshape(x.parts, *shape, 2), x.dtype, (x,))
+
+
+def _real(part: Callable[[Pairs], Enclosure]) -> Callable[[Pairs], StandIn]:
+    """A real tensor in the memory of a complex one."""
+
+    def taken(x: Pairs) -> StandIn:
+        result = StandIn(part(x), _REAL[x.dtype])
+        result.memory.join(x.memory)
+        return result
+
+    return taken
+
+
+_HANDLERS: dict[str, Callable] = {
+    **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__"), _product), **dict.fromkeys(("add", "__add__", "__radd__"), _sum),
+    **dict.fromkeys(("view", "reshape"), _reshaped), "conj": _conjugate, "view_as_real": _real(lambda x: x.parts),
+    "real": _real(lambda x: _parts(x)[0]), "imag": _real(lambda x: _parts(x)[1]),
+}  # fmt: skip
