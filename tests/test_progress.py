@@ -1,12 +1,14 @@
 """One meter for a whole run, and one budget."""
 
 import io
+import re
 
 import pytest
 import torch
 
 import dss
 from dss.base.limits import Budget, Spent
+from dss.finders import FINDERS
 
 FAST = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=1000)
 
@@ -42,6 +44,49 @@ def test_text_comes_at_most_every_so_often():
             meter.report(1, "well")
             meter.report(2)
     assert often.getvalue() == "work: 1 pieces, well\nwork: 2 pieces\n" and never.getvalue() == ""
+
+
+def test_the_time_left_is_told_where_the_number_of_units_is_known(monkeypatch):
+    now, said = [0.0], io.StringIO()
+    monkeypatch.setattr("dss.base.progress.time.monotonic", lambda: now[0])
+    with dss.TextProgressMeter(0.0, said).stage("work", "pieces") as meter:
+        meter.report(1)
+        meter.expect(110, 10)  # ten were done before
+        for now[0], done, words in ((5.0, 10, ""), (10.0, 11, "well"), (40.0, 60, ""), (1e4, 61, "")):
+            meter.report(done, words)
+    assert said.getvalue().splitlines() == [
+        "work: 1 pieces",
+        "work: 10 of 110 pieces",
+        "work: 11 of 110 pieces, well, about 16 min 30 s left",
+        "work: 60 of 110 pieces, about 40 s left",
+        "work: 61 of 110 pieces, about 2 h 40 min left",
+    ]
+
+
+def test_a_bar_says_units_and_time_but_no_rate(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setattr("dss.base.progress.QUIET_SECONDS", 0.0)
+    meter = dss.TqdmProgressMeter()
+    with meter.stage("greedy", "rounds"):
+        meter.report(1, "2 beads")
+        assert str(meter.bar) == "greedy: 1 rounds [00:00, 2 beads]"
+        meter.expect(4)
+        meter.report(2, "3 beads")
+        assert re.fullmatch(r"greedy: 2 of 4 rounds \|.{20}\| \[00:00, about 00:00 left, 3 beads\]", str(meter.bar))
+    assert "s/" not in shown.getvalue() and "it/s" not in shown.getvalue()
+
+
+@pytest.mark.parametrize("name", FINDERS)
+def test_no_search_says_that_its_largest_loss_is_no_number(name):
+    told = Told()
+    finder = FINDERS[name]()
+    try:
+        finder.within(dss.Limits(rounds=2)).run(dss.Problem.of(dss.MuellerBrown(), *ends(), threshold=-40.0), progress=told)
+    except dss.InputError:
+        assert name == "convex"
+    words = [text for _, _, reports in told.stages for _, text in reports]
+    assert not any("nan" in text for text in words) and (words or name == "convex")
 
 
 def test_a_bar_is_closed_even_when_the_work_fails():

@@ -1,6 +1,5 @@
 """The commands that show: on a task of three parameters, brought by the user in a file."""
 
-import argparse
 import json
 import webbrowser
 
@@ -9,7 +8,7 @@ import torch
 
 import dss
 from dss.base.errors import InputError
-from dss.cli import compare, connect, figure, plane, show
+from dss.cli import compare, connect, figure, parser, plane, show
 from dss.page.report import image
 
 TASK = """
@@ -33,9 +32,7 @@ def task():
 
 def run(module, *words):
     """A command as the command line runs it."""
-    parser = argparse.ArgumentParser()
-    module.add(parser.add_subparsers())
-    options = parser.parse_args([module.__name__.rpartition(".")[2], *map(str, words)])
+    options = parser().parse_args([module.__name__.rpartition(".")[2], *map(str, words)])
     return options.run(options)
 
 

@@ -6,6 +6,7 @@ from math import inf
 import torch
 from torch import Tensor
 
+from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
@@ -44,7 +45,12 @@ def sample_segments(
         grid: intervals of the first grid.
         threshold: a segment already seen above it is not refined: it has failed.
         refine: whether to look closer until the peak stops moving.
+
+    Raises:
+        InputError: a grid of fewer than two intervals.
     """
+    if grid < 2:
+        raise InputError(f"a grid of at least 2 intervals is needed to see inside a segment, got {grid}")
     segments = torch.arange(len(path) - 1) if segments is None else segments
     t = torch.arange(1, grid, dtype=torch.float64) / grid
     losses = evaluate(judge, path, segments[:, None].expand(-1, len(t)), t.expand(len(segments), -1))

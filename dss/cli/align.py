@@ -1,10 +1,11 @@
 """`dss align`: one model's units in the order of another's; the function stays the same."""
 
 import argparse
-import json
 from pathlib import Path
 
-from dss.cli.ends import add_allow, load_ends, read
+from dss.cli.answers import answer
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
+from dss.cli.ends import add_reading, load_ends, read, with_subset
 from dss.cli.writing import add_out, check_out, write_out
 from dss.symmetry import Alignment, align
 from dss.symmetry.alignment import METHODS
@@ -25,7 +26,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("end", type=Path, metavar="B", help="weights of the model to be reordered")
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
     add_out(parser, "where the reordered copy goes: .pt, .safetensors, or a folder of B's kind")
-    add_allow(parser)
+    add_arithmetic(parser)
+    add_reading(parser)
     parser.add_argument(
         "--by", choices=METHODS, default="weights", help="what is to agree: parameters, or activations on the training data"
     )
@@ -36,14 +38,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
         help="BatchNorm's running statistics: of each model (default), or A's for both, which fixes their channels",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the outcome alone, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Align, save, say what moved and what could not."""
     check_out(options)
-    ends = load_ends(options.start, options.end, load_task(options.task), allow=options.allow)
+    task = with_subset(load_task(options.task), options.only)
+    ends = load_ends(options.start, options.end, task, Arithmetic.of(options), allow=options.allow)
     objective, _ = ends.task.objectives(buffers=options.buffers)
     found = align(
         objective, ends.start, ends.end, by=options.by, rescale=options.rescale, seed=options.seed, restarts=options.restarts
@@ -53,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
     parameters = objective.space.unflatten(found.point)
     tied = {alias: parameters[name] for alias, name in objective.space.aliases.items()}
     write_out(options, parameters | tied | buffers, objective.space, like=options.end)
-    print(json.dumps(_summary(found, options), indent=2) if options.json else _sentences(found, options))
+    answer(options, _summary(found, options), _sentences(found, options))
     return 0
 
 

@@ -1,13 +1,13 @@
 """`dss barrier`: how low a threshold two saved models can be joined below."""
 
 import argparse
-import json
 from pathlib import Path
 
 from dss._barrier import Barrier, barrier
+from dss.cli.answers import answer
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
-from dss.cli.ends import add_reading, load_ends, with_subset
-from dss.cli.progress import add_quiet, meter
+from dss.cli.ends import add_buffers, add_reading, load_ends, with_subset
+from dss.cli.progress import meter
 from dss.tasks import load_task
 
 
@@ -28,14 +28,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--grid", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
-    parser.add_argument(
-        "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
-        help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
-    )  # fmt: skip
+    add_buffers(parser)
     add_arithmetic(parser)
     add_reading(parser)
-    parser.add_argument("--json", action="store_true", help="print the figures alone, as JSON")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -48,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
         objective, ends.start, ends.end, judge=None if judge is objective else judge, tolerance=options.tolerance,
         seed=options.seed, grid=options.grid, progress=meter(options), obstructions=ends.task.obstructions,
     )  # fmt: skip
-    print(json.dumps(figures(found) | {"judge": judge.description}, indent=2) if options.json else words(found))
+    answer(options, figures(found) | {"judge": judge.description}, words(found))
     return 0
 
 

@@ -1,7 +1,6 @@
 """`dss certify`: prove or bracket the loss along a path found earlier, by this program or any other."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path as FilePath
@@ -12,9 +11,10 @@ from dss.base.path import Path
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
 from dss.certificates.closing import bracket as close_in
+from dss.cli.answers import answer
 from dss.cli.ends import with_subset
 from dss.cli.judges import objectives_of
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.cli.show import complete_page
 from dss.objectives.network import NetworkObjective
 from dss.runs import REPORT, Run, load_path, load_run, record_certificate, writing
@@ -44,8 +44,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--grid", "--points", type=int, default=20,
         help="intervals of the sampled grid, where there is no proof (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -63,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     )
     if found is not None and chosen == threshold:
         _record(found, certificate, options)
-    print(_json(certificate) if options.json else f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
+    answer(options, _figures(certificate), f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
     return 0 if certificate.passed else 1
 
 
@@ -99,7 +97,7 @@ def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -
         f"{bracket.verdict.value}: {_least(bracket)} (segment {bracket.segment}, t = {bracket.t:.6f}), "
         f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"
     )
-    print(_json(bracket) if options.json else words)
+    answer(options, _figures(bracket), words)
     return 0 if bracket.verdict is bracket.verdict.BRACKETED else 1
 
 
@@ -114,8 +112,9 @@ def _limits(options: argparse.Namespace) -> Limits:
     return Limits(cells=options.max_cells, seconds=options.max_seconds)
 
 
-def _json(outcome: Certificate | Bracket) -> str:
+def _figures(outcome: Certificate | Bracket) -> dict[str, object]:
+    """The key figures as JSON values."""
     figures = {name: value for name, value in vars(outcome).items() if name != "bounds"}
     if isinstance(outcome, Bracket):
         figures |= {"verdict": outcome.verdict.value, "lower": outcome.lower if math.isfinite(outcome.lower) else None}
-    return json.dumps(figures, indent=2)
+    return figures

@@ -1,7 +1,6 @@
 """`dss check`: may these saved models be averaged?"""
 
 import argparse
-import json
 from pathlib import Path
 
 from dss.adapters import save_state
@@ -9,12 +8,13 @@ from dss.averaging import Check, LossLine, Soup, Tolerance, check
 from dss.base.errors import InputError
 from dss.base.files import check_writable
 from dss.base.limits import Limits
+from dss.cli.answers import answer
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
-from dss.cli.ends import add_reading, load_ends, with_subset
+from dss.cli.ends import add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import NO, YES
 from dss.cli.metrics import JUDGE, is_cheap, metrics_for
 from dss.cli.models import load_points, unique_names
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.objectives.network import NetworkObjective
 from dss.page.report.check import write_check
 from dss.symmetry.alignment import METHODS
@@ -50,15 +50,10 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="which average is saved; the greedy soup is never worse than the best model (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    parser.add_argument(
-        "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
-        help="BatchNorm's running statistics: recomputed for every point, or frozen at the first model's (default: %(default)s)",
-    )  # fmt: skip
+    add_buffers(parser)
     add_arithmetic(parser)
     add_reading(parser)
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
-    parser.add_argument("--json", action="store_true", help="print the figures alone, as JSON")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -72,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
     saved = None if options.save is None else _save(found, judge, options)
     if options.out is not None:
         write_check(found, options.out)
-    print(json.dumps(figures(found) | {"saved": saved}, indent=2) if options.json else words(found, options, saved))
+    page = {} if options.out is None else {"page": str(options.out)}
+    answer(options, figures(found) | {"saved": saved} | page, words(found, options, saved))
     return YES if found.answer.safe else NO
 
 

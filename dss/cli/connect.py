@@ -1,6 +1,7 @@
 """`dss connect`: join two saved models below a threshold, recorded in a run folder that resumes."""
 
 import argparse
+import logging
 import shutil
 import time
 from collections import deque
@@ -15,12 +16,14 @@ import torch
 from dss import ranks
 from dss._connect import PROVE, conclude, first_step
 from dss.base.errors import InputError
+from dss.base.files import write_text
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
-from dss.cli.ends import Ends, add_reading, load_ends, with_subset
+from dss.cli.config import as_toml
+from dss.cli.ends import Ends, add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.cli.show import complete_page
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
@@ -30,10 +33,13 @@ from dss.geodesic.shortening import check_room
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, SUMMARY, RunRecorder, Snapshot, check_free, load_run, resumed, writing
+from dss.runs.layout import OPTIONS
 from dss.symmetry import align
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task, source_digest
 from dss.theory import Wall, highest_wall
+
+log = logging.getLogger(__name__)
 
 # Options that only some finders have; None leaves the finder its own default.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
@@ -74,8 +80,6 @@ def add(commands: argparse._SubParsersAction) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
     existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
-    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,10 +87,7 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--grid", "--points", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
-    parser.add_argument(
-        "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
-        help="BatchNorm's running statistics: recomputed for every point, or frozen at A's (default: %(default)s)",
-    )  # fmt: skip
+    add_buffers(parser)
     parser.add_argument(
         "--prove", choices=PROVE, default="auto",
         help="rigorous bound for every point: for as long as the search took, without limit of time, or not (default: %(default)s)",
@@ -117,7 +118,10 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, certify, record; print the outcome. Under `torchrun` the search's evaluations are shared by all ranks."""
+    options.record = as_toml(options)
     options.constructed = options.finder is None
+    if options.constructed:
+        log.info("finder %s, for none was named; a constructed path may take the place of what it does not find", DEFAULT_FINDER)
     options.finder = options.finder or DEFAULT_FINDER
     with ranks.joined(options.device) as several:
         if not several:
@@ -163,18 +167,20 @@ def _run(options: argparse.Namespace) -> int:
         check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
     question: dict = _question(options, ends, objective, judge) | {"threshold": problem.threshold}
+    log.info("data: %s", ", ".join(f"{kind} {digest}" for kind, digest in question["data"].items()))
     with writing(options.out):
         if resuming:
             recorder, last = RunRecorder.resume(options.out, question)
         else:
             recorder, last = RunRecorder.start(options.out, question, buffers=ends.buffers, overwrite=options.overwrite), None
+        write_text(options.out / OPTIONS, options.record)
         done = (options.out / SUMMARY).exists()
         if not ranks.from_first(done):
             last = ranks.dealt_out(finder, last)
             wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
             _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
         complete_page(options.out, progress=meter(options))
-    return print_outcome(load_run(options.out), as_json=options.json)
+    return print_outcome(load_run(options.out), options)
 
 
 def _question_of(options: argparse.Namespace) -> tuple[Ends, NetworkObjective, NetworkObjective]:

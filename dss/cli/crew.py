@@ -44,24 +44,24 @@ class Crew:
         unknown = [pair for pair in pairs if self._key(pair) not in known]
         parts = [unknown[start : start + LINES] for start in range(0, len(unknown), LINES)]
         with self.progress.stage("straight lines", "pairs") as stage, file.open("a", encoding="utf-8") as out:
+            stage.expect(len(pairs), len(pairs) - len(unknown))
             for part, values in self._done(
                 [partial(run_lines, self.setting, *_compact(self.stored, part)) for part in parts], parts
             ):
                 found = [[*self._key(pair), value] for pair, value in zip(part, values, strict=True)]
                 out.write("".join(json.dumps(line) + "\n" for line in found))
                 known |= {(first, second): value for first, second, value in found}
-                stage.report(len(known))
+                stage.report(sum(self._key(pair) in known for pair in pairs))
         return [known[self._key(pair)] for pair in pairs]
 
     def search(self, jobs: Sequence[Job]) -> Iterator[Searched]:
         """Every job's run folder, gone on with or begun."""
         tasks = [partial(run_pair, self.setting, self._ends(job), job, str(self.folder(job))) for job in jobs]
         with self.progress.stage("tree", "pairs") as stage:
+            stage.expect(len(jobs))
             for done, (job, folder) in enumerate(self._done(tasks, jobs), 1):
                 found = searched_of(load_run(folder), job)
-                stage.report(
-                    done, f"of {len(jobs)}: {self.names[job.pair[0]]} and {self.names[job.pair[1]]} below {found.upper:.4g}"
-                )
+                stage.report(done, f"{self.names[job.pair[0]]} and {self.names[job.pair[1]]} below {found.upper:.4g}")
                 yield found
 
     def folder(self, job: Job) -> Path:

@@ -1,7 +1,14 @@
 """`dss demo`: two small networks trained on digits, joined, certified, and shown on a page."""
 
 import argparse
+import json
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
+
+from dss.cli.answers import answer
+from dss.runs import REPORT
 
 FOLDER, THRESHOLD = Path("runs/demo"), "0.35"
 
@@ -26,9 +33,27 @@ def run(options: argparse.Namespace) -> int:
         ["train", "digits", "--seed", "1", "--out", b, *replace],
         ["connect", a, b, "--task", "digits", "--threshold", THRESHOLD, "--prove", "always", "--out", folder, *replace],
     ]
+    documents: list[dict] = []
     for command in commands:
-        print("$ dss", " ".join(command))
-        code = main(command)
+        code = _quoted(main, command, options) if not options.json else _collected(main, command, documents)
         if code:
             break
+    if len(documents) == len(commands):
+        *ends, found = documents
+        answer(options, {"train": ends, "connect": found, "run": folder, "page": str(options.out / "path" / REPORT)}, "")
+    return code
+
+
+def _quoted(main: Callable[[list[str]], int], command: list[str], options: argparse.Namespace) -> int:
+    """Run a command as it is typed, and show how that is."""
+    print("$ dss", " ".join(command))
+    return main([*command, *(["--quiet"] if options.quiet else [])])
+
+
+def _collected(main: Callable[[list[str]], int], command: list[str], documents: list[dict]) -> int:
+    """Run a command for its document."""
+    with redirect_stdout(StringIO()) as said:
+        code = main([*command, "--json", "--quiet"])
+    if said.getvalue():
+        documents.append(json.loads(said.getvalue()))
     return code

@@ -1,6 +1,7 @@
 """The two ends of a path as the command line gets them: files or folders, for a task."""
 
 import argparse
+import logging
 import sys
 import warnings
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ from dss.base.space import ParameterSpace, agree
 from dss.cli.arithmetic import HERE, Arithmetic
 from dss.objectives.network.statistics import KINDS, tracked_norms
 from dss.tasks import Task
+
+log = logging.getLogger(__name__)
 
 # From here on, memory that is kept for the next step costs more than it saves.
 LARGE_POINT = 64 * 2**20
@@ -48,6 +51,14 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         "--only", metavar="PATTERN", help='move these parameters alone, such as "lora_*" or "head.*"; the rest is constant'
     )
     add_allow(parser)
+
+
+def add_buffers(parser: argparse.ArgumentParser) -> None:
+    """How BatchNorm's running statistics are treated."""
+    parser.add_argument(
+        "--buffers", choices=("recalibrate", "frozen"), default="recalibrate",
+        help="BatchNorm's running statistics: recomputed for every point, or frozen at the first model's (default: %(default)s)",
+    )  # fmt: skip
 
 
 def add_allow(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +107,7 @@ def load_ends(start: Path, end: Path, task: Task, arithmetic: Arithmetic = HERE,
     task = replace(with_buffers(task, kept), autocast=arithmetic.autocast)
     task.model.to(place)
     ends = Ends(a.point.to(place, dtype), b.point.to(place, dtype), task, kept, dtype_words(a, b, beads=dtype))
+    log.info("%s holds %s, %s holds %s: points are %s on %s", start, a.point.dtype, end, b.point.dtype, dtype, place)
     if ends.start.nbytes > LARGE_POINT:
         keep_freed_memory(False)
     return ends

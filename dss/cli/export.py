@@ -7,6 +7,7 @@ import torch
 
 from dss.adapters.reading import located
 from dss.base.errors import InputError
+from dss.cli.answers import answer
 from dss.cli.ends import add_allow
 from dss.cli.judges import objectives_of
 from dss.cli.writing import add_out, check_out, write_out
@@ -37,7 +38,14 @@ def run(options: argparse.Namespace) -> int:
     with torch.no_grad():
         loss = judge(beads[options.bead][None]).item()
     write_out(options, state, judge.space, like=_kind(found.question["ends"]))
-    print(f"{options.out}: bead {options.bead} of {options.folder}, loss {loss:.6g} ({judge.description})")
+    figures = {
+        "out": str(options.out),
+        "run": str(options.folder),
+        "bead": options.bead,
+        "loss": loss,
+        "judge": judge.description,
+    }
+    answer(options, figures, f"{options.out}: bead {options.bead} of {options.folder}, loss {loss:.6g} ({judge.description})")
     return 0
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from dss.base.errors import InputError
 from dss.base.files import check_writable, write_text
-from dss.cli.progress import add_quiet, meter
+from dss.cli.answers import answer
+from dss.cli.progress import meter
 from dss.cli.show import COARSE, view_of
 from dss.page.report.image import IMAGES, MOVIES, PAPER, draw
 from dss.page.report.pixels import write_pixels
@@ -37,7 +38,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="of sheet and plane: intervals per side, 8, 16, 32, ... (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         write_text(options.out, figure.to_html(include_plotlyjs=True))
     else:
         write_pixels(figure, options.out, width=options.width, height=options.height)
-    print(options.out)
+    answer(options, {"run": str(options.folder), "which": options.which, "out": str(options.out)}, str(options.out))
     return 0
 
 

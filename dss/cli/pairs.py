@@ -18,7 +18,7 @@ from dss.adapters import load_checkpoint
 from dss.base.digest import digest
 from dss.base.errors import CheckpointError, RunError
 from dss.cli.arithmetic import Arithmetic
-from dss.cli.ends import Ends, load_ends
+from dss.cli.ends import Ends, load_ends, with_subset
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.show import complete_page
 from dss.finders import FINDERS, StraightLine
@@ -47,6 +47,7 @@ class Setting:
         seed: of what the data draws at random.
         finder, grid, prove, buffers, device, autocast: as for `dss connect`.
         pages: whether every run gets its page.
+        only, allow: which parameters move, and what pickles may hold besides.
     """
 
     task: str
@@ -60,6 +61,8 @@ class Setting:
     device: str
     autocast: str | None = None
     pages: bool = True
+    only: str | None = None
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,9 @@ class Loaded:
 @lru_cache(maxsize=1)
 def loaded(setting: Setting) -> Loaded:
     """The task of a setting with the reference's buffers, its data read."""
-    task = load_task(setting.task, draws=setting.seed)
-    ends = load_ends(
-        Path(setting.reference), Path(setting.reference), task, Arithmetic.named(setting.device, setting.dtype, setting.autocast)
-    )
+    task = with_subset(load_task(setting.task, draws=setting.seed), setting.only)
+    arithmetic, file = Arithmetic.named(setting.device, setting.dtype, setting.autocast), Path(setting.reference)
+    ends = load_ends(file, file, task, arithmetic, allow=setting.allow)
     return Loaded(ends, *ends.task.objectives(buffers=setting.buffers))
 
 
@@ -100,7 +102,7 @@ def point_of(setting: Setting, stored: Stored) -> Tensor:
     Raises:
         CheckpointError: it is not the one that the tree began with.
     """
-    point = load_checkpoint(stored.file, loaded(setting).objective.space, adopt=True).point
+    point = load_checkpoint(stored.file, loaded(setting).objective.space, adopt=True, allow=setting.allow).point
     point = point.to(setting.device, getattr(torch, setting.dtype))
     if digest(point) != stored.digest:
         raise CheckpointError(f"{stored.file} changed while its tree was growing; run dss tree again")
@@ -165,7 +167,9 @@ def finder_named(name: str, grid: int) -> Finder:
 
 def _question(setting: Setting, ends: tuple[Stored, Stored], job: Job, kept: Loaded) -> dict:
     """What the run answers. Its threshold is where the search may stop, until the search has found how low it gets."""
-    shared = {name: value for name, value in asdict(setting).items() if name not in ("reference", "dtype", "grid", "pages")}
+    shared = {
+        name: value for name, value in asdict(setting).items() if name not in ("reference", "dtype", "grid", "pages", "allow")
+    }
     return {
         **shared,
         "finder": StraightLine.name if job.line else setting.finder,

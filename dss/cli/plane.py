@@ -4,9 +4,11 @@ import argparse
 from pathlib import Path
 
 from dss.base.files import check_writable
+from dss.cli.answers import answer
+from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import add_reading, load_ends, read, with_subset
 from dss.cli.metrics import watched
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.page.loss_plane import survey
 from dss.page.report import write_plane
 from dss.tasks import load_task
@@ -25,8 +27,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="the page to write; it is there after the coarsest grid")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    add_arithmetic(parser)
     add_reading(parser)
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -34,10 +36,12 @@ def run(options: argparse.Namespace) -> int:
     """Survey the plane, ever finer; the page is replaced after every grid."""
     check_writable(options.out, overwrite=options.overwrite)
     files = (options.a, options.b, options.c)
-    ends = load_ends(options.a, options.b, with_subset(load_task(options.task), options.only), allow=options.allow)
+    task = with_subset(load_task(options.task), options.only)
+    ends = load_ends(options.a, options.b, task, Arithmetic.of(options), allow=options.allow)
     corner = read(options.c, ends.task.space, allow=options.allow).point.to(ends.start)
     _, judge = ends.task.objectives()
     with meter(options).stage("losses", "points") as stage:
+        stage.expect((options.resolution + 1) ** 2)
         grids = survey(
             watched({"judge": judge}, stage)["judge"],
             [ends.start, ends.end, corner],
@@ -47,5 +51,6 @@ def run(options: argparse.Namespace) -> int:
         )
         for plane in grids:
             write_plane(plane, options.out)
-    print(options.out.resolve().as_uri())
+    figures = {"page": str(options.out), "names": [file.name for file in files], "threshold": options.threshold}
+    answer(options, figures | {"resolution": options.resolution, "judge": judge.description}, options.out.resolve().as_uri())
     return 0

@@ -1,15 +1,16 @@
 """What a finished run says on the terminal."""
 
-import json
+import argparse
 
 from dss.base.limits import Status
+from dss.cli.answers import answer
 from dss.runs import Run
 
 
-def print_outcome(run: Run, *, as_json: bool) -> int:
+def print_outcome(run: Run, options: argparse.Namespace) -> int:
     """Print a run's summary; the exit code: 0 connected, 1 not connected."""
     summary = run.outcome
-    print(json.dumps(summary, indent=2) if as_json else _sentences(run))
+    answer(options, summary, _sentences(run))
     return 0 if summary["connected"] else 1
 
 

@@ -6,11 +6,6 @@ import sys
 from dss.base.progress import ProgressMeter, TextProgressMeter, TqdmProgressMeter
 
 
-def add_quiet(parser: argparse.ArgumentParser) -> None:
-    """The option that silences progress."""
-    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
-
-
 def meter(options: argparse.Namespace) -> ProgressMeter:
     """What fits the options and where standard error goes."""
     if getattr(options, "quiet", False):

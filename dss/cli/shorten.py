@@ -9,13 +9,15 @@ from pathlib import Path as FilePath
 from dss._connect import PROVE, conclude
 from dss._connection import Connection
 from dss.base.errors import RunError
+from dss.base.files import write_text
 from dss.base.iteration import last
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.quoting import shown
+from dss.cli.config import as_toml
 from dss.cli.judges import facts_of, problem_of
 from dss.cli.printing import modulo_symmetry, print_outcome
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.cli.show import complete_page
 from dss.cli.workers import add_workers, executor_of
 from dss.finders import FINDERS
@@ -24,6 +26,7 @@ from dss.geodesic.shortening import Shortening
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
 from dss.runs import QUESTION, STEPS, SUMMARY, Run, RunRecorder, check_free, load_question, load_run, writing
+from dss.runs.layout import OPTIONS
 from dss.tasks import source_digest
 from dss.topology.minimax import MinimaxString
 
@@ -49,15 +52,14 @@ def add(commands: argparse._SubParsersAction) -> None:
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="finish an interrupted shortening of the same run")
     existing.add_argument("--overwrite", action="store_true", help="replace a run in the new folder")
-    parser.add_argument("--json", action="store_true", help="print the summary alone, as JSON")
     parser.add_argument("--max-seconds", type=float, help="of shortening and proof together; the shortest string so far is kept")
     add_workers(parser.add_argument_group("where the starts are pulled tight"))
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """A new run folder with the shortened path; the old one stays as it is."""
+    options.record = as_toml(options)
     folder = options.out or options.folder.with_name(options.folder.resolve().name + "-short")
     resuming = options.resume and (folder / QUESTION).exists()
     if resuming:
@@ -71,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
         _shorten(found, folder, options, overwrite=options.overwrite or resuming)
     with writing(folder):
         complete_page(folder, progress=meter(options))
-    return print_outcome(load_run(folder), as_json=options.json)
+    return print_outcome(load_run(folder), options)
 
 
 def _check_same(folder: FilePath, options: argparse.Namespace) -> None:
@@ -111,6 +113,7 @@ def _shorten(found: Run, folder: FilePath, options: argparse.Namespace, *, overw
     steps = [_found(recorded.step, path) for path in (found.path, connection.path)]
     with writing(folder):
         _record(found, folder, problem, objective, data, connection, steps, time.monotonic() - began, _asked(options), overwrite)
+        write_text(folder / OPTIONS, options.record)
 
 
 def _string(folder: FilePath) -> Path:

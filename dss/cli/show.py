@@ -7,8 +7,9 @@ from pathlib import Path
 
 from dss.base.errors import InputError, TaskError
 from dss.base.progress import ProgressMeter
+from dss.cli.answers import answer
 from dss.cli.metrics import JUDGE, is_cheap, metrics_of, watched
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS
 from dss.page.report import write_report
@@ -40,7 +41,6 @@ def add(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--all-metrics", action="store_true", help="also metrics that are expensive on this run")
     parser.add_argument("--no-open", action="store_true", help="write the page, do not open it")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
         out=options.out,
         progress=meter(options),
     )
-    print(page.resolve().as_uri())
+    answer(options, {"run": str(found.folder), "page": str(page)}, page.resolve().as_uri())
     if not options.no_open:
         webbrowser.open(page.resolve().as_uri())
     return 0

@@ -2,9 +2,9 @@
 
 import argparse
 import inspect
-import json
 
 from dss.base.errors import InputError
+from dss.cli.answers import answer
 from dss.tasks import BUILTIN
 from dss.tasks.builtin import AT_HAND
 from dss.tasks.data import DATA_VARIABLE
@@ -20,23 +20,20 @@ data if left out. More fields: judge_loss, metrics, perplexity, batch_size, epoc
 def add(commands: argparse._SubParsersAction) -> None:
     """Register the command."""
     parser = commands.add_parser("tasks", help="the built-in tasks with their sizes, and what a task file needs")
-    parser.add_argument("--json", action="store_true", help="print the built-in tasks alone, as JSON")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """List them; a task whose data are not at hand says so."""
     rows = [described(name) for name in BUILTIN]
-    if options.json:
-        print(json.dumps(rows, indent=2))
-        return 0
-    for row in rows:
-        size = (
-            row["missing"] or f"{row['parameters']:,} parameters, {row['train']:,} training and {row['judge']:,} judging samples"
-        )
-        print(f"{row['name']:<12} {row['what']}\n{'':<12} {size}")
-    print(f"\n{OWN}")
+    answer(options, rows, "\n".join([*map(_lines, rows), f"\n{OWN}"]))
     return 0
+
+
+def _lines(row: dict[str, object]) -> str:
+    """A task for people."""
+    size = row["missing"] or f"{row['parameters']:,} parameters, {row['train']:,} training and {row['judge']:,} judging samples"
+    return f"{row['name']:<12} {row['what']}\n{'':<12} {size}"
 
 
 def described(name: str) -> dict[str, object]:

@@ -15,17 +15,21 @@ from dss.adapters import save_state
 from dss.base.digest import digest
 from dss.base.errors import RunError
 from dss.base.files import write_text
+from dss.base.plain_json import as_json
+from dss.cli.answers import answer
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
+from dss.cli.config import as_toml
 from dss.cli.crew import LINES_KNOWN, RUNS, Crew
-from dss.cli.ends import load_ends
+from dss.cli.ends import add_buffers, add_reading, load_ends, with_subset
 from dss.cli.models import load_points, unique_names
 from dss.cli.pairs import LOWEST, Setting, Stored, loaded
-from dss.cli.progress import add_quiet, meter
+from dss.cli.progress import meter
 from dss.cli.workers import absolute, add_workers, executor_of
 from dss.finders import FINDERS
 from dss.page.report.tree import counted, write_tree
 from dss.runs import read_json, writing
-from dss.tasks import load_task
+from dss.runs.layout import OPTIONS
+from dss.tasks import Task, load_task
 from dss.topology.frame import METHODS, aligned
 from dss.topology.growth import grow
 from dss.topology.jobs import Goals
@@ -75,20 +79,14 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--grid", type=int, default=20, help="intervals of the first grid on every segment (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
-    parser.add_argument(
-        "--buffers",
-        choices=("recalibrate", "frozen"),
-        default="recalibrate",
-        help="as for dss connect; frozen at the first model's",
-    )
+    add_buffers(parser)
     add_arithmetic(parser)
+    add_reading(parser)
     add_workers(parser.add_argument_group("where the pairs are searched"))
     parser.add_argument("--no-pages", action="store_true", help="no page for every pair, only the tree's")
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted tree, or with more models than it had")
     existing.add_argument("--overwrite", action="store_true", help="replace a tree in the folder")
-    parser.add_argument("--json", action="store_true", help="print the tree alone, as JSON")
-    add_quiet(parser)
     parser.set_defaults(run=run)
 
 
@@ -96,13 +94,13 @@ def run(options: argparse.Namespace) -> int:
     """Grow the tree, write it down, print it."""
     _check_folder(options)
     goals = Goals(options.close, options.aim)
-    task = load_task(options.task, draws=options.seed)
-    points = load_points(options.points, task, Arithmetic.of(options))
+    task = _task(options)
+    points = load_points(options.points, task, Arithmetic.of(options), allow=options.allow)
     with writing(options.out), executor_of(options) as executor:
         _begin(options)
         tree, data = _grown(options, points, goals, task.obstructions, executor)
         _write(tree, data, options)
-    print(json.dumps(tree.as_json() | {"judge": data}, indent=2) if options.json else words(tree, options))
+    answer(options, tree.as_json() | {"judge": data}, words(tree, options))
     return 0
 
 
@@ -117,7 +115,7 @@ def _grown(
     setting = Setting(
         task=absolute(options.task), reference=str(options.points[0].resolve()), dtype=str(points.dtype)[6:], seed=options.seed,
         finder=options.finder, grid=options.grid, prove=options.prove, buffers=options.buffers, device=options.device, autocast=options.autocast,
-        pages=not options.no_pages,
+        pages=not options.no_pages, only=options.only, allow=tuple(options.allow),
     )  # fmt: skip
     stored = [Stored(str(file), digest(point)) for file, point in zip(files, points, strict=True)]
     crew = Crew(setting, stored, names, options.out, executor, meter(options))
@@ -155,13 +153,17 @@ def _count(text: str) -> int:
     return number
 
 
+def _task(options: argparse.Namespace) -> Task:
+    return with_subset(load_task(options.task, draws=options.seed), options.only)
+
+
 def _pairs(options: argparse.Namespace) -> str:
     return "all" if options.all_pairs else "chain" if options.trajectory else "tree"
 
 
 def _question(options: argparse.Namespace) -> dict:
     """What a tree answers: with the same question it may be resumed, with these or with more models."""
-    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device", "dtype", "autocast")
+    kept = ("align", "finder", "close", "aim", "prove", "grid", "seed", "buffers", "device", "dtype", "autocast", "only")
     return {"task": absolute(options.task), **{name: getattr(options, name) for name in kept}}
 
 
@@ -185,6 +187,7 @@ def _begin(options: argparse.Namespace) -> None:
         for name in (QUESTION, LINES_KNOWN, TREE, NEWICK, MATRIX, REPORT):
             (out / name).unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
+    write_text(out / OPTIONS, as_toml(options))
     write_text(out / QUESTION, json.dumps(_question(options), indent=2) + "\n")
 
 
@@ -203,7 +206,7 @@ def _check_same(file: Path, question: dict, *, resume: bool) -> None:
 
 def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[Path]]:
     """The points in one frame, and the files in which workers find them."""
-    ends = load_ends(options.points[0], options.points[0], load_task(options.task, draws=options.seed), Arithmetic.of(options))
+    ends = load_ends(options.points[0], options.points[0], _task(options), Arithmetic.of(options), allow=options.allow)
     objective, _ = ends.task.objectives(buffers=options.buffers)
     points = aligned(objective, points, by=options.align, seed=options.seed)
     folder = (options.out / ALIGNED).resolve()
@@ -219,7 +222,7 @@ def _aligned(options: argparse.Namespace, points: Tensor) -> tuple[Tensor, list[
 def _write(tree: MergeTree, data: str, options: argparse.Namespace) -> None:
     """Everything that the folder says of the tree."""
     out = options.out
-    write_text(out / TREE, json.dumps(tree.as_json() | {"judge": data}, indent=2) + "\n")
+    write_text(out / TREE, as_json(tree.as_json() | {"judge": data}) + "\n")
     write_text(out / NEWICK, tree.to_newick() + "\n")
     rows: Iterable[Sequence[object]] = ([name, *row] for name, row in zip(tree.names, tree.upper.tolist(), strict=True))
     stream = io.StringIO()

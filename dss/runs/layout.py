@@ -3,4 +3,4 @@
 FORMAT = 1
 QUESTION, BUFFERS, STEPS, SNAPSHOTS = "run.json", "buffers.safetensors", "steps.jsonl", "snapshots"
 PATH, BOUNDS, SUMMARY = "path.safetensors", "stairs.safetensors", "summary.json"
-REPORT, PROFILE = "report.html", "profile.json"
+REPORT, PROFILE, OPTIONS = "report.html", "profile.json", "options.toml"

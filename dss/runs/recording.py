@@ -1,13 +1,12 @@
 """Write run folders, so that a search that is killed at any moment resumes."""
 
 import json
-import math
 import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path as FilePath
-from typing import Any, Protocol
+from typing import Protocol
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -17,6 +16,7 @@ from dss.base.files import write_atomically, write_text
 from dss.base.iteration import last
 from dss.base.limits import Status
 from dss.base.path import Path
+from dss.base.plain_json import plain
 from dss.base.space import ParameterSpace
 from dss.base.stacked import save_stacked
 from dss.certificates.certificate import Certificate
@@ -28,6 +28,7 @@ from dss.runs.layout import (
     BOUNDS,
     BUFFERS,
     FORMAT,
+    OPTIONS,
     PATH,
     PROFILE,
     QUESTION,
@@ -115,7 +116,7 @@ class RunRecorder:
             "status": step.status.value,
             "steps": step.gradient_steps,
             "beads": list(digests),
-            "maxima": [_number(m) for m in step.maxima.tolist()],
+            "maxima": plain(step.maxima.tolist()),
             "memory": step.memory,
             **asdict(tally),
             "seconds": seconds,
@@ -192,7 +193,7 @@ def _write_outcome(folder: FilePath, certificate: Certificate, summary: Mapping)
         bounds = {"stairs": certificate.bounds.contiguous()}
         write_atomically(folder / BOUNDS, lambda file: save_file(bounds, file))
         digests = digests | {"bounds": digest_of_tensors(bounds)}
-    write_text(folder / SUMMARY, _json(sealed(_plain({**summary, "digests": digests}))))
+    write_text(folder / SUMMARY, _json(sealed(plain({**summary, "digests": digests}))))
 
 
 def check_free(folder: FilePath, *, overwrite: bool) -> None:
@@ -215,25 +216,11 @@ def check_free(folder: FilePath, *, overwrite: bool) -> None:
 
 def _clear(folder: FilePath) -> None:
     """Remove an earlier run and nothing else: its question last, so that what a kill leaves is still a run."""
-    for name in (SUMMARY, REPORT, PROFILE, PATH, BOUNDS, STEPS):
+    for name in (SUMMARY, REPORT, PROFILE, PATH, BOUNDS, STEPS, OPTIONS):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / SNAPSHOTS, ignore_errors=True)
     for name in (BUFFERS, QUESTION):
         (folder / name).unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    """A value as it will be read back."""
-    if isinstance(value, Mapping):
-        return {str(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return _number(value) if isinstance(value, float) else value
-
-
-def _number(value: float) -> float | str | None:
-    """Standard JSON knows neither NaN nor infinity."""
-    return value if math.isfinite(value) else None if math.isnan(value) else str(value)
 
 
 def _json(value: dict) -> str:

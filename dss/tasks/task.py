@@ -1,6 +1,7 @@
 """What the command line needs to know of a model and its data."""
 
 import copy
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,9 +13,11 @@ from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import NetworkObjective
 from dss.objectives.network.batches import Target
 from dss.objectives.network.data import Samples, as_samples
-from dss.objectives.network.loss import Loss
+from dss.objectives.network.loss import Loss, name_of
 from dss.objectives.network.own_loss import target_for
 from dss.theory.obstruction import Obstruction
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +86,17 @@ class Task:
             names=self._names("the loss"),
             autocast=self.autocast,
         )
+        log.info(
+            "%s: %s with %s parameters that move in %d tensors, %s fixed; loss %s, %s training samples",
+            self.origin or self.name, type(self.model).__name__, f"{train.space.size:,}", len(train.space.names),
+            f"{sum(value.numel() for value in train.space.frozen.values()):,}", name_of(self.loss), f"{train.samples:,}",
+        )  # fmt: skip
         if self.judge is None and self.judge_loss is None:
+            log.info("the training loss judges: the task names no other")
             return train, train
         judge = task.judge_of(self.model, buffers).calibrated_by(train)
         assert isinstance(judge, NetworkObjective)
+        log.info("judged by %s on %s samples", name_of(self.judge_loss or self.loss), f"{judge.samples:,}")
         return train, judge
 
     @property
