@@ -51,6 +51,11 @@ class ProgressiveJudge:
                     return group[int(losses.argmax())]
         return None
 
+    def highest(self, path: Path) -> float:
+        """The largest loss at the middles of the segments, on the largest subsample."""
+        judge = self.levels[-1][0]
+        return self._losses(judge, path, [(s, 0.5) for s in range(len(path) - 1)]).max().item()
+
     @staticmethod
     def _losses(judge: Objective, path: Path, places: list[tuple[int, float]]) -> Tensor:
         which, t = zip(*places, strict=True)

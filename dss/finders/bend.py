@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import torch
 
-from dss.base.errors import InputError
+from dss.base.errors import InputError, NotFinite
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.renamed import renamed
@@ -14,18 +14,26 @@ from dss.certificates.progressive import ProgressiveJudge
 from dss.certificates.sampling import Peaks, evaluate, sample_segments
 from dss.finders.descent import Descent, OptimizerFactory
 from dss.finders.finder import Finder, Step
+from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
 from dss.finders.segments import Trained, natural_rate, train_segments
+from dss.finders.taut import PULL, tauten
 from dss.problem import Problem
 
 # A round ends where the mean loss of so many steps fell by less than this share of that of as many before.
 WINDOW, FALL = 60, 0.02
-# Steps are this much smaller in every round, and while a path that passes is pulled tight.
-SMALLER, FINER = 0.7, 0.3
+# Steps are this much smaller in every round.
+SMALLER = 0.7
 # Bends whose string still rises so many times the threshold's size above the threshold are given up.
 HOPELESS = 4.0
-# The first pull, what it is multiplied by after a pull that the path survived and after one that it did not.
-PULL, HARDER, SOFTER = 0.02, 1.5, 0.5
+# Coordinates times samples up to which a search with exact gradients goes by second-order steps.
+SMALL = 2**20
+# The share of the distance of the ends that their first steps go: second-order steps follow.
+SMALL_SHARE = 0.01
+# A path that passes is pulled in parts of so many gradient steps, each of which is judged: a limit loses one of them at most.
+PART = 400
+# Of a pulled string that fails, so much is mixed with the path that passed, which is as long or longer.
+MIXED = (1.0, 0.75, 0.5)
 # Intermediate beads that a string gets before it is pulled: one bend alone cannot follow a curved valley.
 TIGHT_BEADS = 2
 
@@ -41,7 +49,10 @@ class BendString(Finder):
     `patience` rounds, or where the string rises far above the threshold, greedy insertion begins at the straight line: what
     `GreedyString` finds is found here.
 
-    A path that passes is pulled tight for as many gradient steps as the search took, times `tighten`. Only what passes is kept.
+    A path of bends that passes is pulled tight (`tauten`) for as many gradient steps as the search took, times `tighten`: with the
+    few evaluations that its looks read, that takes about as long as the search. Only what passes is kept.
+
+    Where gradients are exact and cheap, as those of a small network on all its data, a `GeodesicString` takes the bends' place.
 
     Attributes:
         bends: of the first string.
@@ -51,6 +62,7 @@ class BendString(Finder):
         patience: rounds before greedy insertion takes over.
         tighten: gradient steps of the tightening, per gradient step of the search; 0 leaves it out.
         grid: intervals of the grid on which a segment is judged.
+        small: takes the bends' place where gradients are exact and cheap; it gets this finder's grid, limits and fallback. None: bends.
         fallback: greedy insertion; it gets this finder's grid and limits.
         descent: in place of the rule for the rate, and of the fallback's own.
         limits: what ends the search.
@@ -62,8 +74,9 @@ class BendString(Finder):
     round_steps: int = 400
     check_every: int = 10
     patience: int = 4
-    tighten: float = 1.0
+    tighten: float = 1.5
     grid: int = 20
+    small: GeodesicString | None = field(default_factory=GeodesicString)
     fallback: GreedyString = field(default_factory=GreedyString)
     descent: Descent | None = None
     limits: Limits = Limits()
@@ -75,13 +88,27 @@ class BendString(Finder):
             )
 
     def advance(self, problem: Problem, step: Step) -> Step:
-        """Judge what the search starts from; then bend, insert greedily, or pull tight, as the last step left it."""
-        if not step.memory:
-            return self._first(problem, step)
+        """One round, as the last step left it; what runs off to infinity goes to greedy insertion, unless a path passed before."""
+        try:
+            return self._round(problem, step)
+        except NotFinite:
+            if "pull" in step.memory:
+                return replace(step, status=Status.FOUND)
+            if "greedy" in step.memory:
+                raise
+            return self._inserted(problem, step)
+
+    def _round(self, problem: Problem, step: Step) -> Step:
         if "pull" in step.memory:
             return self._tightened(problem, step)
+        if "greedy" in step.memory:
+            return self._inserted(problem, step)
+        if self.small is not None and _is_small(problem):
+            return self._shortened(problem, step, self.small)
+        if not step.memory:
+            return self._first(problem, step)
         hopeless = step.max_loss > problem.threshold + HOPELESS * problem.scale
-        if "greedy" in step.memory or hopeless or step.memory["bent"] >= self.patience:
+        if hopeless or step.memory["bent"] >= self.patience:
             return self._inserted(problem, step)
         return self._bent(problem, step)
 
@@ -147,25 +174,33 @@ class BendString(Finder):
             step = Step.unjudged(problem.straight, round=step.round, gradient_steps=step.gradient_steps)
         # Its rounds are counted from its own first, so that it draws what `GreedyString` draws.
         after = greedy.advance(problem, replace(step, round=step.round - memory["greedy"]))
-        after = replace(after, round=step.round, memory=memory)
-        return self._pulling(after) if after.status is Status.FOUND else after
+        return replace(after, round=step.round, memory=memory)
+
+    def _shortened(self, problem: Problem, step: Step, small: GeodesicString) -> Step:
+        """A round of the search that shortens while it looks; where that gives up, greedy insertion begins anew."""
+        if step.round > 2 * small.patience:
+            return self._inserted(problem, step)
+        descent = self.descent or Descent(self._optimizer(problem, SMALL_SHARE))
+        small = replace(small, grid=self.grid, limits=self.limits, fallback=self.fallback)
+        small = replace(small, descent=descent) if small.descent is None else small
+        after = small.advance(problem, step)
+        return self._inserted(problem, step) if after.status is Status.STALLED else after
 
     def _tightened(self, problem: Problem, step: Step) -> Step:
-        """One pull: train with it for a while, and keep the string if it passes and is shorter."""
-        pull, until = step.memory["pull"], step.memory["until"]
-        path = _beaded(step.path, min(TIGHT_BEADS, self.limits.beads or TIGHT_BEADS))
-        optimizer = self._optimizer(problem, FINER * self.share)
-        steps = train_segments(problem, path, optimizer, problem.generator("bend", step.round), pull=pull)
-        *_, trained = (found for _, found in zip(range(5 * self.check_every), steps))
-        peaks = None if self._look(problem).failure(trained.path) else self._peaks(problem, trained.path)
-        passed = peaks is not None and _passes(problem, trained.path, peaks)
-        gradient_steps = step.gradient_steps + trained.gradient_steps
-        status = Status.SEARCHING if gradient_steps < until else Status.FOUND
-        memory = {"pull": pull * (HARDER if passed else SOFTER), "until": until}
-        after = replace(step, gradient_steps=gradient_steps, status=status, memory=memory)
-        if peaks is None or not passed or trained.path.normalized_length >= step.path.normalized_length:
+        """Pull for a part of the steps that are left, and keep what passes of it, if it is shorter."""
+        memory, path = step.memory, _beaded(step.path, min(TIGHT_BEADS, self.limits.beads or TIGHT_BEADS))
+        part = min(PART, memory["until"] - step.gradient_steps)
+        taut = tauten(problem, path, memory["pull"], part, problem.generator("bend", step.round))
+        taken = step.gradient_steps + taut.gradient_steps
+        status = Status.SEARCHING if taken < memory["until"] else Status.FOUND
+        after = replace(step, gradient_steps=taken, status=status, memory=memory | {"pull": taut.pull})
+        if taut.path.normalized_length >= step.path.normalized_length:
             return after
-        return replace(after, path=trained.path, maxima=peaks.losses)
+        for share in MIXED:
+            mixed = Path(torch.lerp(path.beads, taut.path.beads, share))
+            if self._look(problem).failure(mixed) is None and _passes(problem, mixed, peaks := self._peaks(problem, mixed)):
+                return replace(after, path=mixed, maxima=peaks.losses)
+        return after
 
     def _optimizer(self, problem: Problem, share: float) -> OptimizerFactory:
         if self.descent is not None:
@@ -177,6 +212,11 @@ class BendString(Finder):
 
     def _peaks(self, problem: Problem, path: Path) -> Peaks:
         return sample_segments(problem.judge, path, grid=self.grid, threshold=problem.threshold)
+
+
+def _is_small(problem: Problem) -> bool:
+    """Whether gradients are exact and so cheap that second-order steps on all the data pay."""
+    return problem.objective.exact_estimate and problem.start.numel() * problem.judge.samples <= SMALL
 
 
 def _passes(problem: Problem, path: Path, peaks: Peaks) -> bool:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dss.base.path import Path
 from dss.finders.descent import OptimizerFactory
+from dss.objectives.objective import Objective
 from dss.problem import Problem
 
 # Places drawn on every segment at one step where the loss is exact: such losses are cheap, and the worse half of them is
@@ -39,48 +40,47 @@ def natural_rate(problem: Problem, share: float) -> float:
     return share * apart / problem.start.numel() ** 0.5
 
 
-def train_segments(
-    problem: Problem, path: Path, optimizer: OptimizerFactory, generator: torch.Generator, *, pull: float = 0.0
-) -> Iterator[Trained]:
+def train_segments(problem: Problem, path: Path, optimizer: OptimizerFactory, generator: torch.Generator) -> Iterator[Trained]:
     """The string after every step of the optimizer, without end.
 
     Args:
         path: at least three beads; left as it is.
         optimizer: of the inner beads, as one tensor.
         generator: draws places and minibatches.
-        pull: share of the way to the middle of its neighbours that each bead goes after every step.
     """
     ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone().requires_grad_()
-    mean, stepper, count, taken = inner.detach().clone(), optimizer([inner]), len(path) - 2, 0
+    mean, stepper, taken = inner.detach().clone(), optimizer([inner]), 0
     objective = problem.objective.with_batches_of(BATCH)
     while True:
-        segments, t = _places(problem, count, generator)
-        beads = torch.cat([ends[:1], inner, ends[1:]])
-        points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
-        losses = objective.estimate(points, generator)
-        (inner.grad,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
+        inner.grad, loss = segment_gradient(objective, ends, inner, generator)
         stepper.step()
-        if pull:
-            _pull(inner, ends, pull)
-        taken += count
+        taken += len(inner)
         mean.lerp_(inner.detach(), 1 - AVERAGING)
-        yield Trained(Path(torch.cat([ends[:1], mean, ends[1:]])), losses.mean().item(), taken)
+        yield Trained(Path(torch.cat([ends[:1], mean, ends[1:]])), loss, taken)
 
 
-def _places(problem: Problem, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
+    """The gradient of the mean loss at random places of a string with respect to its inner beads, and that loss.
+
+    Args:
+        ends, inner: `(2, p)` and `(m, p)`, the beads.
+    """
+    segments, t = _places(objective, len(inner), generator)
+    beads = torch.cat([ends[:1], inner, ends[1:]])
+    points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
+    losses = objective.estimate(points, generator)
+    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
+    return gradient, losses.mean().item()
+
+
+def _places(objective: Objective, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """One random place in each of so many equal parts of the string: segments and t."""
-    draws = EXACT_DRAWS * (beads + 1) if problem.objective.exact_estimate else beads
+    draws = EXACT_DRAWS * (beads + 1) if objective.exact_estimate else beads
     place = (torch.arange(draws) + torch.rand(draws, generator=generator, dtype=torch.float64)) / draws * (beads + 1)
     segments = place.floor().clamp_max(beads).long()
-    return segments.to(problem.start.device), place - segments
+    return segments, place - segments
 
 
 def _worse(losses: Tensor, exact: bool) -> Tensor:
     """The higher half of exact losses: a path is as good as its worst place. All of noisy ones."""
     return losses.topk((len(losses) + 1) // 2).values if exact else losses
-
-
-def _pull(inner: Tensor, ends: Tensor, share: float) -> None:
-    with torch.no_grad():
-        beads = torch.cat([ends[:1], inner, ends[1:]])
-        inner.lerp_((beads[:-2] + beads[2:]) / 2, share)
