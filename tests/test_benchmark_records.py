@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import dss
-from benchmarks import symmetry
+from benchmarks import rebasin, symmetry
 from benchmarks.records import Records, figure, redrawn
 from experiments import headlines
 
@@ -46,7 +46,7 @@ def test_what_is_proved_is_not_rounded_away():
     assert [figure(0.0), figure(1234.0, up=True)] == [".000", "1234"]
 
 
-@pytest.mark.parametrize("benchmark", [symmetry, headlines])
+@pytest.mark.parametrize("benchmark", [symmetry, rebasin, headlines])
 def test_the_pages_tables_are_those_of_the_files(benchmark):
     page = Path(benchmark.PAGE).read_text(encoding="utf-8")
     assert redrawn(page, benchmark.pages_of(Records(benchmark.FILE).results)) == page
