@@ -13,17 +13,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
 
 import dss
-from benchmarks.records import Record, Records
+from benchmarks.records import Record, Records, as_table, figure
 from models.mlp import MLP
 
 SAMPLES, DEPTH = 400, 4
 FILE = Path(__file__).with_suffix(".json")
+PAGE = Path(__file__).parent.parent / "docs" / "scale.md"
 
 
 def task(width: int) -> dss.Task:
@@ -73,6 +75,19 @@ def measured(folder: Path, ranks: int, *search: str) -> Record:
     assert all(each[name] == every[0][name] for each in every for name in same), "ranks must agree"
     apart = {name: [each[name] for each in every] for name in ("seconds", "models", "held")}
     return {**{name: every[0][name] for name in same}, **apart}
+
+
+def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
+    """The table of the page: a row a count of ranks; seconds are the slowest rank's."""
+    found = results.get("ranks", {})
+    rows = []
+    for key, r in found.items():
+        width, _, count = key.partition(" / ")
+        first = next(other for name, other in found.items() if name.partition(" / ")[0] == width)
+        same = "the same, bit for bit" if r["digests"] == first["digests"] else "another"
+        held, models = (" and ".join(map(str, each)) for each in (r["held"], map(figure, r["models"])))
+        rows.append((count, r["parameters"], r["beads"], held, models, figure(max(r["seconds"])), same if r is not first else ""))
+    return {"ranks": as_table(("ranks", "parameters", "beads", "held by each", "memory, models", "seconds", "path"), rows)}
 
 
 def main() -> None:

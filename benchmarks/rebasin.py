@@ -2,7 +2,6 @@
 
     pip install rebasin                       # 0.0.47 was measured; it is no dependency of this project
     python -m benchmarks.rebasin              # the networks of `benchmarks.symmetry planted`
-    python -m benchmarks.rebasin --draw       # the table of docs/symmetry.md from benchmarks/rebasin.json
 
 A copy of a freshly initialised network has its units shuffled, as in `benchmarks.symmetry`; rebasin is to find the order of the original. Counted are
 copies and tensors that come back bit for bit, and how far the largest output of 64 digits has moved: reordering moves none.
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import dss
-from benchmarks.records import Record, Records, as_table, figure, redrawn
+from benchmarks.records import Record, Records, as_table, figure
 from benchmarks.symmetry import PLANTED, objectives
 
 FILE = Path(__file__).with_suffix(".json")
@@ -77,15 +76,11 @@ def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Measure what is not in the file, or draw the page."""
+    """Measure what is not in the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--draw", action="store_true", help="draw the table of docs/symmetry.md, and measure nothing")
     options = parser.parse_args()
     records = Records(FILE)
-    if options.draw:
-        PAGE.write_text(redrawn(PAGE.read_text(encoding="utf-8"), pages_of(records.results)), encoding="utf-8")
-        return
     for name, make in PLANTED.items():
         if not records.has("rebasin", name):
             records.add("rebasin", name, measured(make, options.seeds))

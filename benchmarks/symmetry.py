@@ -4,7 +4,6 @@
     python -m benchmarks.symmetry widths         # digits, one hidden layer's width from 16 to 512
     python -m benchmarks.symmetry pairs          # five pairs each: convolutions with BatchNorm, ResNets, a transformer
     python -m benchmarks.symmetry proved         # the largest loss of the line from both sides, and a proved path
-    python -m benchmarks.symmetry --draw         # docs/symmetry.md from benchmarks/symmetry.json
 
 The straight line's excess is its largest loss over 25 points less that of the worse end, on scikit-learn's 597 test
 digits. Ends are trained with Adam on the other 1,200 from different seeds. All on the CPU.
@@ -25,7 +24,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 import dss
-from benchmarks.records import Record, Records, as_table, figure, redrawn
+from benchmarks.records import Record, Records, as_table, figure
 from models.mlp import MLP
 from models.resnet import ResNet
 from models.transformer import RowTransformer
@@ -224,13 +223,12 @@ def work(table: str, seeds: int, pairs: int) -> dict[str, Callable[[], Record]]:
 
 
 def main() -> None:
-    """Measure the tables asked for, then draw the page if that is asked for."""
+    """Measure of the tables asked for what is not in the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(DRAWN))
+    parser.add_argument("tables", nargs="+", metavar="TABLE", help=", ".join(DRAWN))
     parser.add_argument("--seeds", type=int, default=20, help="of planted permutations")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path, default=FILE, help="the JSON file (default: %(default)s)")
-    parser.add_argument("--draw", action="store_true", help="draw the tables of docs/symmetry.md")
     options = parser.parse_args()
     if unknown := [table for table in options.tables if table not in DRAWN]:
         parser.error(f"there are tables {', '.join(DRAWN)}, got {', '.join(unknown)}")
@@ -240,8 +238,6 @@ def main() -> None:
             if not records.has(table, key):
                 records.add(table, key, measure())
                 print(table, key, records.results[table][key], flush=True)
-    if options.draw:
-        PAGE.write_text(redrawn(PAGE.read_text(encoding="utf-8"), pages_of(records.results)), encoding="utf-8")
 
 
 if __name__ == "__main__":

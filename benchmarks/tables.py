@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import disconnection, proof, symmetry, verifiers
+from benchmarks import disconnection, proof, ranks, rebasin, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
@@ -21,6 +21,8 @@ KEPT: Mapping[ModuleType, str] = {
     proof: "Proofs of whole paths",
     verifiers: "Proofs beside auto_LiRPA",
     symmetry: "What reordering units is worth",
+    rebasin: "Planted permutations, given to rebasin",
+    ranks: "One connection on several ranks",
     disconnection: "How soon a string says that it cannot get through",
 }
 WORDS = {
