@@ -59,9 +59,9 @@ def shown() -> set[str]:
 
 def environments() -> str:
     """In which environment each file was measured: a column a file, a row a fact."""
-    found: dict[str, Record] = {file.name: Records(file).environment or {} for file in sorted(HERE.glob("*.json"))}
+    found: dict[str, Record] = {file.stem: Records(file).environment or {} for file in sorted(HERE.glob("*.json"))}
     rows = [(words, *(env.get(key) or "not kept" for env in found.values())) for key, words in WORDS.items()]
-    return as_table(("", *(f"`{name}`" for name in found)), rows)
+    return as_table(("", *found), rows)
 
 
 def section(benchmark: ModuleType) -> str:

@@ -119,6 +119,8 @@ def cell(records: list[Record]) -> str:
 
 def told(record: Record) -> str:
     """An outcome, and after which time; what cannot be begun took none."""
+    if record["outcome"] == PROVED:
+        return f"{record['cells']} / {shown(record['seconds'])}"
     return f"{record['outcome']} in {record['seconds']:.0f} s" if record["cells"] else record["outcome"]
 
 

@@ -48,7 +48,8 @@ class Connection(Drawn):
     wall: Wall | None = None
 
     def __repr__(self) -> str:
-        beads = f"{self.path.intermediate_beads} intermediate beads"
+        count = self.path.intermediate_beads
+        beads = f"{count} intermediate bead{'s' * (count != 1)}"
         return f"Connection({'' if self.connected else 'not '}connected: {self.reason}; {beads}, {self.finder})"
 
     @property

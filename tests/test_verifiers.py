@@ -63,5 +63,5 @@ def test_the_ratios_are_of_one_pair_each_and_of_what_was_proved():
     }
     assert verifiers.ratios(methods) == ("3.5 (3.0 to 4.0)", "7.5 (5.0 to 10.0)")
     assert verifiers.cell(methods["CROWN-IBP"]) == "60 / 12"
-    assert verifiers.cell(methods["CROWN"]) == "proved in 9 s; stopped, 9% of the path proved in 120 s"
+    assert verifiers.cell(methods["CROWN"]) == "30 / 9; stopped, 9% of the path proved in 120 s"
     assert verifiers.cell([row(0, 0.0, "NotImplementedError: Erf")]) == "NotImplementedError: Erf"

@@ -7,6 +7,7 @@ from dss._barrier import Barrier, barrier
 from dss.cli.answers import answer
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import add_buffers, add_reading, load_ends, with_subset
+from dss.cli.printing import beads_in_words
 from dss.cli.progress import meter
 from dss.tasks import load_task
 
@@ -76,7 +77,7 @@ def words(found: Barrier) -> str:
             f"a path is known below {found.upper:.6g} (sampled); {below}",
             f"  ends                 {found.ends:.6g} (the higher one); the barrier lies at most {found.excess:.6g} above it",
             f"  straight line        {found.linear:.6g}",
-            f"  path                 {found.path.intermediate_beads} intermediate beads, normalized length "
+            f"  path                 {beads_in_words(found.path.intermediate_beads)}, normalized length "
             f"{found.path.normalized_length:.4f}",
         ]
     )

@@ -35,7 +35,7 @@ def _sentences(run: Run) -> str:
         f"  judged by            {s['judge']}",
         f"  largest loss         {_number(s['max_loss'])} on the path, {_number(s['linear_barrier'])} on the straight line, "
         f"{_number(s['loss_start'])} and {_number(s['loss_end'])} at the ends",
-        f"  path                 {s['intermediate_beads']} intermediate beads, normalized length {_number(s['normalized_length'], '.4f')}",
+        f"  path                 {beads_in_words(s['intermediate_beads'])}, normalized length {_number(s['normalized_length'], '.4f')}",
         f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
         f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
@@ -44,6 +44,11 @@ def _sentences(run: Run) -> str:
         lines.insert(-1, f"  numbers              {' and '.join(dtypes['files'])} in the files, {dtypes['beads']} in the beads")
     report = run.folder / "report.html"
     return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))
+
+
+def beads_in_words(count: int) -> str:
+    """How many beads lie between the ends."""
+    return "1 intermediate bead" if count == 1 else f"{count} intermediate beads"
 
 
 def _number(value: float | str | None, form: str = ".6g") -> str:

@@ -264,7 +264,9 @@ class NetworkObjective(Objective):
         if self._rows.autocast is not None:
             raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
         if self._norms:
-            raise EnclosureError("statistics recalibrated for every point cannot be enclosed; use buffers='frozen' to prove")
+            raise EnclosureError(
+                "statistics recalibrated for every point cannot be enclosed; to prove, freeze them: --buffers frozen, buffers='frozen' in Python"
+            )
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self.samples_like(starts)
