@@ -114,11 +114,10 @@ def measured(name: str, factor: float, seconds: float) -> Record:
 
 def _last(judge: dss.NetworkObjective, beads: Tensor, threshold: float, seconds: float) -> dss.Bracket:
     """Where a proof ends, or stands after so many processor seconds."""
-    began, bracket = time.process_time(), None
-    for bracket in dss.prove(judge, beads, threshold=threshold):
-        if time.process_time() - began > seconds:
-            break
-    assert bracket is not None
+    began, brackets = time.process_time(), dss.prove(judge, beads, threshold=threshold)
+    bracket = next(brackets)
+    while not bracket.verdict.finished and time.process_time() - began <= seconds:
+        bracket = next(brackets)
     return bracket
 
 
@@ -130,7 +129,7 @@ def table(records: dict[str, Record]) -> str:
     """What was proved, and what stops the others."""
     rows = []
     for name, it in records.items():
-        stopped = it.get("stopped")
+        stopped: Any = it.get("stopped")
         if it["verdict"] == "PROVEN":
             outcome = "proved"
         elif isinstance(stopped, str):
