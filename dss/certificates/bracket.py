@@ -4,9 +4,12 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+import torch
 from torch import Tensor
 
+from dss.base.errors import EnclosureError
 from dss.base.shown import Shown
+from dss.objectives.objective import Objective
 
 
 class Verdict(Enum):
@@ -65,3 +68,13 @@ class Bracket(Shown):
     def width(self) -> float:
         """`upper - seen`: how well the largest loss is known."""
         return self.upper - self.seen
+
+
+def lower_side(objective: Objective, beads: Tensor, bracket: Bracket) -> float:
+    """The proved lower side: what the loss is at least where the largest was seen."""
+    at, t = bracket.segment, torch.tensor([bracket.t], dtype=torch.float64, device=beads.device)
+    try:
+        found = objective.floor(beads[at : at + 1], beads[at + 1 : at + 2], t).item()
+    except EnclosureError:
+        return -math.inf
+    return -math.inf if math.isnan(found) else found

@@ -1,5 +1,7 @@
 """The one judge of paths: every finder's proposal passes here or it is not connected."""
 
+from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -70,6 +72,8 @@ def certify(
     prove: bool = False,
     limits: Limits = Limits(),
     progress: ProgressMeter | None = None,
+    executor: Executor | None = None,
+    source: Callable[[], Objective] | None = None,
 ) -> Certificate:
     """Judge a path: by a proof where one is asked for and can be had, else by samples, and say which.
 
@@ -82,6 +86,7 @@ def certify(
             says so.
         limits: cells and seconds of the proof; samples are taken whatever they cost.
         progress: shown every bracket of the proof.
+        executor, source: where the cells of the proof are bounded; see `prove`.
 
     Raises:
         InputError: a grid of fewer than two intervals.
@@ -89,7 +94,8 @@ def certify(
     if grid < 2:
         raise InputError(f"a grid of at least 2 intervals is needed to see inside a segment, got {grid}")
     with explained(path.size, len(path), judge.samples):
-        return _certified(judge, path, threshold, grid, prove, limits, progress or ProgressMeter())
+        meter, crew = progress or ProgressMeter(), {"executor": executor, "source": source}
+        return _certified(judge, path, threshold, grid, prove, limits, meter, crew)
 
 
 def proof_bytes(path: Path) -> int:
@@ -98,7 +104,7 @@ def proof_bytes(path: Path) -> int:
 
 
 def _certified(
-    judge: Objective, path: Path, threshold: float, grid: int, prove: bool, limits: Limits, progress: ProgressMeter
+    judge: Objective, path: Path, threshold: float, grid: int, prove: bool, limits: Limits, progress: ProgressMeter, crew: dict
 ) -> Certificate:
     if not prove:
         return _sampled(judge, path, threshold, grid)
@@ -110,7 +116,7 @@ def _certified(
     if by_corners is not None:
         return by_corners
     try:
-        bracket = _proof(judge, path, threshold, limits, progress)
+        bracket = _proof(judge, path, threshold, limits, progress, crew)
     except (Spent, SoundnessError):
         raise
     except Exception as error:  # a path that was found is never lost to what a proof of it met
@@ -147,9 +153,9 @@ def _by_convexity(judge: Objective, path: Path, threshold: float) -> Certificate
     )  # fmt: skip
 
 
-def _proof(judge: Objective, path: Path, threshold: float, limits: Limits, progress: ProgressMeter) -> Bracket:
+def _proof(judge: Objective, path: Path, threshold: float, limits: Limits, progress: ProgressMeter, crew: dict) -> Bracket:
     """Where the proof ends."""
-    brackets = prove_path(judge, path.beads, threshold=threshold, max_cells=limits.cells, max_seconds=limits.seconds)
+    brackets = prove_path(judge, path.beads, threshold=threshold, max_cells=limits.cells, max_seconds=limits.seconds, **crew)
     return watched(brackets, progress)
 
 

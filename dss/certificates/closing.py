@@ -1,6 +1,7 @@
 """Run a proof to its end, in sight of a meter."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 
 from dss.base.gradients import with_gradients
 from dss.base.limits import Limits
@@ -19,6 +20,8 @@ def bracket(
     tolerance: float = 1e-2,
     limits: Limits = Limits(),
     progress: ProgressMeter | None = None,
+    executor: Executor | None = None,
+    source: Callable[[], Objective] | None = None,
 ) -> Bracket:
     """Close in on the largest loss of a path from both sides, to a share of it.
 
@@ -28,12 +31,14 @@ def bracket(
         tolerance: wanted: `upper - seen <= tolerance * |seen|`.
         limits: cells and seconds; what is known when one is reached is returned, and its verdict says so.
         progress: shown every bracket on the way.
+        executor, source: where cells are bounded; see `prove`.
 
     Raises:
         InputError: options that cannot be used.
         EnclosureError: the objective cannot be enclosed.
     """
-    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds)
+    brackets = prove(objective, path.beads, tolerance=tolerance, max_cells=limits.cells, max_seconds=limits.seconds,
+                     executor=executor, source=source)  # fmt: skip
     return watched(brackets, progress or ProgressMeter())
 
 

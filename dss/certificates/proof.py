@@ -5,16 +5,18 @@ import itertools
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from dss.base.errors import EnclosureError, InputError
+from dss.base.errors import InputError
 from dss.certificates.apart import inherited, tightened, wanted
-from dss.certificates.bracket import Bracket, Verdict
+from dss.certificates.bracket import Bracket, Verdict, lower_side
 from dss.certificates.cells import OPTIONS, Cell, Pace, Place
+from dss.certificates.elsewhere import Elsewhere
 from dss.certificates.tripwire import check_bounds
 from dss.objectives.objective import Apart, Objective
 
@@ -28,6 +30,8 @@ def prove(
     max_cells: int | None = 100_000,
     max_seconds: float | None = None,
     batch_cells: int = 32,
+    executor: Executor | None = None,
+    source: Callable[[], Objective] | None = None,
 ) -> Iterator[Bracket]:
     """Bound the loss on a whole path, better with every bracket; the last one has a finished verdict.
 
@@ -40,6 +44,8 @@ def prove(
         max_cells, max_seconds: limits, checked between batches, which shrink as the time runs out. Cells that were tried on a
             part of the data count too.
         batch_cells: cells split together at most; more is faster and less best-first.
+        executor: where cells are bounded, each a task of its own: any `concurrent.futures.Executor`.
+        source: yields the same objective in another process, for workers that cannot be sent this one.
 
     Yields:
         A bracket per batch.
@@ -52,13 +58,14 @@ def prove(
     max_cells = sys.maxsize if max_cells is None else max_cells
     _check(beads, threshold, tolerance, max_cells, batch_cells)
     proof = _Proof(objective, beads, threshold, tolerance)
+    proof.elsewhere = None if executor is None else Elsewhere(objective, executor, source)
     deadline = math.inf if max_seconds is None else time.monotonic() + max_seconds
     proof.begin()
     while True:
         bracket = proof.bracket(max_cells, deadline)
         if bracket.verdict.finished:
             check_bounds(objective, beads, bracket.bounds, proof.evaluations)
-            bracket = replace(bracket, lower=_floor(objective, beads, bracket))
+            bracket = replace(bracket, lower=lower_side(objective, beads, bracket))
         yield bracket
         if bracket.verdict.finished:
             return
@@ -74,6 +81,7 @@ class _Proof:
 
     def __init__(self, objective: Objective, beads: Tensor, threshold: float | None, tolerance: float | None):
         self.objective, self.beads, self.threshold, self.tolerance = objective, beads, threshold, tolerance
+        self.elsewhere: Elsewhere | None = None
         self.heap: list[Cell] = []
         # Cells not bounded yet on their own, of which the bound of a larger cell is known: those to be tried on a part of
         # the data, and those to be bounded.
@@ -214,14 +222,17 @@ class _Proof:
     def _found(self, apart: Apart, parts: list[Cell], index: Tensor) -> Tensor:
         """Bounds `(k, m, c)` on some samples of cells."""
         began = time.monotonic()
-        found = apart.enclose(*self._ends(parts), index)
+        enclose = apart.enclose if self.elsewhere is None else self.elsewhere.on_samples
+        found = enclose(*self._ends(parts), index)
         self.bounding.note(len(parts), time.monotonic() - began)
         return found
 
     def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:
         """Bounds of an objective on cells; what is not known is infinite."""
         began = time.monotonic()
-        bounds = objective.enclose(*self._ends(parts)).amax(1)
+        # Tries are cheap, and of another objective.
+        enclose = objective.enclose if self.elsewhere is None or objective is self.part else self.elsewhere.on_cells
+        bounds = enclose(*self._ends(parts)).amax(1)
         pace.note(len(parts), time.monotonic() - began)
         return torch.where(bounds.isnan(), math.inf, bounds).tolist()
 
@@ -269,16 +280,6 @@ class _Proof:
             return Verdict.SECONDS
         waits = self.waiting or self.untried
         return Verdict.RESOLUTION if not waits and self.heap[0].narrow else Verdict.OPEN
-
-
-def _floor(objective: Objective, beads: Tensor, bracket: Bracket) -> float:
-    """The proved lower side: what the loss is at least where the largest was seen."""
-    at, t = bracket.segment, torch.tensor([bracket.t], dtype=torch.float64, device=beads.device)
-    try:
-        found = objective.floor(beads[at : at + 1], beads[at + 1 : at + 2], t).item()
-    except EnclosureError:
-        return -math.inf
-    return -math.inf if math.isnan(found) else found
 
 
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:

@@ -3,6 +3,8 @@
 import argparse
 import math
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path as FilePath
 
 from dss.base.errors import InputError
@@ -16,6 +18,7 @@ from dss.cli.ends import with_subset
 from dss.cli.judges import objectives_of
 from dss.cli.progress import meter
 from dss.cli.show import complete_page
+from dss.cli.workers import absolute, add_workers, executor_of
 from dss.objectives.network import NetworkObjective
 from dss.runs import REPORT, Run, load_path, load_run, record_certificate, writing
 from dss.tasks import load_task, source_digest
@@ -44,6 +47,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--grid", "--points", type=int, default=20,
         help="intervals of the sampled grid, where there is no proof (default: %(default)s)",
     )  # fmt: skip
+    add_workers(parser)
     parser.set_defaults(run=run)
 
 
@@ -56,9 +60,11 @@ def run(options: argparse.Namespace) -> int:
     chosen = threshold if options.threshold is None else options.threshold
     if chosen is None:
         raise InputError("a path file has no threshold of its own; give --threshold or --tolerance")
-    certificate = certify(
-        judge, path, threshold=chosen, grid=options.grid, prove=True, limits=_limits(options), progress=meter(options)
-    )
+    with executor_of(options) as executor:
+        certificate = certify(
+            judge, path, threshold=chosen, grid=options.grid, prove=True, limits=_limits(options), progress=meter(options),
+            executor=executor, source=_source(options),
+        )  # fmt: skip
     if found is not None and chosen == threshold:
         _record(found, certificate, options)
     answer(options, _figures(certificate), f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
@@ -70,7 +76,7 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, Run |
     if options.run_or_path.is_file():
         if options.task is None:
             raise InputError("a path file needs --task: it does not say which model and data judge it")
-        _, judge = with_subset(load_task(options.task), options.only).objectives(buffers="frozen")
+        judge = judge_of_task(options.task, options.only)
         return load_path(options.run_or_path, judge.space), judge, None
     if options.task is not None or options.only is not None:
         raise InputError("a run folder knows its own task and subset; leave --task and --only out")
@@ -79,6 +85,23 @@ def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, Run |
     if found.changes:
         print(f"dss: {' and '.join(found.changes)} changed after the certificate; what is there now is judged", file=sys.stderr)
     return found.path, objectives_of(found)[1], found
+
+
+def judge_of_task(task: str, only: str | None) -> NetworkObjective:
+    """What judges a path file, made anew by every worker."""
+    return with_subset(load_task(task), only).objectives(buffers="frozen")[1]
+
+
+def judge_of_run(folder: str) -> NetworkObjective:
+    """What judges a run, made anew by every worker."""
+    return objectives_of(load_run(FilePath(folder)))[1]
+
+
+def _source(options: argparse.Namespace) -> Callable[[], NetworkObjective]:
+    """The judge in another process."""
+    if options.run_or_path.is_file():
+        return partial(judge_of_task, absolute(options.task), options.only)
+    return partial(judge_of_run, str(options.run_or_path.resolve()))
 
 
 def _record(found: Run, certificate: Certificate, options: argparse.Namespace) -> None:
@@ -92,7 +115,11 @@ def _record(found: Run, certificate: Certificate, options: argparse.Namespace) -
 
 def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:
     """Close in on the largest loss from both sides."""
-    bracket = close_in(judge, path, tolerance=options.tolerance, limits=_limits(options), progress=meter(options))
+    with executor_of(options) as executor:
+        bracket = close_in(
+            judge, path, tolerance=options.tolerance, limits=_limits(options), progress=meter(options), executor=executor,
+            source=_source(options),
+        )  # fmt: skip
     words = (
         f"{bracket.verdict.value}: {_least(bracket)} (segment {bracket.segment}, t = {bracket.t:.6f}), "
         f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"

@@ -101,5 +101,8 @@ class Bounds:
         with torch.no_grad():
             if rows.can_batch:
                 return torch.vmap(of_sample)(data.target, *data.inputs)
-            # Recurrent layers have no batching rule.
+            # Recurrent layers have no batching rule, but take all samples at once.
+            output = functional_call(rows.template, tensors, tuple(x.clone() for x in data.inputs))
+            if isinstance(output, Tensor) and len(output) == len(data):
+                return torch.stack([rows.loss.value(*one) for one in zip(output.split(1), data.target.split(1), strict=True)])
             return torch.stack([of_sample(*sample) for sample in zip(data.target, *data.inputs, strict=True)])
