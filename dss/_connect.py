@@ -236,7 +236,7 @@ def _shortened(
     progress: ProgressMeter | None,
 ) -> Shortened | None:
     """What shortening makes of the path, if the path passes its certificate."""
-    if not certify(problem.recalled, path, threshold=problem.threshold, grid=options.grid).passed:
+    if not _sampled_in_time(problem, Step.unjudged(path), limits, time.monotonic(), options.grid).passed:
         return None
     # Rounds and beads were the search's; time is one for both.
     limits = replace(UNLIMITED, seconds=limits.seconds)

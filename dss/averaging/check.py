@@ -1,5 +1,6 @@
 """The question of people who merge: may these be averaged?"""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -54,7 +55,7 @@ def check(
         pairs: whether the lines of all pairs are looked at, of more than two models.
         align: also try copies whose units stand in the order closest to the others'; see `dss.align`.
         prove: whether the largest loss on every line is bounded rigorously, to a hundredth of it.
-        limits: cells and seconds of the proof of one line.
+        limits: cells of the proof of one line, and seconds of all proofs together.
         seed: of the alignment.
         progress: shown lines and proofs.
 
@@ -68,7 +69,9 @@ def check(
     metrics = {name: metric.calibrated_by(objective) for name, metric in (metrics or {}).items()}
     names = tuple(map(str, range(len(points)))) if names is None else tuple(names)
     looked = all_pairs(len(points)) if pairs or len(points) == 2 else []
-    looker = _Looker(judge, metrics, names, Tolerance.of(tolerance), looked, limits if prove else None, progress)
+    looker = _Looker(
+        judge, metrics, names, Tolerance.of(tolerance), looked, limits if prove else None, time.monotonic(), progress
+    )
     found = looker.look(points, None)
     if align is None:
         return found
@@ -85,6 +88,7 @@ class _Looker:
     tolerance: Tolerance
     pairs: list[Pair]
     limits: Limits | None
+    began: float
     progress: ProgressMeter | None
 
     def look(self, points: Tensor, align: str | None) -> Check:
@@ -106,7 +110,10 @@ class _Looker:
         with progress.stage("lines", "pairs") as meter:
             for done, (i, j) in enumerate(self.pairs, 1):
                 line = look_along(self.judge, points[i], points[j], metrics)
-                yield (i, j), line if self.limits is None else self._proved(line, Path(points[[i, j]]), self.limits)
+                yield (
+                    (i, j),
+                    line if self.limits is None else self._proved(line, Path(points[[i, j]]), self.limits.left(self.began)),
+                )
                 meter.report(done, f"of {len(self.pairs)}")
 
     def _proved(self, line: LossLine, path: Path, limits: Limits) -> LossLine:

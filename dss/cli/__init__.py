@@ -25,6 +25,7 @@ from dss.cli import (
 )
 from dss.cli.answers import sole_document
 from dss.cli.common import add_common
+from dss.cli.completion import add_completion
 from dss.cli.config import completed, file_named
 from dss.cli.exits import exit_code
 from dss.cli.voice import speaking
@@ -54,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
         prog="dss", description="Low-loss paths between trained neural networks: find them, prove them, look at them."
     )
     made.add_argument("--version", action="version", version=f"dss {__version__}")
+    add_completion(made, commands_of)
     commands = made.add_subparsers(metavar="COMMAND", dest="command")
     for command in COMMANDS:
         command.add(commands)

@@ -4,17 +4,21 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 
 from dss.base.errors import InputError
-from dss.base.limits import Limits
+from dss.base.limits import Limits, Spent, Status
 from dss.base.path import Path
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
 from dss.certificates.closing import bracket as close_in
 from dss.cli.answers import answer
+from dss.cli.deadline import asked, left, room_for_page, start, timed
 from dss.cli.ends import with_subset
+from dss.cli.exits import NO
 from dss.cli.judges import objectives_of
 from dss.cli.progress import meter
 from dss.cli.show import complete_page
@@ -42,7 +46,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     goal.add_argument("--threshold", type=float, help="L0 to prove (default: the run's own; its folder then records the outcome)")
     goal.add_argument("--tolerance", type=float, help="bracket the largest loss to this share of it instead, such as 1e-3")
     parser.add_argument("--max-cells", type=int, default=100_000, help="limit of the proof (default: %(default)s)")
-    parser.add_argument("--max-seconds", type=float, help="limit of the proof")
+    parser.add_argument("--max-seconds", type=float, help="of the whole command; nothing is evaluated after them")
     parser.add_argument(
         "--grid", "--points", type=int, default=20,
         help="intervals of the sampled grid, where there is no proof (default: %(default)s)",
@@ -53,7 +57,9 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Bracket for a tolerance, else certify at a threshold."""
+    start(options)
     path, judge, found = _subject(options)
+    asked(options)
     threshold = None if found is None else found.question["threshold"]
     if options.tolerance is not None:
         return _bracket(options, path, judge)
@@ -61,14 +67,36 @@ def run(options: argparse.Namespace) -> int:
     if chosen is None:
         raise InputError("a path file has no threshold of its own; give --threshold or --tolerance")
     with executor_of(options) as executor:
-        certificate = certify(
-            judge, path, threshold=chosen, grid=options.grid, prove=True, limits=_limits(options), progress=meter(options),
-            executor=executor, source=_source(options),
-        )  # fmt: skip
+        certificate = _certificate(judge, path, chosen, options, executor)
+    if certificate is None:
+        reason = f"{Status.SECONDS.sentence}, before every segment was sampled"
+        answer(options, {"threshold": chosen, "passed": False, "proven": False, "reason": reason}, f"NOT certified: {reason}")
+        return NO
     if found is not None and chosen == threshold:
         _record(found, certificate, options)
     answer(options, _figures(certificate), f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
     return 0 if certificate.passed else 1
+
+
+def _certificate(
+    judge: NetworkObjective, path: Path, threshold: float, options: argparse.Namespace, executor: Executor | None
+) -> Certificate | None:
+    """The certificate; None where the time was up before there was one. With a limit in seconds samples come first: a proof that
+    ends without a verdict would leave them no time."""
+    ask = partial(certify, path=path, threshold=threshold, grid=options.grid)
+    prove = partial(ask, prove=True, progress=meter(options), executor=executor, source=_source(options))
+    if options.max_seconds is None:
+        return prove(judge, limits=_limits(options))
+    try:
+        sampled = ask(timed(judge, options))
+    except Spent:
+        return None
+    if not sampled.passed:
+        return sampled
+    try:
+        return prove(timed(judge, options), limits=_limits(options))
+    except Spent as spent:
+        return replace(sampled, reason=f"{sampled.reason} (no proof: {spent.status.sentence})")
 
 
 def _subject(options: argparse.Namespace) -> tuple[Path, NetworkObjective, Run | None]:
@@ -110,7 +138,7 @@ def _record(found: Run, certificate: Certificate, options: argparse.Namespace) -
         drawn = (found.folder / REPORT).exists()
         record_certificate(found, certificate, source=source_digest(found.question["task"]))
         if drawn:
-            complete_page(found.folder, progress=meter(options))
+            complete_page(found.folder, progress=meter(options), until=room_for_page(options))
 
 
 def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -> int:
@@ -136,7 +164,7 @@ def _least(bracket: Bracket) -> str:
 
 
 def _limits(options: argparse.Namespace) -> Limits:
-    return Limits(cells=options.max_cells, seconds=options.max_seconds)
+    return left(options, Limits(cells=options.max_cells, seconds=options.max_seconds))
 
 
 def _figures(outcome: Certificate | Bracket) -> dict[str, object]:

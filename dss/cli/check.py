@@ -7,9 +7,10 @@ from dss.adapters import save_state
 from dss.averaging import Check, LossLine, Soup, Tolerance, check
 from dss.base.errors import InputError
 from dss.base.files import check_writable
-from dss.base.limits import Limits
+from dss.base.limits import Limits, Spent
 from dss.cli.answers import answer
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
+from dss.cli.deadline import left, start, timed
 from dss.cli.ends import add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import NO, YES
 from dss.cli.metrics import JUDGE, is_cheap, metrics_for
@@ -20,6 +21,8 @@ from dss.page.report.check import write_check
 from dss.symmetry.alignment import METHODS
 from dss.tasks import load_task
 
+# Of each line's proof, where no limit is given.
+PROOF_SECONDS = 60.0
 SOUPS = ("uniform", "greedy")
 # Losses of models, and lines of pairs, that are printed; --json has them all.
 SHOWN = 6
@@ -40,7 +43,9 @@ def add(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("--align", choices=METHODS, help="also try copies with their units in the order closest to the others'")
     parser.add_argument("--prove", action="store_true", help="bound the loss on every line rigorously, to a hundredth of it")
-    parser.add_argument("--max-seconds", type=float, default=60.0, help="of each line's proof (default: %(default)s)")
+    parser.add_argument(
+        "--max-seconds", type=float, help="of the whole command (default: none, but a minute for each line's proof)"
+    )
     parser.add_argument("--no-pairs", action="store_true", help="of three models or more, look at the averages alone")
     parser.add_argument("--all-metrics", action="store_true", help="also metrics that are expensive on these models")
     parser.add_argument("--out", type=Path, metavar="PAGE", help="write a page with the pictures, an HTML file")
@@ -59,11 +64,15 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Look, say the verdict, write the page and the average."""
+    start(options)
     tolerance = Tolerance.of(options.tolerance)
     for file in (options.out, options.save):
         if file is not None:
             check_writable(file, overwrite=options.overwrite)
-    found, judge = _checked(options, tolerance)
+    try:
+        found, judge = _checked(options, tolerance)
+    except Spent as spent:
+        raise InputError(f"{spent.status.sentence}, before all was looked at: no verdict; give more, or --no-pairs") from spent
     saved = None if options.save is None else _save(found, judge, options)
     if options.out is not None:
         write_check(found, options.out)
@@ -83,11 +92,19 @@ def _checked(options: argparse.Namespace, tolerance: Tolerance) -> tuple[Check, 
     metrics = metrics_for(task.read(), training, judge, options.buffers)
     kept = {n: m for n, m in metrics.items() if n != JUDGE and (options.all_metrics or is_cheap(m, points.shape[1]))}
     found = check(
-        training, points, judge=None if judge is training else judge, metrics=kept, names=unique_names(options.points),
+        training, points, judge=None if judge is training and options.max_seconds is None else timed(judge, options),
+        metrics={name: timed(metric, options) for name, metric in kept.items()}, names=unique_names(options.points),
         tolerance=tolerance, pairs=not options.no_pairs, align=options.align, prove=options.prove,
-        limits=Limits(seconds=options.max_seconds), seed=options.seed, progress=meter(options),
+        limits=_limits(options, len(points)), seed=options.seed, progress=meter(options),
     )  # fmt: skip
     return found, judge
+
+
+def _limits(options: argparse.Namespace, models: int) -> Limits:
+    """Of the proofs of all lines together."""
+    if options.max_seconds is None:
+        return Limits(seconds=PROOF_SECONDS * models * (models - 1) / 2)
+    return left(options, Limits(seconds=options.max_seconds))
 
 
 def _save(found: Check, judge: NetworkObjective, options: argparse.Namespace) -> str | None:

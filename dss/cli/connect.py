@@ -19,6 +19,7 @@ from dss.base.errors import InputError
 from dss.base.files import write_text
 from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.config import as_toml
+from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.ends import Ends, add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
 from dss.cli.judges import digests_of, facts_of
@@ -118,6 +119,7 @@ def _add_search(group: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Search, certify, record; print the outcome. Under `torchrun` the search's evaluations are shared by all ranks."""
+    start(options)
     options.record = as_toml(options)
     options.constructed = options.finder is None
     if options.constructed:
@@ -166,6 +168,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.shorten:
         check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
+    asked(options)
     question: dict = _question(options, ends, objective, judge) | {"threshold": problem.threshold}
     log.info("data: %s", ", ".join(f"{kind} {digest}" for kind, digest in question["data"].items()))
     with writing(options.out):
@@ -179,7 +182,7 @@ def _run(options: argparse.Namespace) -> int:
             last = ranks.dealt_out(finder, last)
             wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
             _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
-        complete_page(options.out, progress=meter(options))
+        complete_page(options.out, progress=meter(options), until=room_for_page(options))
     return print_outcome(load_run(options.out), options)
 
 
@@ -280,6 +283,7 @@ def _search(
 ) -> None:
     """Drive the search from where it stands, recording every step; then certify and write the outcome."""
     began, progress = time.monotonic(), meter(options)
+    finder = finder.within(left(options, finder.limits))
     if last is not None:
         began -= last.seconds
         problem.tally.restore(last.tally)
@@ -299,7 +303,7 @@ def _search(
     if not step.path.whole:
         step = _gathered(recorder, step, problem)
     connection = conclude(
-        ranks.alone(problem), finder, step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
+        ranks.alone(problem), _with_past(finder, last), step, shorten=options.shorten, grid=options.grid, prove=options.prove, began=began,
         progress=progress, wall=wall, constructed=options.constructed,
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
@@ -310,6 +314,13 @@ def _search(
     )  # fmt: skip
     if stored is not None:
         shutil.rmtree(stored)
+
+
+def _with_past(finder: Finder, last: Snapshot | None) -> Finder:
+    """The finder whose seconds count from when an interrupted run began."""
+    if last is None or finder.limits.seconds is None:
+        return finder
+    return finder.within(replace(finder.limits, seconds=finder.limits.seconds + last.seconds))
 
 
 def _sent(last: Snapshot | None) -> set[str]:

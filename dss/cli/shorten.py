@@ -15,6 +15,7 @@ from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.quoting import shown
 from dss.cli.config import as_toml
+from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.judges import facts_of, problem_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
@@ -59,6 +60,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """A new run folder with the shortened path; the old one stays as it is."""
+    start(options)
+    asked(options)
     options.record = as_toml(options)
     folder = options.out or options.folder.with_name(options.folder.resolve().name + "-short")
     resuming = options.resume and (folder / QUESTION).exists()
@@ -72,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     if not (resuming and (folder / SUMMARY).exists()):
         _shorten(found, folder, options, overwrite=options.overwrite or resuming)
     with writing(folder):
-        complete_page(folder, progress=meter(options))
+        complete_page(folder, progress=meter(options), until=room_for_page(options))
     return print_outcome(load_run(folder), options)
 
 
@@ -96,6 +99,7 @@ def _asked(options: argparse.Namespace) -> dict[str, object]:
 def _shorten(found: Run, folder: FilePath, options: argparse.Namespace, *, overwrite: bool) -> None:
     """Shorten; only then write: until there is a new path, an earlier run in the folder stays."""
     problem, objective, data = problem_of(found, found.path)
+    asked(options)
     recorded = last(found.history)
     if recorded is None:
         raise RunError(
@@ -103,7 +107,7 @@ def _shorten(found: Run, folder: FilePath, options: argparse.Namespace, *, overw
         )
     began = time.monotonic()
     starts = [_string(other) for other in options.others]
-    finder = _finder(found).within(Limits(seconds=options.max_seconds))
+    finder = _finder(found).within(left(options, Limits(seconds=options.max_seconds)))
     with executor_of(options) as executor:
         connection = conclude(
             problem, finder, _found(recorded.step, found.path), shorten=Shortening(n_starts=options.starts),

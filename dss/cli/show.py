@@ -2,12 +2,15 @@
 
 import argparse
 import sys
+import time
 import webbrowser
 from pathlib import Path
 
 from dss.base.errors import InputError, TaskError
+from dss.base.limits import Spent
 from dss.base.progress import ProgressMeter
 from dss.cli.answers import answer
+from dss.cli.deadline import Timed
 from dss.cli.metrics import JUDGE, is_cheap, metrics_of, watched
 from dss.cli.progress import meter
 from dss.objectives.objective import Objective
@@ -72,26 +75,33 @@ def write_page(
     every: bool = False,
     out: Path | None = None,
     progress: ProgressMeter | None = None,
+    until: float | None = None,
 ) -> Path:
-    """The page of a run; if its task cannot be built any more, of what the folder holds.
+    """The page of a run; if its task cannot be built any more, or the time is up, of what the folder holds.
 
     Args:
         evaluations, resolution, out: see `dss.write_report`; None is fewer evaluations and no plane where one is expensive.
         every: metrics that are expensive, too.
         progress: shown the losses that are evaluated.
+        until: when `time.monotonic()` is there, no loss is evaluated any more; what was is kept in the folder.
     """
     with (progress or ProgressMeter()).stage("losses", "points") as stage:
-        metrics = _metrics(found, every, stage)
+        metrics = _metrics(found, every, stage) if until is None or time.monotonic() < until else None
+        if metrics is not None and until is not None:
+            metrics = {name: Timed(metric, until) for name, metric in metrics.items()}
         cheap = metrics is not None and is_cheap(metrics[JUDGE], found.path.size)
         evaluations = evaluations or (EVALUATIONS if cheap else FEW_EVALUATIONS)
         wanted = (COARSE if cheap else 0) if resolution is None else resolution
-        return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
+        try:
+            return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
+        except Spent:
+            return write_report(found, None, out=out, evaluations=evaluations)
 
 
-def complete_page(folder: Path, *, progress: ProgressMeter | None = None) -> None:
+def complete_page(folder: Path, *, progress: ProgressMeter | None = None, until: float | None = None) -> None:
     """The page of a run folder, if it has none, or one that was drawn before its summary."""
     if not is_current(folder):
-        write_page(load_run(folder), progress=progress)
+        write_page(load_run(folder), progress=progress, until=until)
 
 
 def view_of(found: Run, *, resolution: int, sheet: int, progress: ProgressMeter) -> Views:

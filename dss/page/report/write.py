@@ -84,7 +84,9 @@ def _missing(profile: PathProfile) -> list[str]:
     if profile.complete:
         return []
     what = "Some losses along the path are" if profile.known else "The losses along the path are"
-    return [f"{what} not in the run folder, and the task could not be rebuilt to evaluate them: grey parts have no known loss."]
+    return [
+        f"{what} not in the run folder, and the task could not be rebuilt, or the time was up, to evaluate them: grey parts have no known loss."
+    ]
 
 
 def _footer(summary: dict | None) -> str:
