@@ -22,11 +22,24 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A string in training: its running mean, the mean loss at the places drawn last, gradient steps of all beads together."""
+    """A string in training, until its next step.
 
-    path: Path
+    Attributes:
+        ends: `(2, p)`.
+        inner: `(m, p)`, the running mean of the beads between them, which goes on changing.
+        loss: the mean at the places drawn last.
+        gradient_steps: of all beads together.
+    """
+
+    ends: Tensor
+    inner: Tensor
     loss: float
     gradient_steps: int
+
+    @property
+    def path(self) -> Path:
+        """The string as it is now."""
+        return Path([self.ends[0], *self.inner.clone(), self.ends[1]])
 
 
 def natural_rate(problem: Problem, share: float) -> float:
@@ -56,7 +69,7 @@ def train_segments(problem: Problem, path: Path, optimizer: OptimizerFactory, ge
         stepper.step()
         taken += len(inner)
         mean.lerp_(inner.detach(), 1 - AVERAGING)
-        yield Trained(Path(torch.cat([ends[:1], mean, ends[1:]])), loss, taken)
+        yield Trained(ends, mean, loss, taken)
 
 
 def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
