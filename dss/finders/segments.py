@@ -79,11 +79,15 @@ def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generato
         ends, inner: `(2, p)` and `(m, p)`, the beads.
     """
     segments, t = _places(objective, len(inner), generator)
-    beads = torch.cat([ends[:1], inner, ends[1:]])
-    points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
+    segments = segments.to(inner.device)
+    beads = torch.cat([ends[:1], inner.detach(), ends[1:]])
+    t = t.to(beads)[:, None]
+    points = torch.lerp(beads[segments], beads[segments + 1], t).requires_grad_()
     losses = objective.estimate(points, generator)
-    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
-    return gradient, losses.mean().item()
+    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), points)
+    # A place's gradient is its beads', by their shares: by hand, for on the graph each bead would be copied once more.
+    of_beads = torch.zeros_like(beads).index_add_(0, segments + 1, t * gradient).index_add_(0, segments, (1 - t) * gradient)
+    return of_beads[1:-1], losses.mean().item()
 
 
 def _places(objective: Objective, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
