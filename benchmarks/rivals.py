@@ -1,19 +1,18 @@
 """Every finder on the same ends at the same threshold, under the same certificate.
 
-    python -m benchmarks.rivals digits:0.5 digits:0.35 quadratics:0.0025 cubics:0.05 --seeds 3 --out rivals.jsonl
+    python -m benchmarks.rivals digits:0.5 digits:0.35 quadratics:0.0025 cubics:0.05 --seeds 10
+    python -m benchmarks.tables          # docs/finders.md from benchmarks/rivals.json
 
-For each task and threshold it trains ends, runs every finder in one process, and prints a table of medians: seconds of
-processor time to the path, samples read in gradients and losses, intermediate beads, normalized length, and what
-shortening makes of it. A row counts only if its path passes its certificate; "found" says how many did. Seconds are those to the
-first string that passed the finder's own test; `bend` pulls it tight afterwards, for "tight seconds" in all. A second table has
-ratios: seconds over those of `bend` on the same ends, median and quartiles. Rows that the file of results has already are not
-measured again, so a run may be cut into slices. Checkouts of the published code of two rivals run beside them: see
-`published.py`.
+For each task and threshold it trains ends and runs every finder in one process, with processor seconds. A row counts only if its path
+passes its certificate; "found" says how many did. "First" is the first string that passed the finder's own test, "end" what the
+search ended with: `bend` pulls it tight. Ratios are of seconds over those of `bend` to its first string on the same ends; "the best chain"
+is the quickest, pair by pair, of the chains at all rates and batches. What is in the file is not measured again, so a run may be cut
+into slices. Checkouts of the published code of two rivals run beside them: see `published.py`.
 """
 
 import argparse
-import json
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path as File
 from statistics import median, quantiles
@@ -24,13 +23,16 @@ from torch.nn.functional import cross_entropy
 
 import dss
 from benchmarks import published
+from benchmarks.records import Record, Records, as_table
 
 # Epochs between two looks at an end: it stops training at a share of the threshold.
 LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1, "fashion-small": 1}
+FILE = File(__file__).with_suffix(".json")
+PAGE = File(__file__).parent.parent / "docs" / "finders.md"
 COLUMNS = (
     "found",
-    "seconds",
-    "tight seconds",
+    "first, s",
+    "end, s",
     "gradients",
     "losses",
     "beads",
@@ -39,8 +41,9 @@ COLUMNS = (
     "shortened",
     "shorten seconds",
 )
-# Rates at which the chain, the quickest rival, is tuned, over that of the ends.
-TUNED = (1.0, 2.5, 5.0)
+# Rates over that of the ends, and samples of a minibatch (None: the task's), at which the chain, the quickest rival, is tuned.
+TUNED = [(rate, batch) for rate in (1.0, 2.5, 5.0) for batch in (None, 64)]
+BEND, BEST = "bend", "the best chain"
 
 
 def fashion_small() -> dss.Task:
@@ -61,13 +64,13 @@ TASKS |= {"fashion-small": fashion_small}
 
 
 def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
-    """The rivals, all with Adam at the rate the ends were trained with, and with the same time to succeed in."""
+    """The rivals, with Adam at the rate the ends were trained with, and with the same time to succeed in."""
     descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=rate), max_steps=2000)
     limits = dss.Limits(rounds=200, seconds=60 * minutes)
     greedy = dss.GreedyString(descent=descent)
-    chains = {f"polygonal chain, rate x{factor:g}": tuned_chain(factor * rate, limits) for factor in TUNED[1:]}
     return {
-        "bend": dss.BendString(fallback=greedy, limits=limits),
+        BEND: dss.BendString(fallback=greedy, limits=limits),
+        "bend, six times the pulling": dss.BendString(fallback=greedy, tighten=9.0, limits=limits),
         "greedy": dss.GreedyString(descent=descent, limits=limits),
         "greedy, midpoint": dss.GreedyString(insertion="midpoint", descent=descent, limits=limits),
         "geodesic": dss.GeodesicString(descent=descent, limits=limits),
@@ -75,13 +78,16 @@ def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
         "constrained, falling": dss.ConstrainedString(levels=5, descent=descent, limits=limits),
         "band (AutoNEB)": dss.ElasticBand(descent=descent, limits=limits),
         "Bezier curve": dss.BezierCurve(descent=descent, limits=limits),
-        "polygonal chain": dss.PolygonalChain(descent=descent, limits=limits),
-        **chains,
+        **{chain_name(*tuned): chain(tuned[0] * rate, limits) for tuned in TUNED},
     }
 
 
-def tuned_chain(rate: float, limits: dss.Limits) -> dss.Finder:
-    """The chain at another rate, judged twice as often: it may stop sooner."""
+def chain_name(rate: float, batch: int | None) -> str:
+    return f"chain, rate x{rate:g}" + ("" if batch is None else f", batch {batch}")
+
+
+def chain(rate: float, limits: dss.Limits) -> dss.Finder:
+    """The chain at a rate, judged twice as often as by default: it may stop sooner."""
     descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=rate))
     return dss.PolygonalChain(cycle=50, descent=descent, limits=limits)
 
@@ -102,26 +108,31 @@ def end(name: str, seed: int, stop: float) -> torch.Tensor:
         seed += 1000
 
 
-def measure(name: str, threshold: float, seed: int, options: argparse.Namespace) -> None:
+def measure(name: str, threshold: float, seed: int, options: argparse.Namespace, records: Records) -> None:
     """One pair of ends, every finder that has no row yet; one row each."""
-    key = {"task": name, "threshold": threshold, "seed": seed}
-    done = {row["finder"] for row in recorded(options.out) if key.items() <= row.items()}
-    task = TASKS[name]()
+    table, task = f"{name} at {threshold:g}", TASKS[name]()
     checkouts = {"garipov": options.garipov, "autoneb": options.autoneb}
     rivals = finders(task.learning_rate, options.minutes)
     rivals |= published.finders(task, **checkouts, seconds=60 * options.minutes)
-    rivals = {k: v for k, v in rivals.items() if k not in done and (not options.only or k in options.only)}
+    rivals = {k: v for k, v in rivals.items() if not options.only or k in options.only}
+    rivals = {k: v for k, v in rivals.items() if not records.has(table, key_of(seed, k))}
     if not rivals:
         return
     objective, judge = task.objectives()
     stop = options.ends * threshold
     start, stop_point = end(name, 2 * seed, stop), end(name, 2 * seed + 1, stop)
+    batches = {chain_name(*tuned): tuned[1] for tuned in TUNED}
     for label, finder in rivals.items():
-        problem = dss.Problem.of(objective, start, stop_point, threshold=threshold, judge=judge, seed=seed)
+        batch = batches.get(label)
+        trained = objective if batch is None else objective.with_batches_of(batch)
+        problem = dss.Problem.of(trained, start, stop_point, threshold=threshold, judge=judge, seed=seed)
         figures, path = searched(problem, finder)
-        row = key | {"finder": label} | figures | (shortened(problem, path, options) if figures["found"] else {})
-        with options.out.open("a") as file:
-            print(json.dumps(row), file=file, flush=True)
+        records.add(table, key_of(seed, label), figures | (shortened(problem, path, options) if figures["found"] else {}))
+        print(table, key_of(seed, label), figures, flush=True)
+
+
+def key_of(seed: int, finder: str) -> str:
+    return f"{seed} / {finder}"
 
 
 def searched(problem: dss.Problem, finder: dss.Finder | published.PublishedFinder) -> tuple[dict, dss.Path]:
@@ -131,11 +142,11 @@ def searched(problem: dss.Problem, finder: dss.Finder | published.PublishedFinde
     for last in finder.steps(problem):
         passed = last.status is dss.Status.FOUND or "pull" in last.memory
         if passed and not first:
-            first = {"seconds": time.process_time() - began, "first length": last.path.normalized_length}
+            first = {"first, s": time.process_time() - began, "first length": last.path.normalized_length}
     assert last is not None, "a search has a first step"
     spent = time.process_time() - began
-    figures = {"seconds": spent} | first | {
-        "tight seconds": spent,
+    figures = {"first, s": spent} | first | {
+        "end, s": spent,
         "gradients": problem.tally.gradient_evaluations,
         "losses": problem.tally.loss_evaluations,
         "status": last.status.value,
@@ -144,11 +155,6 @@ def searched(problem: dss.Problem, finder: dss.Finder | published.PublishedFinde
         "length": last.path.normalized_length,
     }  # fmt: skip
     return figures, last.path
-
-
-def recorded(file: File) -> list[dict]:
-    """The rows measured so far."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def shortened(problem: dss.Problem, path: dss.Path, options: argparse.Namespace) -> dict:
@@ -164,34 +170,47 @@ def shortened(problem: dss.Problem, path: dss.Path, options: argparse.Namespace)
     return {"shortened": result.path.normalized_length, "shorten seconds": seconds, "change": result.change}
 
 
-def table(rows: list[dict]) -> str:
-    """Medians over the pairs that were connected, in Markdown."""
+def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
+    """The tables of docs/finders.md: medians, and ratios."""
+    return {"rivals": "\n\n".join(f"### {case}\n\n{medians(rows)}" for case, rows in results.items()), "ratios": ratios(results)}
+
+
+def medians(rows: Mapping[str, Record]) -> str:
+    """Medians over the pairs that were connected."""
+    by_finder: dict[str, list[Record]] = {}
+    for key, row in rows.items():
+        by_finder.setdefault(key.partition(" / ")[2], []).append(row)
+    return as_table(
+        ("finder", *COLUMNS), [(name, *(cell(mine, column) for column in COLUMNS)) for name, mine in by_finder.items()]
+    )
+
+
+def ratios(results: Mapping[str, Mapping[str, Record]]) -> str:
+    """Other finders' seconds over those of `bend` to its first string, and in all, where both found a path; and lengths."""
     lines = []
-    for task, threshold in dict.fromkeys((row["task"], row["threshold"]) for row in rows):
-        lines += [
-            f"\n### {task}, L0 = {threshold:g}\n",
-            "| finder | " + " | ".join(COLUMNS) + " |",
-            "|---" * (len(COLUMNS) + 1) + "|",
-        ]
-        here = [row for row in rows if (row["task"], row["threshold"]) == (task, threshold)]
-        for label in dict.fromkeys(row["finder"] for row in here):
-            mine = [row for row in here if row["finder"] == label]
-            lines.append(f"| {label} | " + " | ".join(cell(mine, column) for column in COLUMNS) + " |")
-    return "\n".join(lines)
+    for case, rows in results.items():
+        pairs = with_best(rows)
+        for finder in dict.fromkeys(finder for _, finder in pairs if not finder.startswith(BEND)):
+            both = [(row, pairs[seed, BEND]) for (seed, name), row in pairs.items() if name == finder and (seed, BEND) in pairs]
+            if both:
+                columns = (
+                    [bend["first, s"] / other["first, s"] for other, bend in both],
+                    [bend["end, s"] / other["end, s"] for other, bend in both],
+                    [bend["length"] - other["length"] for other, bend in both],
+                )
+                lines.append((case, finder, len(both), *map(spread, columns)))
+    head = ("task", "finder", "pairs", "bend's first s / its s", "bend's s in all / its s", "bend's length - its length")
+    return as_table(head, lines)
 
 
-def ratios(rows: list[dict]) -> str:
-    """Seconds of every finder over those of `bend` on the same ends, where both found a path, in Markdown."""
-    lines = ["\n| task | finder | pairs | seconds / bend's | tight seconds of bend / seconds |", "|---" * 5 + "|"]
-    keyed = {(r["task"], r["threshold"], r["finder"], r["seed"]): r for r in rows if r["found"]}
-    for task, threshold, label in dict.fromkeys(key[:3] for key in keyed):
-        pairs = [(keyed[key], keyed[(task, threshold, "bend", key[3])]) for key in keyed
-                 if key[:3] == (task, threshold, label) and (task, threshold, "bend", key[3]) in keyed]  # fmt: skip
-        if label != "bend" and pairs:
-            cells = spread([other["seconds"] / bend["seconds"] for other, bend in pairs])
-            tight = spread([bend["tight seconds"] / other["seconds"] for other, bend in pairs])
-            lines.append(f"| {task} at {threshold:g} | {label} | {len(pairs)} | {cells} | {tight} |")
-    return "\n".join(lines)
+def with_best(rows: Mapping[str, Record]) -> dict[tuple[str, str], Record]:
+    """Rows that found a path, by seed and finder, and the quickest chain of each pair."""
+    found = {(seed, name): row for key, row in rows.items() if row["found"] for seed, _, name in [key.partition(" / ")]}
+    for seed in dict.fromkeys(seed for seed, _ in found):
+        chains = [row for (its, name), row in found.items() if its == seed and name.startswith("chain")]
+        if chains:
+            found[seed, BEST] = min(chains, key=lambda row: row["first, s"])
+    return found
 
 
 def spread(values: list[float]) -> str:
@@ -202,7 +221,7 @@ def spread(values: list[float]) -> str:
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
-def cell(rows: list[dict], column: str) -> str:
+def cell(rows: list[Record], column: str) -> str:
     found = [row for row in rows if row["found"]]
     if column == "found":
         return f"{len(found)}/{len(rows)}"
@@ -212,7 +231,9 @@ def cell(rows: list[dict], column: str) -> str:
     middle = median(values)
     if column in ("gradients", "losses"):
         return f"{middle / 1e3:.0f}k"
-    return f"{middle:.3f}" if column in ("first length", "length", "shortened") else f"{middle:.1f}"
+    if column == "beads":
+        return f"{middle:.0f}"
+    return f"{middle:.3f}" if "length" in column or column == "shortened" else f"{middle:.2f}"
 
 
 def warm_up() -> None:
@@ -236,24 +257,20 @@ def main() -> None:
     parser.add_argument("--garipov", type=File, help="checkout of timgaripov/dnn-mode-connectivity, to run too")
     parser.add_argument("--autoneb", type=File, help="checkout of fdraxler/PyTorch-AutoNEB, to run too")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
-    parser.add_argument(
-        "--out", type=File, required=True, help="rows as JSON lines; those that are there count and are not measured again"
-    )
+    parser.add_argument("--out", type=File, default=FILE, help="the file of results (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    dss.keep_freed_memory()
     warm_up()
-    cases = []
-    for case in options.cases:
-        name, _, threshold = case.partition(":")
-        cases.append((name, float(threshold)))
-        for seed in range(options.seeds):
+    records = Records(options.out)
+    for seed in range(options.seeds):
+        for case in options.cases:
+            name, _, threshold = case.partition(":")
             try:
-                measure(name, float(threshold), seed, options)
+                measure(name, float(threshold), seed, options, records)
             except dss.InputError as error:
                 parser.error(str(error))
-    rows = [row for row in recorded(options.out) if (row["task"], row["threshold"]) in cases]
-    print(table(rows))
-    print(ratios(rows))
+    print("\n\n".join(pages_of(records.results).values()))
 
 
 if __name__ == "__main__":

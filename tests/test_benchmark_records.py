@@ -5,7 +5,7 @@ import json
 import pytest
 
 import dss
-from benchmarks import symmetry
+from benchmarks import rivals, symmetry
 from benchmarks.records import Records, figure, redrawn
 from experiments import headlines
 
@@ -60,3 +60,19 @@ def test_acceptance_of_alignment_is_in_the_figures():
     assert len(every) == 5 * (len(symmetry.MLPS) + len(symmetry.OTHERS))
     assert all(r["weights"] < r["trained"] for r in every.values())
     assert all(r["upper"] is not None and r["upper"] <= r["threshold"] for r in found["proved"].values())
+
+
+def test_ratios_of_rivals_are_taken_pair_by_pair_and_the_best_chain_is_that_of_the_pair():
+    def row(first, end, length, found=True):
+        return {"first, s": first, "end, s": end, "length": length, "found": found}
+
+    rows = {
+        "0 / bend": row(1.0, 2.0, 1.1), "0 / chain, rate x1": row(4.0, 4.0, 1.2), "0 / chain, rate x5": row(2.0, 2.0, 1.6),
+        "1 / bend": row(1.0, 2.0, 1.1), "1 / chain, rate x1": row(4.0, 4.0, 1.2), "1 / chain, rate x5": row(1.0, 1.0, 1.5, found=False),
+        "2 / chain, rate x1": row(9.0, 9.0, 1.2),
+    }  # fmt: skip
+    lines = rivals.pages_of({"t at 1": rows})["ratios"].splitlines()
+    assert lines[2] == "| t at 1 | chain, rate x1 | 2 | 0.25 (0.25 to 0.25) | 0.50 (0.50 to 0.50) | -0.10 (-0.10 to -0.10) |"
+    assert lines[3] == "| t at 1 | chain, rate x5 | 1 | 0.50 | 1.00 | -0.50 |"
+    assert lines[4] == "| t at 1 | the best chain | 2 | 0.38 (0.31 to 0.44) | 0.75 (0.62 to 0.88) | -0.30 (-0.40 to -0.20) |"
+    assert "| chain, rate x5 | 1/2 | 2.00 | 2.00 |" in rivals.pages_of({"t at 1": rows})["rivals"]

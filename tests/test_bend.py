@@ -10,6 +10,7 @@ import dss
 from dss.certificates.progressive import LEVELS, ProgressiveJudge
 from dss.certificates.sampling import evaluate
 from dss.finders.segments import natural_rate, train_segments
+from dss.finders.taut import tauten
 
 
 def line_fit(samples=1024):
@@ -93,9 +94,13 @@ def test_training_goes_down_the_gradient_of_the_loss_at_the_places_drawn():
     assert first.gradient_steps == 2 and first.loss == pytest.approx(losses.mean().item())
 
 
-def test_a_pull_shortens_and_every_path_kept_on_the_way_passes():
-    problem, finder = ring(), dss.BendString(tighten=20.0)
-    steps = list(finder.steps(problem))
+def bends(**options):
+    return dss.BendString(small=None, **options)
+
+
+def test_pulling_shortens_and_every_path_kept_on_the_way_passes():
+    problem = ring()
+    steps = list(bends(tighten=20.0).steps(problem))
     pulled = [step for step in steps if "pull" in step.memory]
     lengths = [step.path.normalized_length for step in pulled]
     assert lengths == sorted(lengths, reverse=True) and lengths[-1] < lengths[0]
@@ -103,20 +108,69 @@ def test_a_pull_shortens_and_every_path_kept_on_the_way_passes():
     assert steps[-1].status is dss.Status.FOUND
 
 
+def test_pulling_approaches_the_geodesic_from_above():
+    *_, last = bends(tighten=60.0).steps(ring(0.25))
+    shortest = dss.Ring.geodesic_length(0.25, angle=2.5)
+    assert shortest - 1e-9 <= last.path.normalized_length < 1.15 * shortest
+
+
+def test_pulling_takes_the_gradient_steps_that_it_is_given():
+    problem, path = ring(), dss.Path(torch.stack([dss.Ring.at(a) for a in (0.0, 0.8, 1.7, 2.5)]))
+    taut = tauten(problem, path, 0.01, 101, torch.Generator().manual_seed(0))
+    assert taut.gradient_steps == 100 and taut.path.normalized_length < path.normalized_length
+
+
+def test_a_string_with_no_room_is_given_back():
+    path = dss.Path(torch.stack([dss.Ring.at(0.0), torch.zeros(2, dtype=torch.float64), dss.Ring.at(2.5)]))
+    taut = tauten(ring(0.05), path, 0.01, 10, torch.Generator().manual_seed(0))
+    assert taut.path is path and taut.pull < 0.01
+
+
 def test_a_limit_while_a_path_is_pulled_leaves_a_found_path():
-    problem, finder = ring(), dss.BendString(tighten=20.0)
+    problem, finder = ring(), bends(tighten=20.0)
     found = next(step for step in finder.steps(problem) if "pull" in step.memory)
     stopped = replace(finder, limits=dss.Limits(rounds=found.round))
     *_, last = stopped.steps(problem, found)
     assert last.status is dss.Status.FOUND and torch.equal(last.path.beads, found.path.beads)
 
 
-def test_what_bends_do_not_connect_is_what_greedy_insertion_finds():
+def test_where_gradients_are_exact_and_cheap_second_order_steps_take_the_bends_place():
+    problem = dss.Problem.of(dss.Ring(), dss.Ring.at(0.0), dss.Ring.at(2.5), threshold=0.2, seed=3)
+    rate = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02))
+    *_, one = dss.BendString(descent=rate).steps(problem)
+    *_, other = dss.GeodesicString(descent=rate).steps(problem.afresh())
+    assert one.status is dss.Status.FOUND and torch.equal(one.path.beads, other.path.beads)
+
+
+class Nowhere(dss.MuellerBrown):
+    """A potential whose estimates are not finite until they were asked for so often: training runs off at first."""
+
+    def __init__(self, bad):
+        super().__init__()
+        self.bad = bad
+
+    exact_estimate = False
+
+    def estimate(self, points, generator):
+        self.bad -= 1
+        return self(points) * (float("nan") if self.bad >= 0 else 1.0)
+
+
+def test_bends_that_run_off_to_infinity_leave_the_search_to_greedy_insertion():
+    adam = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=1000)
+    a, b = (torch.tensor(m, dtype=torch.float64) for m in dss.MuellerBrown.minima[:2])
+    problem = dss.Problem.of(Nowhere(10), a, b, threshold=-35.0, judge=dss.MuellerBrown(), seed=1)
+    *_, last = dss.BendString(descent=adam).steps(problem)
+    assert last.status is dss.Status.FOUND and "greedy" in last.memory
+
+
+@pytest.mark.parametrize("small", [None, dss.GeodesicString(patience=0)])
+def test_what_bends_do_not_connect_is_what_greedy_insertion_finds(small):
     adam = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=1000)
     a, b = (torch.tensor(m, dtype=torch.float64) for m in dss.MuellerBrown.minima[:2])
     problem = dss.Problem.of(dss.MuellerBrown(), a, b, threshold=-40.5, seed=1)
     *_, greedy = dss.GreedyString(descent=adam).steps(problem)
-    *_, bend = dss.BendString(patience=0, tighten=0.0, round_steps=20, descent=adam).steps(problem)
+    *_, bend = dss.BendString(small=small, patience=0, tighten=0.0, round_steps=20, descent=adam).steps(problem)
     assert bend.status is dss.Status.FOUND and torch.equal(bend.path.beads, greedy.path.beads)
 
 

@@ -18,9 +18,12 @@ FINDERS = {
     for schedule in ("breadth", "depth")
     for margin in (None, 20.0)
 } | {
-    "bend": dss.BendString(tighten=0.3, patience=1, descent=ADAM, round_steps=100, limits=dss.Limits(rounds=20)),
+    "bend": dss.BendString(descent=ADAM, limits=dss.Limits(rounds=40)),
+    "bend-tightened": dss.BendString(
+        small=None, tighten=0.3, patience=1, descent=ADAM, round_steps=100, limits=dss.Limits(rounds=20)
+    ),
     "bend-untightened": dss.BendString(
-        bends=3, patience=2, tighten=0.0, descent=ADAM, round_steps=60, limits=dss.Limits(rounds=15)
+        small=None, bends=3, patience=2, tighten=0.0, descent=ADAM, round_steps=60, limits=dss.Limits(rounds=15)
     ),
     "geodesic": dss.GeodesicString(descent=ADAM, limits=dss.Limits(rounds=15)),
     # On a hyperplane near the saddle no bead gets far below it: the margin must be smaller than the room there is.

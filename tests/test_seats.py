@@ -53,7 +53,7 @@ def test_images_of_one_channel_are_given_in_the_order_that_convolutions_are_quic
     objective = dss.NetworkObjective(
         nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), nn.functional.mse_loss, (images, torch.rand(6, 72))
     )
-    point = torch.zeros(objective.size)
+    point = torch.zeros(objective.space.size)
     assert objective.samples_like(point).inputs[0].stride() == (64, 1, 8, 1)
     assert objective.samples_like(point).take(torch.tensor([3, 1])).inputs[0].stride() == (64, 1, 8, 1)
 
@@ -62,6 +62,6 @@ def test_convolutions_go_row_by_row_on_a_cpu_unless_asked_otherwise():
     data = torch.rand(6, 1, 4, 4), torch.rand(6, 2)
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2))
     loop, rows = (dss.NetworkObjective(net, nn.functional.mse_loss, data, rows=how) for how in ("auto", "vmap"))
-    points = torch.randn(3, loop.size)
+    points = torch.randn(3, loop.space.size)
     assert not loop._rows.can_batch and rows._rows.can_batch
     assert torch.allclose(loop(points), rows(points))

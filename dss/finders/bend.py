@@ -16,7 +16,7 @@ from dss.finders.descent import Descent, OptimizerFactory
 from dss.finders.finder import Finder, Step
 from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
-from dss.finders.segments import Trained, natural_rate, train_segments
+from dss.finders.segments import natural_rate, train_segments
 from dss.finders.taut import PULL, tauten
 from dss.problem import Problem
 
@@ -143,20 +143,20 @@ class BendString(Finder):
         for trained in train_segments(problem, step.path, optimizer, problem.generator("bend", step.round)):
             losses.append(trained.loss)
             if len(losses) % self.check_every == 0:
-                place = look.failure(trained.path, place)
-                peaks = self._peaks(problem, trained.path) if place is None else None
-                if peaks is not None and _passes(problem, trained.path, peaks):
-                    return self._pulling(self._after(step, trained, peaks, {}))
+                path = trained.path
+                place = look.failure(path, place)
+                peaks = self._peaks(problem, path) if place is None else None
+                if peaks is not None and _passes(problem, path, peaks):
+                    return self._pulling(self._after(step, path, trained.gradient_steps, peaks, {}))
             if len(losses) >= self.round_steps or _settled(losses):
                 break
         assert trained is not None
-        peaks = peaks or sample_segments(problem.judge, trained.path, grid=self.grid, refine=False)
-        memory = {"bent": bent + 1, "t": peaks.t.tolist()}
-        return self._after(step, trained, peaks, memory)
+        path = trained.path
+        peaks = sample_segments(problem.judge, path, grid=self.grid, refine=False)
+        return self._after(step, path, trained.gradient_steps, peaks, {"bent": bent + 1, "t": peaks.t.tolist()})
 
-    def _after(self, step: Step, trained: Trained, peaks: Peaks, memory: dict) -> Step:
-        steps = step.gradient_steps + trained.gradient_steps
-        return replace(step, path=trained.path, maxima=peaks.losses, gradient_steps=steps, memory=memory)
+    def _after(self, step: Step, path: Path, taken: int, peaks: Peaks, memory: dict) -> Step:
+        return replace(step, path=path, maxima=peaks.losses, gradient_steps=step.gradient_steps + taken, memory=memory)
 
     def _pulling(self, found: Step) -> Step:
         """A step whose path passed, before the first pull."""

@@ -22,11 +22,24 @@ BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A string in training: its running mean, the mean loss at the places drawn last, gradient steps of all beads together."""
+    """A string in training, until its next step.
 
-    path: Path
+    Attributes:
+        ends: `(2, p)`.
+        inner: `(m, p)`, the running mean of the beads between them, which goes on changing.
+        loss: the mean at the places drawn last.
+        gradient_steps: of all beads together.
+    """
+
+    ends: Tensor
+    inner: Tensor
     loss: float
     gradient_steps: int
+
+    @property
+    def path(self) -> Path:
+        """The string as it is now."""
+        return Path([self.ends[0], *self.inner.clone(), self.ends[1]])
 
 
 def natural_rate(problem: Problem, share: float) -> float:
@@ -56,7 +69,7 @@ def train_segments(problem: Problem, path: Path, optimizer: OptimizerFactory, ge
         stepper.step()
         taken += len(inner)
         mean.lerp_(inner.detach(), 1 - AVERAGING)
-        yield Trained(Path(torch.cat([ends[:1], mean, ends[1:]])), loss, taken)
+        yield Trained(ends, mean, loss, taken)
 
 
 def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
@@ -66,11 +79,15 @@ def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generato
         ends, inner: `(2, p)` and `(m, p)`, the beads.
     """
     segments, t = _places(objective, len(inner), generator)
-    beads = torch.cat([ends[:1], inner, ends[1:]])
-    points = torch.lerp(beads[segments], beads[segments + 1], t.to(beads)[:, None])
+    segments = segments.to(inner.device)
+    beads = torch.cat([ends[:1], inner.detach(), ends[1:]])
+    t = t.to(beads)[:, None]
+    points = torch.lerp(beads[segments], beads[segments + 1], t).requires_grad_()
     losses = objective.estimate(points, generator)
-    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), inner)
-    return gradient, losses.mean().item()
+    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), points)
+    # A place's gradient is its beads', by their shares: by hand, for on the graph each bead would be copied once more.
+    of_beads = torch.zeros_like(beads).index_add_(0, segments + 1, t * gradient).index_add_(0, segments, (1 - t) * gradient)
+    return of_beads[1:-1], losses.mean().item()
 
 
 def _places(objective: Objective, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
