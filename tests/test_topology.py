@@ -188,6 +188,9 @@ def test_one_point_copies_and_chains():
         dss.DoubleWell(), torch.tensor([[1.0, 0.0], [1.0, 0.0], [-1.0, 0.0]], dtype=torch.float64), search=BAND
     )
     assert copies.upper[0, 1] == 0.0 and len(copies.searches) == 1
+    # The path between two copies is a point, whose loss is known: what is proved of one is proved of the other.
+    two = dss.merge_tree(dss.DoubleWell(), torch.tensor([MINIMA[0].tolist()] * 2, dtype=torch.float64))
+    assert two.merges[0].proven and two.components_in_words(9.0) == "1 component, proved"
     chain = dss.merge_tree(dss.Quadratic(), torch.eye(4, 2, dtype=torch.float64), pairs="chain")
     assert sorted(s.pair for s in chain.searches) == [(0, 1), (1, 2)]  # the last two points are one
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor
 
+from dss.base.digest import digest
 from dss.base.errors import InputError
 from dss.base.path import Path
 from dss.base.shown import Drawn
@@ -104,6 +105,7 @@ class MergeTree(Drawn):
             seen[i, j] = seen[j, i] = max(ends, min(searched.seen, seen[i, j].item()))
             direct[i, j] = direct[j, i] = max(ends, searched.upper)
             proven[i, j] = proven[j, i] = searched.proven
+        proven |= _copies(self.points)
         edges = _tree_by(seen, direct)
         # What follows from samples is not proved: lower values spread over proved upper values alone.
         certain = upper_closure(torch.where(proven, direct, inf).diagonal_scatter(self.births))
@@ -256,6 +258,12 @@ def _back(before: Mapping[int, int], k: int) -> Iterator[int]:
     while before[k] != k:
         k = before[k]
         yield k
+
+
+def _copies(points: Tensor) -> Tensor:
+    """Which points are one and the same, `(K, K)`: the path between them is that point, whose loss is known as births are."""
+    names = [digest(point) for point in points]
+    return torch.tensor([[one == other for other in names] for one in names])
 
 
 def _tree_by(seen: Tensor, direct: Tensor) -> list[Edge]:
