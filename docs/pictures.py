@@ -13,8 +13,6 @@ import torch
 
 DOCS = Path(__file__).parent
 WIDTH, HEIGHT, SCALE = 760, 480, 1.5
-# How much further away the eye is than where the figure can be turned.
-BACK = 1.4
 
 
 def code_of(notebook: Path) -> str:
@@ -40,11 +38,10 @@ def shown_by(notebook: Path) -> list[go.Figure]:
     return figures
 
 
-def stand_back(figure: go.Figure) -> go.Figure:
-    """The figure; one in space from further away, so that no title of an axis is cut."""
-    eye = figure.to_dict()["layout"].get("scene", {}).get("camera", {}).get("eye")
-    if eye is not None:
-        figure.update_layout(scene_camera_eye={axis: BACK * value for axis, value in eye.items()})
+def untitled(figure: go.Figure) -> go.Figure:
+    """The figure; one in space without titles of axes, which a still picture cuts or lays over each other."""
+    if "scene" in figure.to_dict()["layout"]:
+        figure.update_scenes(xaxis_title_text="", yaxis_title_text="", zaxis_title_text="")
     return figure
 
 
@@ -55,7 +52,7 @@ def main(names: list[str]) -> None:
             continue
         for i, figure in enumerate(shown_by(notebook), start=1):
             file = DOCS / "pictures" / f"{notebook.stem}-{i}.png"
-            stand_back(figure).write_image(file, width=WIDTH, height=HEIGHT, scale=SCALE)
+            untitled(figure).write_image(file, width=WIDTH, height=HEIGHT, scale=SCALE)
             print(file.relative_to(DOCS.parent), flush=True)
 
 
