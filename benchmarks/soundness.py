@@ -190,7 +190,7 @@ def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     """Bound a case and look for a loss above its bound."""
     try:
         options = {"signs": draw.choice((0, 1, 2)), "wide": draw.random() < 0.8, "rough": draw.random() < 0.8}
-        bounds = case.bounds(apart=draw.random() < 0.4, **options)
+        bounds = case.bounds(apart=draw.random() < 0.15, **options)
     except dss.EnclosureError as error:
         tally.refused[str(error).partition(", called in")[0][:110]] += 1
         return
