@@ -1,7 +1,6 @@
 """Every architecture of `models/` and `examples/` on its own judge: proved, or what stops the proof.
 
     python -m benchmarks.architectures [NAME ...] [--seconds 600] [--factor 1.02] [--out benchmarks/architectures.json]
-    python -m benchmarks.architectures --draw          # the table of docs/proof.md
 
 Two networks are trained and joined, by greedy strings or as the example joins them; the threshold is `factor` times the largest loss on a grid of 41 points per
 segment, over the whole judge. What is in the file is not measured again.
@@ -11,6 +10,7 @@ import argparse
 import math
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 import dss
 from benchmarks.proof import CASES, PAPER, Case, digits, found, letters, sampled, share, trained
-from benchmarks.records import Record, Records, as_table, figure, redrawn
+from benchmarks.records import Record, Records, as_table, figure
 from models.resnet import ResNet
 
-FILE, PAGE, TABLE = Path(__file__).with_suffix(".json"), Path("docs/proof.md"), "architectures"
+FILE = Path(__file__).with_suffix(".json")
+PAGE = Path(__file__).parent.parent / "docs" / "proof.md"
+TABLE = "architectures"
 Made = tuple[dss.NetworkObjective, Tensor]
 
 
@@ -125,10 +127,11 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def table(records: dict[str, Record]) -> str:
-    """What was proved, and what stops the others."""
+def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
+    """The table of the page: what was proved, and what stops the others."""
     rows = []
-    for name, it in records.items():
+    for name in sorted(results[TABLE], key=names().index):
+        it = results[TABLE][name]
         stopped: Any = it.get("stopped")
         if it["verdict"] == "PROVEN":
             outcome = "proved"
@@ -138,28 +141,29 @@ def table(records: dict[str, Record]) -> str:
             bound = "no finite bound" if stopped["bound"] is None else f"a bound of {figure(stopped['bound'], up=True)}"
             outcome = f"stopped at {it['proved']:.0%} of the path: {bound} on a cell 1/{round(1 / stopped['width'])} wide"
         rows.append((name, f"{it['parameters']:,}", f"{it['samples']:,}", it["segments"], figure(it["threshold"]),
-                     it.get("cells", ""), it.get("seconds", ""), outcome))  # fmt: skip
-    return as_table(("net", "parameters", "samples", "segments", "threshold", "cells", "processor seconds", "outcome"), rows)
+                     it.get("cells", ""), f"{it['seconds']:.2g}" if "seconds" in it else "", outcome))  # fmt: skip
+    head = ("net", "parameters", "samples", "segments", "threshold", "cells", "processor seconds", "outcome")
+    return {TABLE: as_table(head, rows)}
+
+
+def names() -> list[str]:
+    """All networks, in the order of the table."""
+    return [*CASES, *MORE, *(f"examples/{name}" for name in EXAMPLES), *PAPER]
 
 
 def main() -> None:
-    names = [*CASES, *MORE, *(f"examples/{name}" for name in EXAMPLES), *PAPER]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}; all by default")
     parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of one proof")
     parser.add_argument("--factor", type=float, default=1.02, help="the threshold over the largest loss of the grid")
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--draw", action="store_true", help="write the table into the page and measure nothing")
     options = parser.parse_args()
     records = Records(options.out)
-    if options.draw:
-        PAGE.write_text(redrawn(PAGE.read_text(encoding="utf-8"), {TABLE: table(records.results[TABLE])}), encoding="utf-8")
-        return
     torch.set_num_threads(1)
     dss.keep_freed_memory()
-    for name in options.names or names:
-        if name not in names:
-            parser.error(f"no net is called {name!r}; there are {', '.join(names)}")
+    for name in options.names or names():
+        if name not in names():
+            parser.error(f"no net is called {name!r}; there are {', '.join(names())}")
         if not records.has(TABLE, name):
             records.add(TABLE, name, measured(name, options.factor, options.seconds))
             print(name, records.results[TABLE][name], flush=True)

@@ -13,16 +13,18 @@ import math
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 import dss
 from benchmarks.operations import OPERATIONS, Draw, Shape, Step
+from benchmarks.operations.losses import Loss, losses_of
+
+GRAIN = 2.0**-45
+"""Of the ends of cells whose samples are bounded apart."""
 
 CELLS = 4
 """Cells of one network."""
@@ -93,29 +95,6 @@ class Net(nn.Module):
         return self.head(h.flatten(1))
 
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
-
-def losses_of(draw: Draw, classes: int) -> dict[str, tuple[Loss, Tensor]]:
-    """Losses with targets for two samples."""
-    labels, reals, weight = draw.whole(classes, 2), draw.tensor(2, classes).double(), draw.tensor(classes).abs().double()
-    shares = torch.softmax(reals, 1)
-    return {
-        "cross_entropy": (F.cross_entropy, labels), "smooth": (lambda o, t: F.cross_entropy(o, t, label_smoothing=0.2), labels),
-        "shares": (F.cross_entropy, shares), "weighted": (lambda o, t: F.cross_entropy(o, t, weight=weight, reduction="none").mean(), labels),
-        "ignored": (lambda o, t: F.cross_entropy(o, t, ignore_index=0, reduction="none").mean(), labels),
-        "mse": (F.mse_loss, reals), "l1": (F.l1_loss, reals), "huber": (lambda o, t: F.huber_loss(o, t, delta=0.4), reals),
-        "smooth_l1": (lambda o, t: F.smooth_l1_loss(o, t, beta=0.3), reals), "bce": (F.binary_cross_entropy_with_logits, shares),
-        "bce weighted": (lambda o, t: F.binary_cross_entropy_with_logits(o, t, pos_weight=weight), shares),
-        "legacy": (lambda o, t: F.mse_loss(o, t, size_average=False) / len(t), reals),
-        "nll": (lambda o, t: F.nll_loss(F.log_softmax(o, 1), t), labels), "written out": (lambda o, t: ((o - t) ** 2).sum(1).mean(), reals),
-        "kl": (lambda o, t: F.kl_div(F.log_softmax(o, 1), t, reduction="batchmean"), shares), "kl mean": (lambda o, t: F.kl_div(o, t), shares),
-        "bce of shares": (lambda o, t: F.binary_cross_entropy(0.01 + 0.98 * o.sigmoid(), t), shares),
-        "error rate": (lambda o, t: (o.argmax(1) != t).double().mean(), labels), "count": (lambda o, t: (o.argmax(1) == t).sum() / len(t), labels),
-        "scaled": (lambda o, t: 0.5 * F.cross_entropy(o, t) - 0.1 * o.tanh().mean(), labels), "mean": (lambda o, t: o.mean(), labels),
-    }  # fmt: skip
-
-
 @dataclass
 class Tally:
     """What a campaign has seen; networks are broken that torch itself refuses (a view of what does not lie in one piece)."""
@@ -143,11 +122,15 @@ class Case:
     lower: Tensor
     upper: Tensor
 
-    def bounds(self, **options) -> Tensor:
-        """`(k, c)`: the values at the corners."""
-        return dss.enclosure.enclose(
+    def bounds(self, *, apart: bool = False, **options) -> Tensor:
+        """`(k, c)`: the values at the corners; `apart`, of samples bounded each alone, by passes recorded after the second cell."""
+        count = len(self.inputs)
+        if apart:
+            options |= {"index": torch.arange(count).expand(CELLS, count), "blocks": dss.enclosure.Blocks(1, most=count)}
+        found = dss.enclosure.enclose(
             self.net, self.loss, self.start, self.end, self.lower, self.upper, self.inputs, self.target, **options
         )
+        return torch.stack([dss.enclosure.weighted_mean(values, torch.ones(count)) for values in found]) if apart else found
 
     def points(self, taus: Tensor) -> dict[str, Tensor]:
         """Parameters `(k * n, *shape)` at n places of every cell."""
@@ -185,6 +168,8 @@ def drawn(draw: Draw, names: list[str], depth: int) -> Case:
     end = {name: value + scale * draw.tensor(*value.shape).double() for name, value in start.items()}
     widths = torch.tensor([draw.choice(WIDTHS) for _ in range(CELLS)], dtype=torch.float64)
     lower = torch.tensor([draw.random() for _ in range(CELLS)], dtype=torch.float64) * (1 - widths)
+    # Cells of samples apart begin and end so; rounded down, they stay in [0, 1].
+    lower, widths = ((part / GRAIN).floor() * GRAIN for part in (lower, widths))
     inputs = draw.tensor(count, *net.start).double() * draw.choice((0.1, 1.0, 2.0))
     return Case(net, loss, label, inputs, target[:count], start, end, lower, lower + widths)
 
@@ -204,7 +189,8 @@ def under_corners(values: Tensor, taus: Tensor) -> Tensor:
 def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     """Bound a case and look for a loss above its bound."""
     try:
-        bounds = case.bounds(signs=draw.choice((0, 1, 2)), wide=draw.random() < 0.8, rough=draw.random() < 0.8)
+        options = {"signs": draw.choice((0, 1, 2)), "wide": draw.random() < 0.8, "rough": draw.random() < 0.8}
+        bounds = case.bounds(apart=draw.random() < 0.15, **options)
     except dss.EnclosureError as error:
         tally.refused[str(error).partition(", called in")[0][:110]] += 1
         return

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import disconnection, proof, ranks, rebasin, symmetry, verifiers
+from benchmarks import architectures, disconnection, proof, ranks, rebasin, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
@@ -19,6 +19,7 @@ PAPER, OVERVIEW = DOCS / "paper.md", DOCS / "benchmarks.md"
 # What is measured, by which module, in the words of the overview.
 KEPT: Mapping[ModuleType, str] = {
     proof: "Proofs of whole paths",
+    architectures: "Every architecture of models/ and examples/, proved or not",
     verifiers: "Proofs beside auto_LiRPA",
     symmetry: "What reordering units is worth",
     rebasin: "Planted permutations, given to rebasin",

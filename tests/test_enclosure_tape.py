@@ -10,7 +10,7 @@ from torch import nn
 
 import dss
 from dss.certificates.proof import prove
-from dss.enclosure import Blocks, blocks, tape
+from dss.enclosure import Blocks, blocks
 from dss.enclosure.tape import CannotRecord, Tape
 from dss.objectives.network import apart
 from models.mlp import MLP
@@ -143,11 +143,11 @@ def test_what_depends_on_numbers_is_not_recorded(function):
         Tape(function, [torch.ones(4, dtype=F64)], [])
 
 
-def test_a_pass_that_is_too_large_is_not_recorded_and_bounded_all_the_same(monkeypatch):
+def test_a_pass_that_is_too_large_is_not_recorded_and_bounded_all_the_same():
     judge, beads, some = judged("conv")
     expected = some.enclose(*cells(beads, 3, 65, judge.samples, 0))
-    monkeypatch.setattr(tape, "LARGEST", 1000)
     other = apart_of(judge, beads)
+    other.blocks.memory = 1000
     found = other.enclose(*cells(beads, 3, 65, judge.samples, 0))
     assert other.blocks.tape is None and not other.blocks.can_record
     assert torch.equal(found, expected)
@@ -165,6 +165,7 @@ def test_another_arithmetic_is_another_tape(monkeypatch):
 @pytest.mark.parametrize("bytes_per_sample", [0, 1, 3000, 10**6])
 def test_a_block_has_a_reasonable_size(bytes_per_sample):
     assert blocks.LEAST <= Blocks(bytes_per_sample).size <= blocks.MOST
+    assert Blocks(bytes_per_sample, most=5).size == 5 and Blocks(bytes_per_sample, most=0).size == 1
 
 
 def test_a_proof_ends_as_without_blocks(monkeypatch):

@@ -19,7 +19,7 @@ SHAPES = ((6,), (3, 4), (2, 4, 4))
 
 
 def test_a_short_campaign_finds_no_loss_above_its_bound():
-    tally = soundness.campaign(20, seed=7, points=32, most=60)
+    tally = soundness.campaign(120, seed=7, points=32, most=60)
     assert tally.violations == [] and tally.cases == 60 and tally.points > 4_000
     assert tally.refused.total() < 0.3 * tally.cases and tally.infinite < 0.1 * soundness.CELLS * tally.cases
 
@@ -27,7 +27,7 @@ def test_a_short_campaign_finds_no_loss_above_its_bound():
 def test_the_campaign_notices_a_bound_that_is_too_low(monkeypatch):
     enclose = soundness.Case.bounds
     monkeypatch.setattr(soundness.Case, "bounds", lambda case, **options: enclose(case, **options) - 1e-3)
-    assert len(soundness.campaign(20, seed=7, points=32, most=30).violations) > 15
+    assert len(soundness.campaign(120, seed=7, points=32, most=30).violations) > 15
 
 
 def steps(name, seeds=3, dtypes=(torch.float32, F64)):

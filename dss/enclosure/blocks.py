@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.rounding import is_plain_float32
-from dss.enclosure.tape import CannotRecord, Tape
+from dss.enclosure.tape import LARGEST, CannotRecord, Tape
 
 CACHE = 2**20
 """Bytes of a block's activations in float32, roughly: several arrays of float64 as large as them fit a core's own cache."""
@@ -23,10 +23,15 @@ class Blocks:
 
     Args:
         bytes_per_sample: what a forward pass takes.
+        most: samples that memory allows in a block.
+        memory: bytes that may be held while a pass is recorded.
     """
 
-    def __init__(self, bytes_per_sample: int):
-        self.size = min(MOST, max(LEAST, 2 ** (CACHE // max(1, bytes_per_sample)).bit_length() // 2))
+    def __init__(self, bytes_per_sample: int, *, most: int = MOST, memory: int = LARGEST):
+        self.memory = memory
+        # The power of two at or below what fits the cache.
+        suited = 2 ** (CACHE // max(1, bytes_per_sample)).bit_length() // 2
+        self.size = max(1, min(MOST, max(LEAST, suited), most))
         self.tape: Tape | None = None
         self.passes, self.can_record, self._plain = 0, True, True
 
@@ -58,7 +63,7 @@ class Blocks:
         self.passes += 1
         if self.tape is None and self.can_record and self.passes > EARLY:
             try:
-                self.tape, self._plain = Tape(function, cell, [block]), plain
+                self.tape, self._plain = Tape(function, cell, [block], most=self.memory), plain
             except CannotRecord:
                 self.can_record = False
         return self.tape is not None

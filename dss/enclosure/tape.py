@@ -73,8 +73,9 @@ class _Call:
 class _Recorder(TorchDispatchMode):
     """Notes the operations on what depends on the inputs; the rest is the same every time, and is kept as it is."""
 
-    def __init__(self, inputs: Sequence[Tensor]):
+    def __init__(self, inputs: Sequence[Tensor], most: int):
         super().__init__()
+        self.most = most
         self.calls: list[_Call] = []
         self.inputs = {_storage(x) for x in inputs}
         self.moving = set(self.inputs)
@@ -103,7 +104,7 @@ class _Recorder(TorchDispatchMode):
             raise CannotRecord(f"{func} returns memory of its arguments beside its own")
         self.moving |= made
         self.bytes += sum(x.untyped_storage().nbytes() for x in found if _storage(x) in made)
-        if self.bytes > LARGEST:
+        if self.bytes > self.most:
             raise CannotRecord("the pass is too large")
         if made or written:  # views are no work
             self.calls.append(_Call(func, args, kwargs, found, written, made, given))
@@ -143,14 +144,15 @@ class Tape:
         function: from tensors to one tensor, without a branch on their numbers.
         cell, block: its arguments, for example; the tape plays for tensors of these shapes and dtypes. What depends on `cell`
             alone is computed once for all blocks.
+        most: bytes of results that may be held while the pass is recorded.
 
     Raises:
         CannotRecord: the function reads numbers, writes into constants, or is too large.
     """
 
-    def __init__(self, function: Callable[..., Tensor], cell: Sequence[Tensor], block: Sequence[Tensor]):
+    def __init__(self, function: Callable[..., Tensor], cell: Sequence[Tensor], block: Sequence[Tensor], *, most: int = LARGEST):
         self.cell, self.block = [x.clone() for x in cell], [x.clone() for x in block]
-        with _Recorder([*self.cell, *self.block]) as recorder:
+        with _Recorder([*self.cell, *self.block], most) as recorder:
             output = function(*self.cell, *self.block)
         calls = _needed(_without_constants(recorder.calls), _storage(output))
         calls, same = _without_repetitions(calls)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from dss.enclosure import Blocks
+from dss.enclosure import Blocks, bytes_per_cell
 from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.samples import Samples
 from dss.objectives.objective import Apart
@@ -19,12 +19,15 @@ class SamplesApart(Apart):
         data: all samples, in the dtype of the points.
         weight: the sum of their weights.
         memory: bytes that may be used, roughly.
+        recording: bytes that may be held for a moment, while a pass is recorded.
     """
 
-    def __init__(self, bounds: Bounds, data: Samples, weight: float, memory: int):
+    def __init__(self, bounds: Bounds, data: Samples, weight: float, memory: int, recording: int):
         self.bounds, self.data, self.weight, self.memory = bounds, data, weight, memory
         # Large networks wait for memory and arithmetic, not for Python.
-        self.blocks = Blocks(bounds.bytes) if bounds.space.size <= SMALL and data.inputs[0].device.type == "cpu" else None
+        self.blocks = None
+        if bounds.space.size <= SMALL and data.inputs[0].device.type == "cpu":
+            self.blocks = Blocks(bounds.bytes, most=memory // bytes_per_cell(bounds.bytes, parameters=0), memory=recording)
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
         return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory, self.blocks)

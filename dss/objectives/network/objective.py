@@ -33,6 +33,8 @@ from dss.objectives.objective import Objective
 PLAIN_BYTES = 512 * 2**20
 # The same for bounds on cells: more memory would only be slower.
 CELL_BYTES = 128 * 2**20
+# All results of one pass that is recorded.
+RECORD_BYTES = 2**30
 
 
 class NetworkObjective(Objective):
@@ -276,7 +278,7 @@ class NetworkObjective(Objective):
         plain = type(self._samples) is Samples and isinstance(self._samples.target, Tensor)
         if self._rows.autocast is not None or self._norms or self._rows.loss.whole or self._rows.writes or not plain:
             return None
-        return SamplesApart(self._bounds, self.samples_like(points), self._weight, fitting(CELL_BYTES))
+        return SamplesApart(self._bounds, self.samples_like(points), self._weight, fitting(CELL_BYTES), fitting(RECORD_BYTES))
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
