@@ -261,9 +261,9 @@ def _back(before: Mapping[int, int], k: int) -> Iterator[int]:
 
 
 def _copies(points: Tensor) -> Tensor:
-    """Which points are one and the same, `(K, K)`: the path between them is that point, whose loss is known as births are."""
+    """Which points are the same as others, `(K, K)`: the path between them is that point, whose loss is known as births are."""
     names = [digest(point) for point in points]
-    return torch.tensor([[one == other for other in names] for one in names])
+    return torch.tensor([[one == other for other in names] for one in names]).fill_diagonal_(False)
 
 
 def _tree_by(seen: Tensor, direct: Tensor) -> list[Edge]:
