@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import architectures, disconnection, proof, ranks, rebasin, symmetry, verifiers
+from benchmarks import architectures, disconnection, proof, ranks, rebasin, rivals, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
@@ -24,6 +24,7 @@ KEPT: Mapping[ModuleType, str] = {
     symmetry: "What reordering units is worth",
     rebasin: "Planted permutations, given to rebasin",
     ranks: "One connection on several ranks",
+    rivals: "Finders side by side",
     disconnection: "How soon a string says that it cannot get through",
 }
 WORDS = {

@@ -180,9 +180,11 @@ class BendString(Finder):
         """A round of the search that shortens while it looks; where that gives up, greedy insertion begins anew."""
         if step.round > 2 * small.patience:
             return self._inserted(problem, step)
-        descent = self.descent or Descent(self._optimizer(problem, SMALL_SHARE))
         small = replace(small, grid=self.grid, limits=self.limits, fallback=self.fallback)
-        small = replace(small, descent=descent) if small.descent is None else small
+        if self.descent is not None:
+            small = replace(small, descent=self.descent)
+        elif small.first is not None and small.descent is None:  # the fallback keeps its own
+            small = replace(small, first=replace(small.first, descent=Descent(self._optimizer(problem, SMALL_SHARE))))
         after = small.advance(problem, step)
         return self._inserted(problem, step) if after.status is Status.STALLED else after
 
