@@ -6,8 +6,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import fields, replace
-from functools import partial
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -22,14 +21,14 @@ from dss.cli.config import as_toml
 from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.ends import Ends, add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
+from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_search, make_finder
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
 from dss.cli.show import complete_page
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
-from dss.finders.descent import Descent
-from dss.finders.finder import Finder, Limits, Step
+from dss.finders.finder import Finder, Step
 from dss.geodesic.shortening import check_room
 from dss.objectives.network import NetworkObjective
 from dss.problem import Problem
@@ -42,17 +41,10 @@ from dss.theory import Wall, highest_wall
 
 log = logging.getLogger(__name__)
 
-# Options that only some finders have; None leaves the finder its own default.
-FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
-DESCENT_OPTIONS = ("lr", "bead_steps")
 # Where beads lie while a run with --beads-on-disk searches.
 BEADS = ".beads"
 # What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
 DEFAULT_FINDER = "greedy"
-# Limits by their flag.
-LIMITS = {
-    "max_rounds": "rounds", "max_beads": "beads", "max_steps": "gradient_steps", "max_evaluations": "evaluations", "max_seconds": "seconds",
-}  # fmt: skip
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -77,7 +69,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
     add_reading(parser)
     _add_judging(parser)
-    _add_search(parser.add_argument_group("search"))
+    add_search(parser.add_argument_group("search"))
     existing = parser.add_mutually_exclusive_group()
     existing.add_argument("--resume", action="store_true", help="go on with an interrupted run of the same question")
     existing.add_argument("--overwrite", action="store_true", help="replace a run in the folder")
@@ -101,20 +93,6 @@ def _add_judging(parser: argparse.ArgumentParser) -> None:
         "--beads-on-disk", action="store_true", help="keep beads in files of the run folder while searching, for large networks"
     )
     parser.add_argument("--shorten", action="store_true", help="pull the path tight inside its level set before it is certified")
-
-
-def _add_search(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--insertion", choices=("midpoint", "argmax"), help="where a new bead starts")
-    group.add_argument("--schedule", choices=("breadth", "depth"), help="beads of a round together, or one after the other")
-    group.add_argument("--alpha", type=float, help="a bead's target is alpha times the threshold")
-    group.add_argument("--margin", type=float, help="a bead's target is the threshold less this")
-    group.add_argument("--lr", type=float, help="Adam's rate for beads (default: 1e-3)")
-    group.add_argument("--bead-steps", type=int, help="steps after which a bead has failed (default: 5000)")
-    group.add_argument("--max-rounds", type=int, help="rounds of the search (default: 40)")
-    group.add_argument("--max-beads", type=int, help="intermediate beads (default: 200)")
-    group.add_argument("--max-steps", type=int, help="gradient steps of all beads together")
-    group.add_argument("--max-evaluations", type=int, help="judged losses of single points")
-    group.add_argument("--max-seconds", type=float, help="of search, shortening and proof together; gives up reproducibility")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -214,51 +192,10 @@ def _aligned(ends: Ends, objective: NetworkObjective, options: argparse.Namespac
     return replace(ends, end=end)
 
 
-def make_finder(options: argparse.Namespace) -> Finder:
-    """The finder that the options describe.
-
-    Raises:
-        InputError: an option that this finder does not have.
-    """
-    kind = FINDERS[options.finder]
-    known = {field.name for field in fields(kind)}
-    given = {name: value for name in FINDER_OPTIONS if (value := getattr(options, name)) is not None}
-    descent = {name: value for name in DESCENT_OPTIONS if (value := getattr(options, name)) is not None}
-    foreign = sorted(given.keys() - known) + sorted(descent if "descent" not in known else ())
-    if foreign:
-        flags = ", ".join("--" + name.replace("_", "-") for name in foreign)
-        raise InputError(f"the finder {options.finder} has no {flags}; leave it out, or choose another finder")
-    limits = {field: value for name, field in LIMITS.items() if (value := getattr(options, name)) is not None}
-    if "grid" in known:
-        given["grid"] = options.grid
-    if descent:
-        given["descent"] = _descent(**descent)
-    return kind(**given, limits=Limits(**limits))
-
-
-def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
-    descent = Descent() if lr is None else Descent(optimizer=partial(torch.optim.Adam, lr=lr))
-    return descent if bead_steps is None else replace(descent, max_steps=bead_steps)
-
-
 def _question(options: argparse.Namespace, ends: Ends, objective: NetworkObjective, judge: NetworkObjective) -> dict:
     """What a run answers: with the same question it may be resumed."""
-    kept = (
-        "task",
-        "finder",
-        "seed",
-        "buffers",
-        "prove",
-        "align",
-        "shorten",
-        "device",
-        "only",
-        "dtype",
-        "autocast",
-        *FINDER_OPTIONS,
-        *DESCENT_OPTIONS,
-        *LIMITS,
-    )
+    own = ("task", "finder", "seed", "buffers", "prove", "align", "shorten", "device", "only", "dtype", "autocast")
+    kept = (*own, *FINDER_OPTIONS, *DESCENT_OPTIONS, *LIMITS)
     return {
         **{name: getattr(options, name) for name in kept},
         **({"constructed": True} if options.constructed else {}),
