@@ -8,28 +8,17 @@ lend their memory to later ones, which keeps it in the cache.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from dss.enclosure.recorder import Call, Recorder, storage_of, tensors_in
 
 LARGEST = 2**30
 """Bytes of all results of a pass that may be recorded: they are held until the tape is made."""
 
 aten = torch.ops.aten
-_READS_NUMBERS = {
-    aten._local_scalar_dense,
-    aten.is_nonzero,
-    aten.equal,
-    aten.nonzero,
-    aten.masked_select,
-    aten.unique_dim,
-    aten._unique2,
-}
-"""What takes numbers out of tensors: the way that Python goes from there is not on the tape."""
-
 _INTO = {
     aten.add: torch.add, aten.sub: torch.sub, aten.mul: torch.mul, aten.div: torch.div, aten.neg: torch.neg, aten.abs: torch.abs,
     aten.maximum: torch.maximum, aten.minimum: torch.minimum, aten.lerp: torch.lerp, aten.clamp: torch.clamp, aten.bmm: torch.bmm,
@@ -50,93 +39,6 @@ class CannotRecord(Exception):
     """The pass depends on numbers, or is too large."""
 
 
-@dataclass
-class _Call:
-    """An operation of the pass.
-
-    Attributes:
-        results: the tensors that it returned.
-        written: storages that it wrote into, those of fresh results left out.
-        made: storages of fresh results.
-        read: storages of its arguments.
-    """
-
-    function: Any
-    args: tuple
-    kwargs: dict
-    results: list[Tensor]
-    written: set[int] = field(default_factory=set)
-    made: set[int] = field(default_factory=set)
-    read: set[int] = field(default_factory=set)
-
-
-class _Recorder(TorchDispatchMode):
-    """Notes the operations on what depends on the inputs; the rest is the same every time, and is kept as it is."""
-
-    def __init__(self, inputs: Sequence[Tensor], most: int):
-        super().__init__()
-        self.most = most
-        self.calls: list[_Call] = []
-        self.inputs = {_storage(x) for x in inputs}
-        self.moving = set(self.inputs)
-        # Held, so that no two storages of a recording have the same address.
-        self.held: list[Tensor] = list(inputs)
-        self.bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        given = {_storage(x) for x in _tensors(args, *kwargs.values())}
-        moving = bool(given & self.moving)
-        if moving and func.overloadpacket in _READS_NUMBERS:
-            raise CannotRecord(f"{func} takes a number out of a tensor")
-        results = func(*args, **kwargs)
-        found = _tensors(results)
-        self.held += found
-        written = _written(func, args, kwargs)
-        if not moving:
-            if written & self.moving:
-                raise CannotRecord("a constant is written into what moves")
-            return results
-        if written - self.moving or written & self.inputs:
-            raise CannotRecord("what moves is written into a constant or an input")
-        made = {_storage(x) for x in found} - given
-        if made and len(made) < len(found):
-            raise CannotRecord(f"{func} returns memory of its arguments beside its own")
-        self.moving |= made
-        self.bytes += sum(x.untyped_storage().nbytes() for x in found if _storage(x) in made)
-        if self.bytes > self.most:
-            raise CannotRecord("the pass is too large")
-        if made or written:  # views are no work
-            self.calls.append(_Call(func, args, kwargs, found, written, made, given))
-        return results
-
-
-def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
-
-
-def _tensors(*values: Any) -> list[Tensor]:
-    """The tensors of arguments or results of an operation, lists of them included."""
-    found = []
-    for value in values:
-        if isinstance(value, Tensor):
-            found.append(value)
-        elif isinstance(value, (tuple, list)):
-            found += _tensors(*value)
-    return found
-
-
-def _written(func, args: tuple, kwargs: dict) -> set[int]:
-    """The storages that an operation writes into."""
-    if not func._schema.is_mutable:
-        return set()
-    found = set()
-    for i, parameter in enumerate(func._schema.arguments):
-        if parameter.alias_info is not None and parameter.alias_info.is_write:
-            found |= {_storage(x) for x in _tensors(args[i] if i < len(args) else kwargs.get(parameter.name))}
-    return found
-
-
 class Tape:
     """A function of tensors as the list of its operations.
 
@@ -152,12 +54,14 @@ class Tape:
 
     def __init__(self, function: Callable[..., Tensor], cell: Sequence[Tensor], block: Sequence[Tensor], *, most: int = LARGEST):
         self.cell, self.block = [x.clone() for x in cell], [x.clone() for x in block]
-        with _Recorder([*self.cell, *self.block], most) as recorder:
+        with Recorder([*self.cell, *self.block], most) as recorder:
             output = function(*self.cell, *self.block)
-        calls = _needed(_without_constants(recorder.calls), _storage(output))
+        if recorder.obstacle is not None:
+            raise CannotRecord(recorder.obstacle)
+        calls = _needed(_without_constants(recorder.calls), storage_of(output))
         calls, same = _without_repetitions(calls)
-        first, then = _parted(calls, {_storage(x) for x in self.block}, same)
-        memory = _Memory(first, then, _storage(output), same)
+        first, then = _parted(calls, {storage_of(x) for x in self.block}, same)
+        memory = _Memory(first, then, storage_of(output), same)
         steps = [_step(call, memory, i) for i, call in enumerate([*first, *then])]
         self.before, self.steps = steps[: len(first)], steps[len(first) :]
         self.output = memory.placed(output)
@@ -181,7 +85,7 @@ def _run(steps: list[tuple[Callable, tuple, dict]]) -> None:
         function(*args, **kwargs)
 
 
-def _needed(calls: list[_Call], output: int) -> list[_Call]:
+def _needed(calls: list[Call], output: int) -> list[Call]:
     """Those that the output depends on."""
     wanted, kept = {output}, []
     for call in reversed(calls):
@@ -191,17 +95,17 @@ def _needed(calls: list[_Call], output: int) -> list[_Call]:
     return kept[::-1]
 
 
-def _all_written(calls: list[_Call]) -> set[int]:
+def _all_written(calls: list[Call]) -> set[int]:
     return set().union(*(call.written for call in calls))
 
 
-def _without_constants(calls: list[_Call]) -> list[_Call]:
+def _without_constants(calls: list[Call]) -> list[Call]:
     """Without those whose results have nothing of their arguments but shape and dtype, and are not written into."""
     written = _all_written(calls)
     return [call for call in calls if call.function.overloadpacket not in _SHAPED or call.made & written]
 
 
-def _without_repetitions(calls: list[_Call]) -> tuple[list[_Call], dict[int, int]]:
+def _without_repetitions(calls: list[Call]) -> tuple[list[Call], dict[int, int]]:
     """Without operations that were made before on the same arguments; and which storages are then which others."""
     written, same, known, kept = _all_written(calls), {}, {}, []
 
@@ -210,7 +114,7 @@ def _without_repetitions(calls: list[_Call]) -> tuple[list[_Call], dict[int, int
             return tuple(map(name, x.items() if isinstance(x, dict) else x))
         if not isinstance(x, Tensor):
             return type(x), repr(x)
-        return same.get(_storage(x), _storage(x)), x.storage_offset(), x.shape, x.stride(), x.dtype
+        return same.get(storage_of(x), storage_of(x)), x.storage_offset(), x.shape, x.stride(), x.dtype
 
     for call in calls:
         if (call.read | call.made | call.written) & written:
@@ -220,11 +124,11 @@ def _without_repetitions(calls: list[_Call]) -> tuple[list[_Call], dict[int, int
         if first is call:
             kept.append(call)
         else:
-            same |= {_storage(x): _storage(y) for x, y in zip(call.results, first.results)}
+            same |= {storage_of(x): storage_of(y) for x, y in zip(call.results, first.results)}
     return kept, same
 
 
-def _parted(calls: list[_Call], block: set[int], same: dict[int, int]) -> tuple[list[_Call], list[_Call]]:
+def _parted(calls: list[Call], block: set[int], same: dict[int, int]) -> tuple[list[Call], list[Call]]:
     """Those that do not depend on the block, and the others; what is written into is made anew for every block."""
     moving, first, then = block | _all_written(calls), [], []
     for call in calls:
@@ -245,7 +149,7 @@ class _Memory:
         same: storages that are others.
     """
 
-    def __init__(self, first: list[_Call], then: list[_Call], output: int, same: dict[int, int]):
+    def __init__(self, first: list[Call], then: list[Call], output: int, same: dict[int, int]):
         self.same, self.free, self.buffers = same, {}, {}
         last: dict[int, int] = {}
         for i, call in enumerate([*first, *then]):
@@ -258,7 +162,7 @@ class _Memory:
 
     def made(self, x: Tensor) -> Tensor:
         """A fresh result's place."""
-        storage, size = _storage(x), x.untyped_storage().nbytes()
+        storage, size = storage_of(x), x.untyped_storage().nbytes()
         if storage not in self.buffers:
             free = self.free.get(size)
             self.buffers[storage] = free.pop() if free else torch.empty(size, dtype=torch.uint8)
@@ -266,7 +170,7 @@ class _Memory:
 
     def placed(self, x: Tensor) -> Tensor:
         """A tensor of the recording as it lies when played; constants and inputs are themselves."""
-        storage = _storage(x)
+        storage = storage_of(x)
         buffer = self.buffers.get(self.same.get(storage, storage))
         if buffer is None:
             return x
@@ -280,7 +184,7 @@ class _Memory:
                 self.free.setdefault(len(buffer), []).append(buffer)
 
 
-def _step(call: _Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
+def _step(call: Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
     """What is called when the tape is played, as step `i`."""
     args, kwargs = _placed(call.args, memory), {name: _placed(value, memory) for name, value in call.kwargs.items()}
     results = [memory.made(x) for x in call.results] if call.made else []
@@ -304,5 +208,5 @@ def _placed(value: Any, memory: _Memory) -> Any:
 
 def _copied(results: list[Tensor], function: Callable, args: tuple, kwargs: dict) -> None:
     """For operations that make their results anew."""
-    for place, result in zip(results, _tensors(function(*args, **kwargs)), strict=True):
+    for place, result in zip(results, tensors_in(function(*args, **kwargs)), strict=True):
         place.copy_(result)

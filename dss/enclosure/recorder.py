@@ -1,0 +1,112 @@
+"""What torch is asked for in a pass: the operations on what depends on its inputs, in their order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+aten = torch.ops.aten
+_READS_NUMBERS = {
+    aten._local_scalar_dense,
+    aten.is_nonzero,
+    aten.equal,
+    aten.nonzero,
+    aten.masked_select,
+    aten.unique_dim,
+    aten._unique2,
+}
+"""What takes numbers out of tensors: the way that Python goes from there is not on the tape."""
+
+
+@dataclass
+class Call:
+    """An operation of the pass.
+
+    Attributes:
+        results: the tensors that it returned.
+        written: storages that it wrote into, those of fresh results left out.
+        made: storages of fresh results.
+        read: storages of its arguments.
+    """
+
+    function: Any
+    args: tuple
+    kwargs: dict
+    results: list[Tensor]
+    written: set[int] = field(default_factory=set)
+    made: set[int] = field(default_factory=set)
+    read: set[int] = field(default_factory=set)
+
+
+class Recorder(TorchDispatchMode):
+    """Notes the operations on what depends on the inputs; the rest is the same every time, and is kept as it is."""
+
+    def __init__(self, inputs: Sequence[Tensor], most: int):
+        super().__init__()
+        self.most = most
+        self.calls: list[Call] = []
+        self.inputs = {storage_of(x) for x in inputs}
+        self.moving = set(self.inputs)
+        # Held, so that no two storages of a recording have the same address.
+        self.held: list[Tensor] = list(inputs)
+        self.bytes = 0
+        self.obstacle: str | None = None
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if self.obstacle is not None:
+            return func(*args, **kwargs)
+        given = {storage_of(x) for x in tensors_in(args, *kwargs.values())}
+        results = func(*args, **kwargs)
+        self.obstacle = self._noted(func, args, kwargs, given, tensors_in(results))
+        if self.obstacle is not None:
+            self.calls, self.held = [], []
+        return results
+
+    def _noted(self, func, args: tuple, kwargs: dict, given: set[int], found: list[Tensor]) -> str | None:
+        """Keep a call, or say why there can be no tape. Nothing is raised within the pass, which might catch it."""
+        self.held += found
+        moving, written = bool(given & self.moving), _written(func, args, kwargs)
+        if not moving:
+            return "a constant is written into what moves" if written & self.moving else None
+        if func.overloadpacket in _READS_NUMBERS:
+            return f"{func} takes a number out of a tensor"
+        if written - self.moving or written & self.inputs:
+            return "what moves is written into a constant or an input"
+        made = {storage_of(x) for x in found} - given
+        if made and len(made) < len(found):
+            return f"{func} returns memory of its arguments beside its own"
+        self.moving |= made
+        self.bytes += sum(x.untyped_storage().nbytes() for x in found if storage_of(x) in made)
+        if made or written:  # views are no work
+            self.calls.append(Call(func, args, kwargs, found, written, made, given))
+        return "the pass is too large" if self.bytes > self.most else None
+
+
+def storage_of(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
+
+
+def tensors_in(*values: Any) -> list[Tensor]:
+    """The tensors of arguments or results of an operation, lists of them included."""
+    found = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, (tuple, list)):
+            found += tensors_in(*value)
+    return found
+
+
+def _written(func, args: tuple, kwargs: dict) -> set[int]:
+    """The storages that an operation writes into."""
+    if not func._schema.is_mutable:
+        return set()
+    found = set()
+    for i, parameter in enumerate(func._schema.arguments):
+        if parameter.alias_info is not None and parameter.alias_info.is_write:
+            found |= {storage_of(x) for x in tensors_in(args[i] if i < len(args) else kwargs.get(parameter.name))}
+    return found
