@@ -110,7 +110,7 @@ BINARY = {
     "bilinear form": (lambda x, w: F.bilinear(x, x, w), MATRIX, (2, 5, 5)), "conv_transpose2d": (lambda x, w: F.conv_transpose2d(x, w, stride=2, padding=1), IMAGE, (3, 2, 3, 3)),
     "conv3d": (lambda x, w: F.conv3d(x[:, None], w), IMAGE, (2, 1, 2, 2, 2)),
     "index_add": (lambda x, y: x.index_add(0, LABELS.clamp(max=3), y), MATRIX, MATRIX), "scatter_add": (lambda x, y: x.scatter_add(1, LABELS[:, None].expand(4, 5), y), MATRIX, MATRIX),
-    "scatter": (lambda x, y: x.scatter(1, PLACES, y), MATRIX, MATRIX), "scatter_reduce": (lambda x, y: x.scatter_reduce(1, PLACES, y, "sum"), MATRIX, MATRIX),
+    "scatter": (lambda x, y: x.scatter(1, PLACES, y[:, 1:3]), MATRIX, MATRIX), "scatter_reduce": (lambda x, y: x.scatter_reduce(1, PLACES, y[:, 1:3], "sum"), MATRIX, MATRIX),
     "index_put": (lambda x, y: x.index_put((LABELS[1:3, None], LABELS), y), (5, 5), (4,)), "index_copy": (lambda x, y: x.index_copy(1, LABELS, y[:, :4]), MATRIX, MATRIX),
     "index_put added": (lambda x, y: x.index_put((IDS,), y, accumulate=True), (4, 2), (2, 3, 2)), "slice_scatter": (lambda x, y: x.slice_scatter(y, 1, 1, None, 2), MATRIX, (4, 2)),
     "select_scatter": (lambda x, y: x.select_scatter(y, -1, 2), MATRIX, (4,)),
