@@ -45,7 +45,11 @@ def test_the_wheel_holds_the_package_alone_with_all_its_files(built):
     _, wheel = built
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    package = {str(file.relative_to(ROOT)) for file in (ROOT / "dss").rglob("*") if file.suffix in (".py", ".js", ".css", ".html", ".typed")}
+    package = {
+        str(file.relative_to(ROOT))
+        for file in (ROOT / "dss").rglob("*")
+        if file.suffix in (".py", ".js", ".css", ".html", ".typed")
+    }
     assert package <= names
     assert {name.split("/")[0] for name in names - package} == {next(n for n in names if n.endswith("/METADATA")).split("/")[0]}
 

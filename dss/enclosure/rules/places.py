@@ -19,9 +19,10 @@ def scatter(x, dim: int, index, src=None, *, value=None, reduce=None) -> Enclosu
 
     Which of several entries for one place wins is looked up once, so that all components take the same.
     """
-    if reduce is not None or isinstance(index, Enclosure):
+    given = value if src is None else src
+    if reduce is not None or given is None or isinstance(index, Enclosure):
         raise EnclosureError("no rule encloses a scatter with reduce or with places that depend on the parameters")
-    x, new = lift(x), broadcast(lift(value if src is None else src), _covering(src, index))
+    x, new = lift(x), broadcast(lift(given), _covering(src, index))
     numbers = torch.arange(new.numel(), device=x.device).view(new.shape)[tuple(slice(size) for size in index.shape)]
     winner = torch.full(x.shape, -1, device=x.device).scatter(dim, index, numbers)
 

@@ -110,8 +110,9 @@ class Evaluation:
             cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
             for sum_, value in zip(sums, pull_back(leaves, cotangents), strict=False):
                 sum_ += value
-        for target in self._named(out, single).values():
-            target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
+        with torch.no_grad():
+            for target in self._named(out, single).values():
+                target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
         return found / total
 
     def _named(self, group: Tensor, single: bool) -> Tensors:
