@@ -4,6 +4,7 @@ A benchmark has `FILE` (its JSON), `PAGE` (where its tables stand) and `pages_of
 docs/paper.md. A page says where a table begins and ends, see `benchmarks.records`. A test compares the pages with the files.
 """
 
+import argparse
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -77,6 +78,7 @@ def section(benchmark: ModuleType) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description="draw the tables of the pages from the figures that are kept").parse_args()
     for page, text in pages().items():
         if page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")

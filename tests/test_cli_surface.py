@@ -129,3 +129,15 @@ def test_a_threshold_may_be_a_multiple_of_the_higher_ends_loss(tiny, tmp_path, c
     with pytest.raises(SystemExit, match="2"):
         main([*command, "--threshold", "low", "--out", str(tmp_path / "word")])
     assert "1.1x" in capsys.readouterr().err
+
+
+def test_a_relative_threshold_means_the_same_to_connect_certify_and_plane(tiny, tmp_path, capsys):
+    a, b, task = str(tiny / "a.pt"), str(tiny / "b.safetensors"), ["--task", f"{tiny}/task.py:task"]
+    main(["connect", a, b, *task, "--threshold", "4x", "--prove", "never", "--out", str(tmp_path / "run"), "--json"])
+    level = json.loads(capsys.readouterr().out)["threshold"]
+    main(["certify", str(tmp_path / "run"), "--threshold", "4x", "--json"])
+    assert json.loads(capsys.readouterr().out)["threshold"] == pytest.approx(level, rel=1e-12)
+    torch.save({name: value + 0.1 * torch.randn_like(value) for name, value in torch.load(a).items()}, tmp_path / "c.pt")
+    out = ["--resolution", "8", "--out", str(tmp_path / "plane.html"), "--json"]
+    assert main(["plane", a, b, str(tmp_path / "c.pt"), *task, "--threshold", "4x", *out]) == 0
+    assert json.loads(capsys.readouterr().out)["threshold"] == pytest.approx(level, rel=1e-12)

@@ -22,6 +22,7 @@ from dss.cli.exits import NO
 from dss.cli.judges import objectives_of
 from dss.cli.progress import meter
 from dss.cli.show import complete_page
+from dss.cli.thresholds import threshold
 from dss.cli.workers import absolute, add_workers, executor_of
 from dss.objectives.network import NetworkObjective
 from dss.runs import REPORT, Run, load_path, load_run, record_certificate, writing
@@ -43,7 +44,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--task", help="of a path file; a run folder knows its own")
     parser.add_argument("--only", metavar="PATTERN", help="the parameters that a path file moves; a run folder knows its own")
     goal = parser.add_mutually_exclusive_group()
-    goal.add_argument("--threshold", type=float, help="L0 to prove (default: the run's own; its folder then records the outcome)")
+    goal.add_argument(
+        "--threshold", type=threshold, metavar="L0",
+        help="to prove; 1.1x is 1.1 times the higher end's loss (default: the run's own; its folder then records the outcome)",
+    )  # fmt: skip
     goal.add_argument("--tolerance", type=float, help="bracket the largest loss to this share of it instead, such as 1e-3")
     parser.add_argument("--max-cells", type=int, default=100_000, help="limit of the proof (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, help="of the whole command; nothing is evaluated after them")
@@ -60,10 +64,10 @@ def run(options: argparse.Namespace) -> int:
     start(options)
     path, judge, found = _subject(options)
     asked(options)
-    threshold = None if found is None else found.question["threshold"]
+    own = None if found is None else found.question["threshold"]
     if options.tolerance is not None:
         return _bracket(options, path, judge)
-    chosen = threshold if options.threshold is None else options.threshold
+    chosen = own if options.threshold is None else options.threshold(judge, path.rows[0], path.rows[-1])
     if chosen is None:
         raise InputError("a path file has no threshold of its own; give --threshold or --tolerance")
     with executor_of(options) as executor:
@@ -72,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         reason = f"{Status.SECONDS.sentence}, before every segment was sampled"
         answer(options, {"threshold": chosen, "passed": False, "proven": False, "reason": reason}, f"NOT certified: {reason}")
         return NO
-    if found is not None and chosen == threshold:
+    if found is not None and chosen == own:
         _record(found, certificate, options)
     answer(options, _figures(certificate), f"{'passed' if certificate.passed else 'NOT passed'}: {certificate.reason}")
     return 0 if certificate.passed else 1

@@ -9,6 +9,7 @@ from dss.cli.arithmetic import Arithmetic, add_arithmetic
 from dss.cli.ends import add_reading, load_ends, read, with_subset
 from dss.cli.metrics import watched
 from dss.cli.progress import meter
+from dss.cli.thresholds import threshold
 from dss.page.loss_plane import survey
 from dss.page.report import write_plane
 from dss.tasks import load_task
@@ -20,7 +21,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     for name, text in (("a", "weights; A to B is the first axis"), ("b", "weights"), ("c", "weights")):
         parser.add_argument(name, type=Path, metavar=name.upper(), help=text)
     parser.add_argument("--task", required=True, help="digits, quadratics, cubics, fashion, file.py:name or package.module:name")
-    parser.add_argument("--threshold", type=float, help="L0: the boundary of its level set is drawn")
+    parser.add_argument(
+        "--threshold", type=threshold, metavar="L0",
+        help="the boundary of its level set is drawn; 1.1x is 1.1 times the higher loss of A and B",
+    )  # fmt: skip
     parser.add_argument(
         "--resolution", "--cells", type=int, default=32,
         help="intervals per side of the finest grid: 8, 16, 32, ... (default: %(default)s)",
@@ -40,17 +44,18 @@ def run(options: argparse.Namespace) -> int:
     ends = load_ends(options.a, options.b, task, Arithmetic.of(options), allow=options.allow)
     corner = read(options.c, ends.task.space, allow=options.allow).point.to(ends.start)
     _, judge = ends.task.objectives()
+    level = None if options.threshold is None else options.threshold(judge, ends.start, ends.end)
     with meter(options).stage("losses", "points") as stage:
         stage.expect((options.resolution + 1) ** 2)
         grids = survey(
             watched({"judge": judge}, stage)["judge"],
             [ends.start, ends.end, corner],
             names=[file.name for file in files],
-            threshold=options.threshold,
+            threshold=level,
             resolution=options.resolution,
         )
         for plane in grids:
             write_plane(plane, options.out)
-    figures = {"page": str(options.out), "names": [file.name for file in files], "threshold": options.threshold}
+    figures = {"page": str(options.out), "names": [file.name for file in files], "threshold": level}
     answer(options, figures | {"resolution": options.resolution, "judge": judge.description}, options.out.resolve().as_uri())
     return 0
