@@ -49,7 +49,7 @@ def called(step, tensors):
         return None
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.filterwarnings("ignore:LSTM with projections", "ignore:torch.chain_matmul is deprecated")
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_every_rule_gives_the_shape_and_the_dtype_of_torch_and_shares_memory_where_torch_does(name):
     compared = 0
