@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dss.base.path import Path
@@ -214,5 +213,7 @@ class Writing:
 
 def nearest(rows: Tensor, units: Tensor) -> Tensor:
     """Which row each unit is to hold, so that the squared distance from what they hold is least: an order `(m,)` of rows."""
+    from scipy.optimize import linear_sum_assignment
+
     gain = units.double().flatten(1) @ rows.double().flatten(1).T  # of squared distances all else is constant
     return torch.from_numpy(linear_sum_assignment(gain.cpu().numpy(), maximize=True)[1])

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from dss.symmetry.layout import Group, Permutations, identity, permuted
@@ -261,6 +260,8 @@ class Matching:
 
 def assignment(similarity: Tensor) -> Tensor:
     """The permutation p that maximises the sum of `similarity[i, p[i]]`, of `(n, n)`."""
+    from scipy.optimize import linear_sum_assignment
+
     return torch.from_numpy(linear_sum_assignment(similarity.numpy(), maximize=True)[1])
 
 

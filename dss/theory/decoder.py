@@ -20,8 +20,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import sparse
-from scipy.optimize import linprog
 from torch import Tensor
 
 from dss.base.errors import InputError
@@ -191,6 +189,9 @@ def _multipliers(y: Tensor, rows: Tensor, bias: bool, k: int) -> tuple[Tensor, T
     The excess lets |w_j| be larger than 1 at a high price, so that there always is a solution, and a high one where w_k cannot
     be the largest entry.
     """
+    from scipy import sparse
+    from scipy.optimize import linprog
+
     (n, q), r, extra = y.shape, len(rows), int(bias)
     fit = np.hstack([(y @ rows.T).numpy(), -np.ones((n, extra))])
     w = np.hstack([rows.T.numpy(), np.zeros((q, extra))])

@@ -12,7 +12,6 @@ piece's middle, which differs from it by a second-order term of the step.
 import math
 
 import torch
-from scipy.linalg import schur
 from torch import Tensor
 
 
@@ -39,6 +38,8 @@ class Rotation:
     """A rotation `(r, r)` of determinant 1, and shares of it."""
 
     def __init__(self, matrix: Tensor):
+        from scipy.linalg import schur
+
         blocks, basis = schur(matrix.numpy(), output="real")[:2]
         self.basis, self.planes = torch.from_numpy(basis), []
         flipped, k = [], 0
