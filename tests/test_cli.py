@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from argparse import Namespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dss.cli import main
+from dss.cli import demo, main
 from dss.runs import load_run
 
 
@@ -205,3 +206,15 @@ def test_an_interrupt_is_safe_and_says_how_to_go_on(tiny, tmp_path, capsys, monk
     assert "--resume" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(connect(tiny, tmp_path / "run", "--prove", "never", "--resume")) == 0
+
+
+def test_a_demo_computes_in_one_thread_and_gives_the_others_back(tmp_path, monkeypatch, capsys):
+    before, seen = torch.get_num_threads(), []
+    monkeypatch.setattr("dss.cli.main", lambda words: seen.append((words[0], torch.get_num_threads())) or 0)
+    torch.set_num_threads(2)
+    try:
+        assert demo.run(Namespace(out=tmp_path, overwrite=False, quiet=True, json=False)) == 0
+        assert seen == [("train", 1), ("train", 1), ("connect", 1)] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert capsys.readouterr().out.startswith("$ export OMP_NUM_THREADS=1\n$ dss train digits")

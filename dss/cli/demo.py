@@ -2,10 +2,12 @@
 
 import argparse
 import json
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
+
+import torch
 
 from dss.cli.answers import answer
 from dss.runs import REPORT
@@ -34,14 +36,29 @@ def run(options: argparse.Namespace) -> int:
         ["connect", a, b, "--task", "digits", "--threshold", THRESHOLD, "--prove", "always", "--out", folder, *replace],
     ]
     documents: list[dict] = []
-    for command in commands:
-        code = _quoted(main, command, options) if not options.json else _collected(main, command, documents)
-        if code:
-            break
+    if not options.json:
+        print("$ export OMP_NUM_THREADS=1")
+    with _one_thread():
+        for command in commands:
+            code = _quoted(main, command, options) if not options.json else _collected(main, command, documents)
+            if code:
+                break
     if len(documents) == len(commands):
         *ends, found = documents
         answer(options, {"train": ends, "connect": found, "run": folder, "page": str(options.out / "path" / REPORT)}, "")
     return code
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Operations of such small networks gain nothing from more threads, which on busy cores wait for each other most of the
+    time; and what is computed is then the same on every number of cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _quoted(main: Callable[[list[str]], int], command: list[str], options: argparse.Namespace) -> int:
