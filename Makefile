@@ -27,7 +27,7 @@ test-newest: .venv-newest/tested
 
 .venv-oldest/tested: setup.cfg
 	$(OLDEST) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet $(EXTRA) 'torch==2.4.*' -e '.[test]'
+	.venv-oldest/bin/python -m pip install --quiet $(EXTRA) 'torch==2.6.*' -e '.[test]'
 	touch $@
 
 .venv-newest/tested: setup.cfg constraints.txt

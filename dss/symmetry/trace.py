@@ -225,8 +225,8 @@ def _named(*names: str) -> frozenset[str]:
     return frozenset(f"aten.{name}" for name in names)
 
 
-# Elementwise operations that do not carry torch's tag.
-POINTWISE = _named("hardswish", "hardsigmoid", "log_sigmoid_forward", "_prelu_kernel", "lerp", "heaviside", "xlogy")
+# Elementwise operations that do not carry the tag of every torch that is allowed.
+POINTWISE = _named("hardswish", "hardsigmoid", "log_sigmoid_forward", "_prelu_kernel", "leaky_relu", "lerp", "heaviside", "xlogy")
 # Operations that hand their first argument on, entry by entry.
 COPIES = _named(
     "_to_copy", "clone", "detach", "alias", "lift_fresh", "lift", "contiguous", "copy", "view", "expand", "unsqueeze", "squeeze",
