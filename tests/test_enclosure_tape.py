@@ -177,3 +177,28 @@ def test_a_proof_ends_as_without_blocks(monkeypatch):
     *_, expected = prove(judge, beads, threshold=1.02 * most)
     assert (found.verdict, found.cells) == (expected.verdict, expected.cells)
     assert found.upper == pytest.approx(expected.upper, abs=1e-6)
+
+
+def test_a_constant_that_is_written_into_after_it_was_read_ends_the_recording():
+    """Played, both reads would see its last numbers."""
+
+    def function(cell, block):
+        counted = torch.zeros(3, dtype=F64)
+        first = block + counted * cell
+        counted += 1
+        return first + counted
+
+    with pytest.raises(CannotRecord, match="after it was read"):
+        Tape(function, [torch.ones(3, dtype=F64)], [torch.ones(3, dtype=F64)])
+
+
+def test_a_constant_that_is_written_into_before_it_is_read_is_played():
+    def function(cell, block):
+        counted = torch.zeros(3, dtype=F64)
+        counted += 2
+        return block * counted + cell
+
+    cell, block = torch.rand(3, dtype=F64), torch.rand(3, dtype=F64)
+    tape = Tape(function, [torch.ones(3, dtype=F64)], [torch.ones(3, dtype=F64)])
+    tape.at([cell])
+    assert torch.equal(tape.play([block]), function(cell, block))

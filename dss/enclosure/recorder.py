@@ -50,6 +50,8 @@ class Recorder(TorchDispatchMode):
         self.calls: list[Call] = []
         self.inputs = {storage_of(x) for x in inputs}
         self.moving = set(self.inputs)
+        # What was read so far: a constant that is written into later on would be played with its last numbers throughout.
+        self.read: set[int] = set()
         # Held, so that no two storages of a recording have the same address.
         self.held: list[Tensor] = list(inputs)
         self.bytes = 0
@@ -71,7 +73,7 @@ class Recorder(TorchDispatchMode):
         self.held += found
         moving, written = bool(given & self.moving), _written(func, args, kwargs)
         if not moving:
-            return "a constant is written into what moves" if written & self.moving else None
+            return "a constant is written into what moves, or after it was read" if written & (self.moving | self.read) else None
         if func.overloadpacket in _READS_NUMBERS:
             return f"{func} takes a number out of a tensor"
         if written - self.moving or written & self.inputs:
@@ -81,6 +83,7 @@ class Recorder(TorchDispatchMode):
             return f"{func} returns memory of its arguments beside its own"
         self.moving |= made
         self.bytes += sum(x.untyped_storage().nbytes() for x in found if storage_of(x) in made)
+        self.read |= given
         if made or written:  # views are no work
             self.calls.append(Call(func, args, kwargs, found, written, made, given))
         return "the pass is too large" if self.bytes > self.most else None
