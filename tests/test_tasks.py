@@ -6,7 +6,7 @@ from torch import nn
 
 import dss
 from dss.tasks import load_task, train
-from dss.tasks.data import _read_idx, digits, polynomial
+from dss.tasks.data import _digits_at_hand, _load_digits, _read_idx, digits, polynomial
 
 
 def test_digits_are_split_without_overlap_and_scaled_to_one():
@@ -15,6 +15,18 @@ def test_digits_are_split_without_overlap_and_scaled_to_one():
     assert x.min() == 0 and x.max() == 1
     every = torch.cat([x, x_test]).flatten(1)
     assert len(every.unique(dim=0)) == 1797
+
+
+def test_digits_read_without_scikit_learn_are_those_that_it_loads():
+    ours, theirs = _digits_at_hand(), _load_digits()
+    assert ours is not None and all((a == b).all() and a.dtype == b.dtype for a, b in zip(ours, theirs, strict=True))
+
+
+def test_digits_are_loaded_where_the_table_lies_elsewhere(monkeypatch):
+    monkeypatch.setattr("dss.tasks.data.find_spec", lambda name: None)
+    assert _digits_at_hand() is None
+    (x, _), _ = digits.__wrapped__()
+    assert torch.equal(x, digits()[0][0])
 
 
 def test_polynomials_have_the_papers_values():

@@ -25,7 +25,7 @@ from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
-from dss.cli.show import complete_page
+from dss.cli.show import complete_page, keep_losses
 from dss.cli.thresholds import HELP, threshold
 from dss.finders import FINDERS
 from dss.finders.finder import Finder, Step
@@ -245,6 +245,7 @@ def _search(
     )  # fmt: skip
     modulo = modulo_symmetry({"align": options.align})
     on_disk = {} if stored is None else {"beads_on_disk": True}
+    keep_losses(options.out, connection, options.grid)
     recorder.finish(
         connection, objective.space, source=source_digest(options.task), task=options.task, data=data, dtypes=dtypes,
         **facts_of(objective), **modulo, **on_disk,

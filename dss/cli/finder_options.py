@@ -4,8 +4,7 @@ import argparse
 from dataclasses import fields, replace
 from functools import partial
 
-import torch
-
+from dss.base.adam import Adam
 from dss.base.errors import InputError
 from dss.finders import FINDERS
 from dss.finders.descent import Descent
@@ -58,5 +57,5 @@ def make_finder(options: argparse.Namespace) -> Finder:
 
 
 def _descent(lr: float | None = None, bead_steps: int | None = None) -> Descent:
-    descent = Descent() if lr is None else Descent(optimizer=partial(torch.optim.Adam, lr=lr))
+    descent = Descent() if lr is None else Descent(optimizer=partial(Adam, lr=lr))
     return descent if bead_steps is None else replace(descent, max_steps=bead_steps)

@@ -19,7 +19,7 @@ from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.judges import facts_of, problem_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
-from dss.cli.show import complete_page
+from dss.cli.show import complete_page, keep_losses
 from dss.cli.workers import add_workers, executor_of
 from dss.finders import FINDERS
 from dss.finders.finder import Finder, Step
@@ -160,6 +160,7 @@ def _record(
     for step in steps:
         recorder.record(step, problem.tally, seconds)
     task = found.question["task"]
+    keep_losses(folder, connection, found.question["points"])
     recorder.finish(
         connection, objective.space, source=source_digest(task), task=task, data=data, **facts_of(objective),
         **modulo_symmetry(found.question),

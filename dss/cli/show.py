@@ -6,6 +6,7 @@ import time
 import webbrowser
 from pathlib import Path
 
+from dss._connection import Connection
 from dss.base.errors import InputError, TaskError
 from dss.base.limits import Spent
 from dss.base.progress import ProgressMeter
@@ -17,7 +18,7 @@ from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS
 from dss.page.report import write_report
 from dss.page.report.own import check_page, is_current
-from dss.page.report.views import Views, view
+from dss.page.report.views import Views, keep_known, view
 from dss.runs import REPORT, Run, load_run
 
 # Intervals per side of a plane that nobody asked for.
@@ -89,13 +90,23 @@ def write_page(
         metrics = _metrics(found, every, stage) if until is None or time.monotonic() < until else None
         if metrics is not None and until is not None:
             metrics = {name: Timed(metric, until) for name, metric in metrics.items()}
+        evaluations = evaluations or _evaluations(metrics and metrics[JUDGE], found.path.size)
         cheap = metrics is not None and is_cheap(metrics[JUDGE], found.path.size)
-        evaluations = evaluations or (EVALUATIONS if cheap else FEW_EVALUATIONS)
         wanted = (COARSE if cheap else 0) if resolution is None else resolution
         try:
             return write_report(found, metrics, out=out, evaluations=evaluations, resolution=wanted)
         except Spent:
             return write_report(found, None, out=out, evaluations=evaluations)
+
+
+def keep_losses(folder: Path, found: Connection, grid: int) -> None:
+    """Keep in a run folder the losses that its certificate evaluated and its page will show."""
+    judge = found.problem.judge
+    keep_known(folder, judge, found.path, certified=grid, evaluations=_evaluations(judge, found.path.size))
+
+
+def _evaluations(judge: Objective | None, size: int) -> int:
+    return EVALUATIONS if judge is not None and is_cheap(judge, size) else FEW_EVALUATIONS
 
 
 def complete_page(folder: Path, *, progress: ProgressMeter | None = None, until: float | None = None) -> None:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import torch
 
+from dss.base.adam import Adam
 from dss.base.errors import InputError, NotFinite
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
@@ -207,7 +208,7 @@ class BendString(Finder):
     def _optimizer(self, problem: Problem, share: float) -> OptimizerFactory:
         if self.descent is not None:
             return self.descent.optimizer
-        return partial(torch.optim.Adam, lr=natural_rate(problem, share), fused=True)
+        return partial(Adam, lr=natural_rate(problem, share), fused=True)
 
     def _look(self, problem: Problem) -> ProgressiveJudge:
         return ProgressiveJudge(problem.judge, problem.threshold, problem.scale)

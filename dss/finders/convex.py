@@ -15,6 +15,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
+from dss.base.adam import Adam
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
@@ -29,7 +30,7 @@ from dss.problem import Problem
 
 def _fast_adam(parameters: list[Tensor]) -> torch.optim.Optimizer:
     """Adam at a rate that suits rows which start from a least-squares fit."""
-    return torch.optim.Adam(parameters, lr=1e-2)
+    return Adam(parameters, lr=1e-2)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from dss.base.adam import Adam
 from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
 from dss.objectives.objective import Objective
@@ -30,7 +31,7 @@ HUGE_POINT = 2**25
 
 def adam(parameters: list[Tensor]) -> Optimizer:
     """Adam at its usual rate of 1e-3: the paper's choice; fused, in one pass over memory."""
-    return torch.optim.Adam(parameters, lr=1e-3, fused=True)
+    return Adam(parameters, lr=1e-3, fused=True)
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,9 @@ class _Batch:
         self.losses = torch.full((len(points),), torch.inf, dtype=torch.float64)
         self.steps = 0
         trial = options.optimizer([torch.zeros(1, requires_grad=True)])
-        elementwise = type(trial).__module__.startswith("torch.optim") and type(trial).__name__ in _ELEMENTWISE
+        elementwise = type(trial) is Adam or (
+            type(trial).__module__.startswith("torch.optim") and type(trial).__name__ in _ELEMENTWISE
+        )
         self.one_by_one = points[0].nbytes > LARGE_POINT
         self.stacked = elementwise and not self.one_by_one
         # Those that train one by one do so where their points lie: a copy would be one more model.

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
@@ -170,6 +171,10 @@ class Counted(Wrapped):
         if fresh.any():
             self.along(path, segments[fresh], t[fresh])
         return torch.tensor([self.known[key] for key in keys], dtype=torch.float64)
+
+    def known_along(self, path: Path, segments: Tensor, t: Tensor) -> Tensor:
+        """Losses `(k,)` float64 on the CPU at places of a path where `along` was asked before; NaN elsewhere. Nothing is evaluated."""
+        return torch.tensor([self.known.get(key, nan) for key in _places(path, segments, t)], dtype=torch.float64)
 
     def _evaluated(self, points: Tensor) -> tuple[Tensor, bool]:
         """Losses, and whether there will be gradients: within the budget, and counted."""

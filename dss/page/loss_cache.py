@@ -34,6 +34,12 @@ class LossCache:
         """Metrics that have a table."""
         return tuple(self.tables)
 
+    def learn(self, name: str, description: str, points: Tensor, losses: Tensor) -> None:
+        """Keep losses `(k,)` of points `(k, p)` that were evaluated elsewhere; those that are kept already stay."""
+        table = self.tables.setdefault(name, {"description": description, "losses": {}})
+        for key, loss in zip(map(_name, points), losses.tolist(), strict=True):
+            table["losses"].setdefault(key, loss)
+
     def save(self) -> None:
         """Write all tables: whoever reads the file sees the old one or the new one, never half of it.
 
@@ -96,7 +102,7 @@ class Remembered(Wrapped):
         self.table = cache.tables.setdefault(name, {"description": "", "losses": {}})
         if objective is not None:
             self.table["description"] = objective.description
-        self.checked = self.lost
+        self.checked = self.lost or not self.table["losses"]
 
     @property
     def description(self) -> str:

@@ -1,6 +1,6 @@
 """What a page shows of a run: losses along its path, and its strings seen along principal axes. Plain small data."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,10 @@ from dss.page.projection import Projection
 POINT_BYTES = 64 * 2**20
 # Evaluations along a whole path, spread over its segments; and intervals per segment for strings of a search's history.
 EVALUATIONS, HISTORY_INTERVALS = 160, 4
+
+
+Places = tuple[Tensor, Tensor, Tensor]
+"""Segments `(m,)`, t `(m,)` on each, and which places are beads `(n,)`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +77,7 @@ def measure_path(
     threshold: float,
     bounds: Tensor | None = None,
     evaluations: int = EVALUATIONS,
+    certified: int | None = None,
 ) -> PathProfile:
     """Evaluate every metric along a path and along the straight line between its ends.
 
@@ -81,10 +86,9 @@ def measure_path(
         threshold: L0.
         bounds: `(c, 4)` the cells of a proof (segment, lower t, upper t, bound), if there is one.
         evaluations: about how many places along the path, spread evenly over its segments.
+        certified: intervals of a segment on the certificate's grid, at whose places the judge is known; see `intervals_for`.
     """
-    segments, t, beads = grid(intervals_for(path, evaluations))
-    line = Path.straight(path.rows[0], path.rows[-1])
-    line_segments, line_t, _ = grid(intervals_for(line, evaluations // 4))
+    (_, (segments, t, beads)), (line, (line_segments, line_t, _)) = places_of(path, evaluations, certified)
     measured = tuple(
         Metric(name, judge.description, along(judge, path, segments, t), along(judge, line, line_segments, line_t))
         for name, judge in metrics.items()
@@ -92,13 +96,30 @@ def measure_path(
     return PathProfile(_arcs(path, segments, t), beads, line_t, measured, threshold, _by_arc(path, bounds))
 
 
-def intervals_for(path: Path, evaluations: int) -> Tensor:
-    """Intervals `(n - 1,)` of each segment by its share of the length, multiples of four, about `evaluations` in all."""
+def places_of(path: Path, evaluations: int, certified: int | None) -> Iterator[tuple[Path, Places]]:
+    """A path and the straight line between its ends, each with the places at which a profile shows it."""
+    line = Path.straight(path.rows[0], path.rows[-1])
+    for string, count in ((path, evaluations), (line, evaluations // 4)):
+        yield string, grid(intervals_for(string, count, certified))
+
+
+def intervals_for(path: Path, evaluations: int, certified: int | None = None) -> Tensor:
+    """Intervals `(n - 1,)` of each segment by its share of the length, about `evaluations` in all, at least four.
+
+    Args:
+        certified: intervals of a segment on the certificate's grid. Those here are multiples of it, or divisors: about as many
+            places, most of which are known already. Without it they are multiples of four.
+    """
     lengths = path.segment_lengths().cpu()
-    return 4 * (evaluations / 4 * lengths / lengths.sum()).round().clamp_min(1).long()
+    wanted = evaluations * (lengths / lengths.sum())
+    if certified is None:
+        return 4 * (wanted / 4).round().clamp_min(1).long()
+    last = max(4, int(wanted.max())) + certified
+    choices = torch.tensor([n for n in range(4, last) if n % certified == 0 or certified % n == 0])
+    return choices[(torch.searchsorted(choices, wanted, right=True) - 1).clamp_min(0)]
 
 
-def grid(intervals: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def grid(intervals: Tensor) -> Places:
     """Segments `(m,)` and places t `(m,)` at every bead and at equal steps between them, and which are beads `(n,)`."""
     beads = torch.cat([intervals.new_zeros(1), intervals.cumsum(0)])
     segments = torch.arange(len(intervals)).repeat_interleave(intervals)
@@ -179,6 +200,7 @@ def picture_string(
     threshold: float,
     history: Iterable[tuple[str, str, Path]] = (),
     evaluations: int = EVALUATIONS,
+    certified: int | None = None,
 ) -> StringPicture:
     """See a string, and how it grew, along its three principal axes (Freeman & Bruna 2017, appendix D).
 
@@ -188,13 +210,14 @@ def picture_string(
         threshold: L0.
         history: `(name, note, path)` of earlier strings, taken one at a time.
         evaluations: about how many places along the path; earlier strings have four intervals a segment.
+        certified: as for `measure_path`.
     """
     view = Projection.principal(path.rows)
     earlier = [
         _projected(name, note, string, judge, view, torch.full((len(string) - 1,), HISTORY_INTERVALS))
         for name, note, string in history
     ]
-    last = _projected("the path", describe(path), path, judge, view, intervals_for(path, evaluations))
+    last = _projected("the path", describe(path), path, judge, view, intervals_for(path, evaluations, certified))
     return StringPicture((*earlier, last), view.shares, threshold)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import os
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +28,31 @@ FASHION_FILES = (
 @lru_cache(maxsize=1)
 def digits() -> tuple[Pair, Pair]:
     """scikit-learn's 1,797 digits of 8x8 pixels in [0, 1], split into 1,200 and 597, shuffled with a fixed seed."""
-    from sklearn.datasets import load_digits
-
-    images, labels = load_digits(return_X_y=True)
+    images, labels = _digits_at_hand() or _load_digits()
     order = np.random.default_rng(0).permutation(len(labels))
     x = torch.tensor(images[order] / 16, dtype=torch.float32).view(-1, 1, 8, 8)
     y = torch.tensor(labels[order])
     return (x[:1200], y[:1200]), (x[1200:], y[1200:])
+
+
+def _digits_at_hand() -> tuple[np.ndarray, np.ndarray] | None:
+    """Images (n, 64) and classes (n,) from the table that scikit-learn ships; None where it lies elsewhere.
+
+    `load_digits` reads the same table, after an import that takes longer than all else that a command has to load.
+    """
+    spec = find_spec("sklearn")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        table = Path(folder, "datasets", "data", "digits.csv.gz")
+        if table.is_file():
+            rows = np.loadtxt(table, delimiter=",")
+            return rows[:, :-1], rows[:, -1].astype(np.int64)
+    return None
+
+
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
 
 
 def polynomial(coefficients: tuple[float, ...]) -> tuple[Pair, Pair]:

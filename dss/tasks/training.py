@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from dss.base.adam import Adam
 from dss.base.errors import TaskError
 from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import as_number
@@ -32,7 +33,7 @@ def train(task: Task, *, seed: int, epochs: int | None = None, learning_rate: fl
     model, samples = task.fresh_model().train(), task.samples
     parameter = next(model.parameters())
     samples = samples.cast(parameter.dtype, parameter.device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate or task.learning_rate)
+    optimizer = Adam(model.parameters(), lr=learning_rate or task.learning_rate)
     size = min(task.batch_size or samples.batch_size or len(samples), len(samples))
     generator = torch.Generator().manual_seed(seed)
     for number in range(1, (epochs or task.epochs) + 1):

@@ -3,17 +3,29 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path as FilePath
 
+import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
 from dss.base.iteration import last
 from dss.base.path import Path
 from dss.objectives.objective import Objective
+from dss.objectives.wrappers import Counted
 from dss.page.loss_cache import LossCache, Remembered
 from dss.page.loss_plane import LossPlane, farthest_bead, survey
 from dss.page.loss_sheet import LossSheet, unroll
-from dss.page.profile import EVALUATIONS, PathProfile, StringPicture, describe, measure_path, picture_string
+from dss.page.profile import (
+    EVALUATIONS,
+    POINT_BYTES,
+    PathProfile,
+    StringPicture,
+    describe,
+    measure_path,
+    picture_string,
+    places_of,
+)
 from dss.runs import PROFILE, Run
 
 # A history longer than this is thinned: the first and the last string always stay.
@@ -50,11 +62,12 @@ def view(
     cache = LossCache(run.folder / PROFILE)
     remembered = _remembered(cache, metrics)
     threshold, judge = run.question["threshold"], next(iter(remembered.values()))
+    places = {"evaluations": evaluations, "certified": run.question.get("points")}
     try:
         profile = measure_path(
-            run.path, remembered, threshold=threshold, bounds=run.bounds if bounds is None else bounds, evaluations=evaluations
+            run.path, remembered, bounds=run.bounds if bounds is None else bounds, threshold=threshold, **places
         )
-        picture = picture_string(run.path, judge, threshold=threshold, history=history(run), evaluations=evaluations)
+        picture = picture_string(run.path, judge, threshold=threshold, history=history(run), **places)
         plane = plane_of(run.path, judge, threshold, resolution) if metrics and resolution else None
         unrolled = sheet_of(run.path, judge, threshold, resolution if sheet is None else sheet) if metrics else None
     finally:
@@ -62,6 +75,22 @@ def view(
         if metrics:
             cache.save()
     return Views(profile, picture, plane, unrolled)
+
+
+def keep_known(folder: FilePath, judge: Counted, path: Path, *, certified: int, evaluations: int = EVALUATIONS) -> None:
+    """Keep in a run folder what a certificate evaluated where a page will show it: along the path, and along the straight line.
+
+    Args:
+        judge: with the certificate's evaluations in its memory.
+        certified: the certificate's grid; `evaluations`: the page's.
+    """
+    cache = LossCache(folder / PROFILE)
+    for string, (segments, t, _) in places_of(path, evaluations, certified):
+        losses = judge.known_along(string, segments, t)
+        known = torch.nonzero(~losses.isnan())[:, 0]
+        for some in known.split(max(1, POINT_BYTES // path.rows[0].nbytes)):
+            cache.learn(JUDGE, judge.description, string.points(segments[some], t[some]), losses[some])
+    cache.save()
 
 
 def plane_of(path: Path, judge: Objective, threshold: float, resolution: int) -> LossPlane | None:

@@ -1,0 +1,70 @@
+"""Adam without the compiler: torch's numbers, and no import of the compiler."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dss.base.adam import Adam
+
+FOLLOWED = """
+import sys
+import torch
+from dss.base.adam import Adam
+x = torch.ones(3, requires_grad=True)
+optimizer = Adam([x], lr=0.1)
+x.square().sum().backward()
+optimizer.step()
+optimizer.zero_grad()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def loss(x: torch.Tensor) -> torch.Tensor:
+    return (x - torch.tensor([1.0, -2.0, 3.0])).pow(4).sum()
+
+
+def trained(kind: type[torch.optim.Optimizer], options: dict) -> torch.Tensor:
+    x = torch.zeros(3, requires_grad=True)
+    optimizer = kind([x], **options)
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss(x).backward()
+        optimizer.step()
+    return x.detach()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"lr": 0.1, "fused": True}, {"lr": 0.1, "weight_decay": 0.1, "amsgrad": True, "foreach": True}]
+)
+def test_the_bits_of_torchs_adam(options):
+    assert torch.equal(trained(Adam, options), trained(torch.optim.Adam, options))
+
+
+def test_a_closure_has_gradients_and_its_loss_is_returned():
+    x = torch.zeros(3, requires_grad=True)
+    optimizer = Adam([x], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(x)
+        value.backward()
+        return value
+
+    assert optimizer.step(closure).item() == loss(torch.zeros(3)).item()
+    assert not torch.equal(x.detach(), torch.zeros(3)) and x.requires_grad
+
+
+def test_state_is_kept_and_loaded():
+    x, y = (torch.zeros(3, requires_grad=True) for _ in range(2))
+    ours, torchs = Adam([x], lr=0.1), torch.optim.Adam([y], lr=0.1)
+    loss(x).backward()
+    ours.step()
+    torchs.load_state_dict(ours.state_dict())
+    assert torch.equal(torchs.state[y]["exp_avg"], ours.state[x]["exp_avg"])
+
+
+def test_the_compiler_is_not_imported():
+    said = subprocess.run([sys.executable, "-c", FOLLOWED], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
