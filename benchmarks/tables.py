@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import architectures, disconnection, proof, ranks, rebasin, rivals, symmetry, verifiers
+from benchmarks import architectures, convex, disconnection, proof, ranks, rebasin, rivals, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
@@ -26,6 +26,7 @@ KEPT: Mapping[ModuleType, str] = {
     rebasin: "Planted permutations, given to rebasin",
     ranks: "One connection on several ranks",
     rivals: "Finders side by side",
+    convex: "A proven path, soon",
     disconnection: "How soon a string says that it cannot get through",
 }
 WORDS = {

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path as FilePath
 from typing import Literal
 
-from dss._connection import Connection
+from dss._connection import Connection, Searched
 from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
 from dss.base.limits import Limits, Spent, Status
@@ -59,8 +59,8 @@ def connect(
         start, end: points `(p,)` or state dicts; see `ParameterSpace.flatten`.
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
-        finder: the algorithm. By default `GreedyString`, and where it finds nothing, or what it found should be proved and is not,
-            a constructed path (`ConvexPath`) if the network can be taken apart; see docs/finders.md, "How connect chooses".
+        finder: the algorithm. By default `GreedyString`, and where it finds nothing, or the proof of what it found fails or runs out
+            of its limits, a constructed path (`ConvexPath`) if the network can be taken apart; see docs/finders.md, "How connect chooses".
         shorten: pull the path tight inside its level set before it is certified; True or options (`dss.Shortening`).
         limits: of the search, in place of the finder's own; seconds are those of search, shortening and proof together.
         seed: of every random choice; the same seed gives the same result.
@@ -130,8 +130,8 @@ def conclude(
         progress: shown shortening and proof.
         wall: what obstructions prove between the ends (`dss.theory.highest_wall`).
         executor, source: where the starts of a shortening run; see `shorten_within`.
-        constructed: whether a constructed path may take the place of one that does not pass or, with `prove` "always", that is
-            not proved.
+        constructed: whether a constructed path may take the place of one that does not pass, or whose proof was tried and
+            failed or ran out of its limits; of a path that passed only if the constructed one is proved.
 
     Raises:
         InputError: an unknown way to prove, or a start with other ends.
@@ -150,10 +150,12 @@ def conclude(
         shortened = _shortened(problem, step.path, options, tight, limits, progress)
     if shortened is not None:
         step = replace(step, path=shortened.path)
-    certificate, name = _certificate(problem, step, finder.limits, began, grid, prove, progress), finder.name
-    if constructed and not _separates(problem, wall) and not (certificate.proven if prove == "always" else certificate.passed):
+    certificate, name = _certificate(problem, step, finder.limits, began, grid, prove, progress), finder.proposer(step)
+    searched = None
+    if constructed and not _separates(problem, wall) and not _settled(step, certificate, prove):
         written = constructed_path(problem, finder.limits, grid=grid, prove=prove != "never", began=began)
         if written is not None and (written[1].proven or not certificate.passed):
+            searched = Searched(name, step.path, certificate)
             (step, certificate), name, shortened = written, ConvexPath.name, None
     linear = _sampled_in_time(problem, Step.unjudged(problem.straight), finder.limits, began, grid)
     _check_wall(problem, wall, certificate, linear)
@@ -170,7 +172,18 @@ def conclude(
         tally=Tally(**asdict(problem.tally)),
         shortened=shortened,
         wall=wall,
+        searched=searched,
     )
+
+
+def _settled(step: Step, certificate: Certificate, prove: str) -> bool:
+    """Whether the search's path is the answer, so that none is constructed: it is proved, or it passed and no proof of it was tried."""
+    return certificate.proven or (certificate.passed and not _is_tried(step, prove))
+
+
+def _is_tried(step: Step, prove: str) -> bool:
+    """Whether a proof of the path is tried: an automatic one only where it takes little memory."""
+    return prove == "always" or (prove == "auto" and proof_bytes(step.path) <= PROOF_BYTES)
 
 
 def _check_wall(problem: Problem, wall: Wall | None, *certificates: Certificate) -> None:
@@ -195,7 +208,7 @@ def _certificate(
 ) -> Certificate:
     """The certificate of a search's last path; a search that failed has a point above the threshold: nothing to prove."""
     wanted, searched = prove != "never" and step.status is Status.FOUND, time.monotonic() - began
-    heavy = wanted and prove == "auto" and proof_bytes(step.path) > PROOF_BYTES
+    heavy = wanted and not _is_tried(step, prove)
     if limits.seconds is not None or not wanted or heavy:
         # Where time is limited, samples come first: a proof that ends without one could leave them none.
         sampled = _sampled_in_time(problem, step, limits, began, grid)

@@ -16,6 +16,26 @@ from dss.problem import Problem
 from dss.theory.obstruction import Wall
 
 
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """What a search proposed, where a constructed path took its place: the finder's name, its path and that path's certificate."""
+
+    finder: str
+    path: Path
+    certificate: Certificate
+
+    @property
+    def summary(self) -> dict[str, object]:
+        """The key figures as JSON values."""
+        return {
+            "finder": self.finder,
+            "normalized_length": self.path.normalized_length,
+            "max_loss": self.certificate.max_loss,
+            "connected": self.certificate.passed,
+            "reason": self.certificate.reason,
+        }
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Connection(Drawn):
     """The answer: a path, what is known of it, and what it cost.
@@ -26,12 +46,13 @@ class Connection(Drawn):
         status: how the search ended.
         problem: the question.
         linear: the certificate of the straight line, for comparison.
-        finder: the finder's name.
+        finder: the name of the finder that proposed the path.
         rounds, gradient_steps: of the search.
         seconds: of this process, search and certificate.
         tally: evaluations by the search and the certificate, in samples.
         shortened: how the path was shortened, if it was.
         wall: what is proved of all paths between the ends, if obstructions were given.
+        searched: what the search proposed, if a constructed path took its place.
     """
 
     path: Path
@@ -46,6 +67,7 @@ class Connection(Drawn):
     tally: Tally = field(default_factory=Tally)
     shortened: Shortened | None = None
     wall: Wall | None = None
+    searched: Searched | None = None
 
     def __repr__(self) -> str:
         count = self.path.intermediate_beads
@@ -98,6 +120,7 @@ class Connection(Drawn):
             "resolution": certificate.resolution,
             "versions": versions(),
             **({} if self.shortened is None else {"shortened": self.shortened.summary}),
+            **({} if self.searched is None else {"searched": self.searched.summary}),
             **({} if self.wall is None else {"obstruction": self.wall.summary}),
         }
 

@@ -61,3 +61,25 @@ def test_what_cannot_be_taken_apart_or_is_no_network_is_answered_as_before():
     for problem in (network, dss.Problem.of(dss.MuellerBrown(), a, b, threshold=-80.0)):
         found = concluded(problem, constructed=True)
         assert not found.connected and found.finder == "straight"
+
+
+@pytest.mark.parametrize("prove", ["auto", "always"])
+def test_a_path_whose_proof_runs_out_gives_way_to_a_constructed_one_and_is_told(walled, prove):
+    line = dss.certify(walled.judge, walled.straight, threshold=1e3).max_loss
+    easy = dss.Problem.of(walled.objective.unwrapped, walled.start, walled.end, threshold=1.01 * line)
+    finder = dss.StraightLine(limits=dss.Limits(cells=1))
+    step = finder.run(easy)
+    alone = dss.conclude(easy, finder, step, prove=prove)
+    assert alone.connected and not alone.certificate.proven and alone.searched is None
+    found = dss.conclude(easy, finder, step, prove=prove, constructed=True)
+    assert found.certificate.proven and found.finder == "convex"
+    told = found.summary["searched"]
+    assert (told["finder"], told["normalized_length"], told["connected"]) == ("straight", pytest.approx(1.0), True)
+    assert told["reason"] == alone.certificate.reason and found.path.normalized_length > 1
+
+
+def test_a_proof_that_was_not_tried_costs_no_path(walled, monkeypatch):
+    monkeypatch.setattr("dss._connect.PROOF_BYTES", 0)
+    easy = dss.Problem.of(walled.objective.unwrapped, walled.start, walled.end, threshold=50.0)
+    found = concluded(easy, constructed=True)
+    assert found.connected and not found.certificate.proven and (found.finder, found.searched) == ("straight", None)

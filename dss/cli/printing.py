@@ -4,6 +4,7 @@ import argparse
 
 from dss.base.limits import Status
 from dss.cli.answers import answer
+from dss.page.report.words import finder_in_words
 from dss.runs import Run
 
 
@@ -36,7 +37,8 @@ def _sentences(run: Run) -> str:
         f"  largest loss         {_number(s['max_loss'])} on the path, {_number(s['linear_barrier'])} on the straight line, "
         f"{_number(s['loss_start'])} and {_number(s['loss_end'])} at the ends",
         f"  path                 {beads_in_words(s['intermediate_beads'])}, normalized length {_number(s['normalized_length'], '.4f')}",
-        f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {s['finder']}, seed {s['seed']}",
+        *_replaced(s),
+        f"  work                 {s['seconds']:.1f} s, {s['gradient_steps']} gradient steps, {finder_in_words(s, run.question)}, seed {s['seed']}",
         f"  data                 {_data(run)}",
         f"  run                  {run.folder}",
     ]
@@ -44,6 +46,14 @@ def _sentences(run: Run) -> str:
         lines.insert(-1, f"  numbers              {' and '.join(dtypes['files'])} in the files, {dtypes['beads']} in the beads")
     report = run.folder / "report.html"
     return "\n".join(lines + ([f"  page                 {report.resolve().as_uri()}"] if report.exists() else []))
+
+
+def _replaced(summary: dict) -> list[str]:
+    """What the search found, where a constructed path took its place."""
+    if (searched := summary.get("searched")) is None:
+        return []
+    length = _number(searched["normalized_length"], ".4f")
+    return [f"  in place of          {searched['finder']}'s path of normalized length {length}: {searched['reason']}"]
 
 
 def beads_in_words(count: int) -> str:

@@ -90,7 +90,7 @@ def write_page(
         metrics = _metrics(found, every, stage) if until is None or time.monotonic() < until else None
         if metrics is not None and until is not None:
             metrics = {name: Timed(metric, until) for name, metric in metrics.items()}
-        evaluations = evaluations or _evaluations(metrics and metrics[JUDGE], found.path.size)
+        evaluations = evaluations or _evaluations(None if metrics is None else metrics[JUDGE], found.path.size)
         cheap = metrics is not None and is_cheap(metrics[JUDGE], found.path.size)
         wanted = (COARSE if cheap else 0) if resolution is None else resolution
         try:

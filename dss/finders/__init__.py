@@ -5,11 +5,13 @@ from dss.finders.bend import BendString
 from dss.finders.constrained import ConstrainedString
 from dss.finders.convex import ConvexPath
 from dss.finders.curve import BezierCurve, PolygonalChain
+from dss.finders.fastest import FastestPath
 from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
 from dss.finders.straight import StraightLine
 
 FINDERS = {
+    "fastest": FastestPath,
     "bend": BendString,
     "greedy": GreedyString,
     "constrained": ConstrainedString,
@@ -29,6 +31,7 @@ __all__ = [
     "ConstrainedString",
     "ConvexPath",
     "ElasticBand",
+    "FastestPath",
     "GeodesicString",
     "GreedyString",
     "PolygonalChain",

@@ -94,6 +94,10 @@ class Finder(ABC):
         """The step at which a limit ends the search, with the status that says so."""
         return replace(step, status=status)
 
+    def proposer(self, step: Step) -> str:
+        """The name of the finder whose path a step holds: this one's, unless it is made of several."""
+        return self.name
+
     def steps(self, problem: Problem, resume: Step | None = None) -> Iterator[Step]:
         """Every step of the search, the first included, ending with one whose status is not SEARCHING.
 

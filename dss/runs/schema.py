@@ -173,6 +173,7 @@ SUMMARY = Schema(
         "resolution": NUMBER.or_null(),
         "versions": TEXT.by_name(),
         "shortened": OBJECT,
+        "searched": OBJECT,
         "obstruction": OBJECT,
         "data": _DIGESTS,
         "aligned": TEXT,

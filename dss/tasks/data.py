@@ -52,7 +52,8 @@ def _digits_at_hand() -> tuple[np.ndarray, np.ndarray] | None:
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
     from sklearn.datasets import load_digits
 
-    return load_digits(return_X_y=True)
+    data: Any = load_digits()
+    return data.data, data.target
 
 
 def polynomial(coefficients: tuple[float, ...]) -> tuple[Pair, Pair]:

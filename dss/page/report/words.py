@@ -6,6 +6,7 @@ from typing import Any
 
 from dss.base.limits import Status
 from dss.base.path import Path
+from dss.finders import ConvexPath, FastestPath
 from dss.page.figures.style import number
 
 Fact = tuple[str, str, str]
@@ -70,6 +71,7 @@ def key_figures(summary: dict | None, question: dict) -> list[Fact]:
             _plain(s.get("normalized_length"), 5),
             "length of the path over the distance of its ends; 1 is straight",
         ),
+        ("in place of", _searched(s), _why_replaced(s)),
         ("intermediate beads", _plain(s.get("intermediate_beads")), "corners of the path between its ends"),
     )
 
@@ -119,9 +121,27 @@ def _alignment(question: dict) -> str | None:
     return None if by is None else f"B's are reordered to be closest to A's, matched by {by}"
 
 
+def finder_in_words(summary: dict, question: dict) -> str | None:
+    """Whose path it is: that of the finder that was asked for, of the one which that one chose, or what took its place."""
+    name, asked = summary.get("finder", question.get("finder")), question.get("finder")
+    if asked != FastestPath.name or name == asked:
+        return name
+    return f"{asked} ({'written down' if name == ConvexPath.name else f'searched by {name}'})"
+
+
 def _finder(s: dict, question: dict) -> str | None:
-    name, seed = s.get("finder", question.get("finder")), s.get("seed", question.get("seed"))
+    name, seed = finder_in_words(s, question), s.get("seed", question.get("seed"))
     return None if name is None else f"{name}, seed {seed}"
+
+
+def _searched(s: dict) -> str | None:
+    return _plain(s["searched"]["normalized_length"], 5) if "searched" in s else None
+
+
+def _why_replaced(s: dict) -> str:
+    """Why the search's path is not the one that is shown."""
+    searched = s.get("searched") or {}
+    return f"normalized length of the path of {searched.get('finder')}, whose place a constructed path took: {searched.get('reason')}"
 
 
 def _pair(s: dict) -> str | None:
