@@ -8,7 +8,7 @@ from torch import nn
 
 import dss
 from dss.certificates.progressive import LEVELS, ProgressiveJudge
-from dss.certificates.sampling import evaluate
+from dss.certificates.sampling import evaluate, sample_segments
 from dss.finders.segments import natural_rate, train_segments
 from dss.finders.taut import tauten
 
@@ -44,7 +44,8 @@ def test_a_look_names_a_place_that_fails_and_passes_nothing_that_fails_at_a_coar
         place = ProgressiveJudge(dss.Ring(), 0.3, 0.3).failure(path)
         t = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64).expand(3, -1)
         losses = evaluate(dss.Ring(), path, torch.arange(3)[:, None].expand_as(t), t)
-        assert (place is None) == bool((losses <= 0.3).all())
+        beads = dss.Ring()(path.beads[1:-1])
+        assert (place is None) == bool((losses <= 0.3).all() and (beads <= 0.3).all())
         if place is not None:
             assert evaluate(dss.Ring(), path, torch.tensor([place[0]]), torch.tensor([place[1]])).item() > 0.3
 
@@ -55,6 +56,43 @@ def test_a_look_ends_at_the_first_place_that_fails_and_begins_where_the_last_one
     look = ProgressiveJudge(judge, 0.2, 0.2)
     assert look.failure(path) is not None and judge.asked == 2
     assert look.failure(path, (0, 0.75)) == (0, 0.75) and judge.asked == 3
+
+
+def test_a_judgement_passes_what_the_grid_and_the_beads_pass_and_else_names_a_place_that_fails():
+    torch.manual_seed(1)
+    passed = 0
+    for _ in range(60):
+        path = dss.Path(0.7 * torch.randn(4, 2, dtype=torch.float64))
+        peaks, place = ProgressiveJudge(dss.Ring(), 0.6, 0.6).judged(path, 20)
+        naive = sample_segments(dss.Ring(), path, grid=20, threshold=0.6).losses
+        assert (place is None) == bool((naive <= 0.6).all() and (dss.Ring()(path.beads[1:-1]) <= 0.6).all())
+        if place is None:
+            assert peaks is not None and torch.equal(peaks.losses, naive)
+            passed += 1
+        else:
+            assert peaks is None
+            assert evaluate(dss.Ring(), path, torch.tensor([place[0]]), torch.tensor([place[1]])).item() > 0.6
+    assert 0 < passed < 60
+
+
+def test_a_judgement_that_fails_at_a_bead_asks_for_the_beads_alone():
+    judge = Watched()
+    beads = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    assert ProgressiveJudge(judge, 0.2, 0.2).judged(dss.Path(beads), 20) == (None, (1, 0.0)) and judge.asked == 1
+
+
+def test_where_all_samples_failed_before_they_are_asked_again_though_few_pass():
+    judge = line_fit()
+    path = dss.Path(torch.tensor([[0.0, 0.0], [1.0, -1.0]], dtype=torch.float64))
+    whole, few = (evaluate(part, path, torch.tensor([0]), torch.tensor([0.9])).item() for part in (judge, small_part(judge)))
+    assert few < whole, "the subsample must be the more lenient one"
+    look = ProgressiveJudge(judge, (few + whole) / 2, 1.0)
+    assert look.failure(path) is None and look.failure(path, (0, 0.9)) == (0, 0.9)
+
+
+def small_part(judge):
+    """The largest subsample that looks are made on."""
+    return ProgressiveJudge(judge, 1.0, 1.0).levels[-1][0]
 
 
 def test_the_subsamples_are_nested_and_fewer_samples_are_forgiven_more():

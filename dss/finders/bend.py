@@ -11,8 +11,8 @@ from dss.base.errors import InputError, NotFinite
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.renamed import renamed
-from dss.certificates.progressive import ProgressiveJudge
-from dss.certificates.sampling import Peaks, evaluate, sample_segments
+from dss.certificates.progressive import Place, ProgressiveJudge
+from dss.certificates.sampling import Peaks, sample_segments
 from dss.finders.descent import Descent, OptimizerFactory
 from dss.finders.finder import Finder, Step
 from dss.finders.geodesic import GeodesicString
@@ -119,10 +119,9 @@ class BendString(Finder):
 
     def _first(self, problem: Problem, step: Step) -> Step:
         """The path that the search starts from: a line that passes is the answer, another gets its bends."""
-        if self._look(problem).failure(step.path) is None:
-            peaks = self._peaks(problem, step.path)
-            if (peaks.losses <= problem.threshold).all():
-                return replace(step, maxima=peaks.losses, status=Status.FOUND)
+        peaks, _ = self._judged(self._look(problem), step.path)
+        if peaks is not None:
+            return replace(step, maxima=peaks.losses, status=Status.FOUND)
         path = step.path if len(step.path) > 2 else step.path.resample(2 + min(self.bends, self.limits.room(0)))
         return self._trained(problem, replace(step, path=path, memory={"bent": 0}))
 
@@ -145,9 +144,8 @@ class BendString(Finder):
             losses.append(trained.loss)
             if len(losses) % self.check_every == 0:
                 path = trained.path
-                place = look.failure(path, place)
-                peaks = self._peaks(problem, path) if place is None else None
-                if peaks is not None and _passes(problem, path, peaks):
+                peaks, place = self._judged(look, path, place)
+                if peaks is not None:
                     return self._pulling(self._after(step, path, trained.gradient_steps, peaks, {}))
             if len(losses) >= self.round_steps or _settled(losses):
                 break
@@ -201,7 +199,8 @@ class BendString(Finder):
             return after
         for share in MIXED:
             mixed = Path(torch.lerp(path.beads, taut.path.beads, share))
-            if self._look(problem).failure(mixed) is None and _passes(problem, mixed, peaks := self._peaks(problem, mixed)):
+            peaks, _ = self._judged(self._look(problem), mixed)
+            if peaks is not None:
                 return replace(after, path=mixed, maxima=peaks.losses)
         return after
 
@@ -213,21 +212,15 @@ class BendString(Finder):
     def _look(self, problem: Problem) -> ProgressiveJudge:
         return ProgressiveJudge(problem.judge, problem.threshold, problem.scale)
 
-    def _peaks(self, problem: Problem, path: Path) -> Peaks:
-        return sample_segments(problem.judge, path, grid=self.grid, threshold=problem.threshold)
+    def _judged(self, look: ProgressiveJudge, path: Path, first: Place | None = None) -> tuple[Peaks | None, Place | None]:
+        """The peaks of a path that passes, or where it fails: by a look, then by all samples."""
+        place = look.failure(path, first)
+        return look.judged(path, self.grid) if place is None else (None, place)
 
 
 def _is_small(problem: Problem) -> bool:
     """Whether gradients are exact and so cheap that second-order steps on all the data pay."""
     return problem.objective.exact_estimate and problem.start.numel() * problem.judge.samples <= SMALL
-
-
-def _passes(problem: Problem, path: Path, peaks: Peaks) -> bool:
-    """Whether no segment was seen above the threshold, nor a bead: a judge with kinks can peak there."""
-    if (peaks.losses > problem.threshold).any():
-        return False
-    inner = torch.arange(1, len(path) - 1)
-    return not (evaluate(problem.judge, path, inner, torch.zeros(len(inner))) > problem.threshold).any()
 
 
 def _settled(losses: list[float]) -> bool:
