@@ -202,3 +202,14 @@ def test_a_constant_that_is_written_into_before_it_is_read_is_played():
     tape = Tape(function, [torch.ones(3, dtype=F64)], [torch.ones(3, dtype=F64)])
     tape.at([cell])
     assert torch.equal(tape.play([block]), function(cell, block))
+
+
+def test_complex_numbers_end_a_recording():
+    """Played, rotary pairs gave bounds that were too low."""
+
+    def turned(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        pairs = torch.view_as_complex(torch.stack([x, y], -1))
+        return torch.view_as_real(pairs * pairs.conj()).sum(-1)
+
+    with pytest.raises(CannotRecord, match="complex"):
+        Tape(turned, [torch.ones(3)], [torch.ones(3)])

@@ -74,6 +74,8 @@ class Recorder(TorchDispatchMode):
         moving, written = bool(given & self.moving), _written(func, args, kwargs)
         if not moving:
             return "a constant is written into what moves, or after it was read" if written & (self.moving | self.read) else None
+        if any(x.is_complex() for x in tensors_in(args, *kwargs.values(), found)):
+            return "complex numbers are not played as they were made"
         if func.overloadpacket in _READS_NUMBERS:
             return f"{func} takes a number out of a tensor"
         if written - self.moving or written & self.inputs:
