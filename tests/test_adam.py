@@ -68,3 +68,21 @@ def test_state_is_kept_and_loaded():
 def test_the_compiler_is_not_imported():
     said = subprocess.run([sys.executable, "-c", FOLLOWED], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "False"
+
+
+MODED = """
+import sys
+import torch
+import dss
+model = torch.nn.Linear(3, 2)
+x, y = torch.randn(20, 3), torch.randint(2, (20,))
+objective = dss.NetworkObjective(model, torch.nn.functional.cross_entropy, (x, y))
+a = objective.flatten(model.state_dict())
+found = dss.connect(objective, a, a + 0.01, threshold=100.0, prove="always")
+print("torch._dynamo" in sys.modules, found.certificate.proven)
+"""
+
+
+def test_a_connection_and_its_proof_do_not_import_the_compiler():
+    said = subprocess.run([sys.executable, "-c", MODED], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["False", "True"]

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from dss.base.dispatch import DispatchMode
 
 aten = torch.ops.aten
 _READS_NUMBERS = {
@@ -41,7 +42,7 @@ class Call:
     read: set[int] = field(default_factory=set)
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(DispatchMode):
     """Notes the operations on what depends on the inputs; the rest is the same every time, and is kept as it is."""
 
     def __init__(self, inputs: Sequence[Tensor], most: int):

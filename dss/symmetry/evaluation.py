@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from dss.base.dispatch import DispatchMode
 from dss.base.errors import InputError
 from dss.objectives.network.copies import quiet_copy
 
 _NARROW = (torch.float16, torch.bfloat16, torch.float32)
 
 
-class InDouble(TorchDispatchMode):
+class InDouble(DispatchMode):
     """Every operation in float64: layers that compute in float32, whatever they are given, would hide small changes.
 
     Attributes:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from dss.base.dispatch import DispatchMode
 from dss.base.errors import InputError
 from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy, watched_copy
@@ -116,7 +116,7 @@ def check_hooks(trial: Trial, point: Tensors, output: Any) -> None:
         )
 
 
-class _Reads(TorchDispatchMode):
+class _Reads(DispatchMode):
     """Notices operations on tensors that share memory with some given ones."""
 
     def __init__(self, tensors: Sequence[Tensor]):

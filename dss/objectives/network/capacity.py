@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dss.base.dispatch import DispatchMode
 from dss.base.errors import TaskError
 from dss.objectives.network.additive import tolerance
 from dss.objectives.network.evaluation import gradients_of
@@ -51,7 +51,7 @@ def _forward(rows: RowLosses, parameters: Tensors, samples: Samples) -> Any:
     return rows.output(leaves, constants, samples.inputs) if rows.loss.whole else rows.one(leaves, constants, samples)
 
 
-class _Results(TorchDispatchMode):
+class _Results(DispatchMode):
     """Counts the bytes of whatever operations return."""
 
     def __init__(self) -> None:

@@ -13,8 +13,8 @@ from dss.objectives.network.evaluation import Evaluation, even_chunks
 from dss.objectives.network.rows import Tensors
 from dss.objectives.network.samples import Samples, Slices
 
-# Activations of one chunk stay below this, whatever the data's size.
-CHUNK_BYTES = 256 * 2**20
+# Activations of one chunk stay below this, whatever the data's size: larger chunks are no quicker (measured on 2 cores).
+CHUNK_BYTES = 48 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
