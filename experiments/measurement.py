@@ -1,4 +1,4 @@
-"""What every figure of the paper measures between pairs of ends: the protocol's string, the strict one, the shortened one."""
+"""What every figure of the paper measures between pairs of ends: the protocol's string, the strict one, the shortened one, and beside them a path of bends."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ import dss
 from experiments.protocol import PaperString, paper_beads
 from experiments.results import Record
 
-STRICT, SHORTENED = "strict", "shortened"
+STRICT, SHORTENED, BENT = "strict", "shortened", "bend"
 SOLVER = "sequential quadratic programming"  # rows pulled tight by an earlier solver name it
 STRINGS = Path(__file__).parent / "runs"  # strings found, for pictures and for shortening; not part of the results
 
 
 def pieces(thresholds: Mapping[str, Sequence[float]]) -> list[tuple[str, float]]:
-    """The work, per variant and threshold; what is strict is shortened too.
+    """The work, per variant and threshold; what is strict is shortened too, and a finder that is not the paper's is asked for as much.
 
     High thresholds come first: they cost little, so the estimate of the time left grows towards the low ones.
     """
@@ -26,7 +26,7 @@ def pieces(thresholds: Mapping[str, Sequence[float]]) -> list[tuple[str, float]]
 
 
 def _names(variant: str) -> tuple[str, ...]:
-    return (STRICT, SHORTENED) if variant == STRICT else (variant,)
+    return (STRICT, SHORTENED, BENT) if variant == STRICT else (variant,)
 
 
 @dataclass(eq=False)
@@ -42,6 +42,7 @@ class Study:
         prove: (problem, path) -> the best certificate that can be had of a strict path.
         search: (finder, problems) -> where the searches ended; side by side by default.
         shortening: how strict strings are pulled tight.
+        bent: another finder than the paper's, which must stay below the threshold as strict strings must.
     """
 
     name: str
@@ -53,16 +54,20 @@ class Study:
     prove: Callable[[dss.Problem, dss.Path], dss.Certificate]
     search: Callable[[PaperString, list[dss.Problem]], list[dss.Step]] = PaperString.search_together
     shortening: dss.Shortening = field(default_factory=dss.Shortening)
+    bent: dss.Finder = field(default_factory=lambda: dss.BendString(limits=dss.Limits(gradient_steps=100_000)))
 
     def __call__(self, variant: str, level: float) -> list[Record]:
         """One record per pair of ends."""
         problems = self.problems(level)
         if variant == SHORTENED:
             return [self.shortened(*pair) for pair in zip(problems, self.strict_paths(level, problems), strict=True)]
-        finder = self.finders[variant]
-        steps = self.search(finder, problems)
+        if variant == BENT:
+            steps, multiplier = [self.bent.run(problem) for problem in problems], 1.0
+        else:
+            finder = self.finders[variant]
+            steps, multiplier = self.search(finder, problems), finder.multiplier
         self._keep(variant, level, [step.path for step in steps])
-        return [self.record(problem, step, finder.multiplier) for problem, step in zip(problems, steps, strict=True)]
+        return [self.record(problem, step, multiplier) for problem, step in zip(problems, steps, strict=True)]
 
     def record(self, problem: dss.Problem, step: dss.Step, multiplier: float) -> Record:
         """What is known of one string. A strict string is connected by its certificate, the paper's by its own test."""

@@ -30,15 +30,15 @@ def polynomials_table(task: str) -> str:
     data, variants = load(HERE / f"{task}.json")
     lengths = rows(variants["paper"], "length", comparable_points(data, task, "normalized_length"))
     beads = rows(variants["paper"], "beads", comparable_points(data, task, "num_beads"))
-    strict, shortened = (rows(variants[name], "length", {}) for name in ("strict", "shortened"))
+    strict, shortened, bent = (rows(variants[name], "length", {}) for name in ("strict", "shortened", "bend"))
     lines = [
-        "| L0 | connected | ours | paper | within | beads: ours | paper | within | strict (connected) | shortened |",
-        "|---" * 10 + "|",
+        "| L0 | connected | ours | paper | within | beads: ours | paper | within | strict (connected) | shortened | bend (connected) |",
+        "|---" * 11 + "|",
     ]
-    for length, bead, hard, tight in zip(lengths, beads, strict, shortened, strict=True):
+    for length, bead, hard, tight, bends in zip(lengths, beads, strict, shortened, bent, strict=True):
         lines.append(
             f"| {length.threshold:g} | {share(length)} | {' | '.join(beside(length))} | {' | '.join(beside(bead))} "
-            f"| {with_error(hard)} ({share(hard)}) | {with_error(tight)} |"
+            f"| {with_error(hard)} ({share(hard)}) | {with_error(tight)} | {with_error(bends)} ({share(bends)}) |"
         )
     return "\n".join(lines)
 

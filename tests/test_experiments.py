@@ -187,7 +187,7 @@ def small_quadratics(tmp_path_factory):
 
 def test_a_small_study_holds_every_variant_and_continues_to_the_same_file(small_quadratics, capsys):
     small, out, records = small_quadratics
-    assert [name for name, _ in small.pieces()] == ["paper", "strict", "shortened"]
+    assert [name for name, _ in small.pieces()] == ["paper", "strict", "shortened", "bend"]
     assert all(len(records[name]["0.125"]) == 2 for name in records)
     assert all(r["connected"] and r["length"] >= 1 - 1e-9 and r["beads"] >= 3 for r in records["paper"]["0.125"])
     before = out.read_text()
@@ -195,11 +195,11 @@ def test_a_small_study_holds_every_variant_and_continues_to_the_same_file(small_
     assert capsys.readouterr().out == "" and out.read_text() == before
 
 
-def test_strict_strings_are_proved_and_shortening_never_lengthens_them(small_quadratics):
+def test_strict_strings_and_bends_are_proved_and_shortening_never_lengthens_them(small_quadratics):
     records = small_quadratics[2]
-    for strict, short in zip(records["strict"]["0.125"], records["shortened"]["0.125"], strict=True):
-        assert strict["proven"] and short["proven"]
-        assert max(strict["max_loss"], short["max_loss"]) <= 0.125
+    for strict, short, bent in zip(*(records[name]["0.125"] for name in ("strict", "shortened", "bend")), strict=True):
+        assert strict["proven"] and short["proven"] and bent["proven"]
+        assert max(strict["max_loss"], short["max_loss"], bent["max_loss"]) <= 0.125
         assert short["length_all"] <= strict["length_all"] + 1e-9
 
 
@@ -207,7 +207,7 @@ def test_cubics_of_a_variant_with_thresholds_of_its_own_run_there_alone():
     pieces = cubics.STUDY.pieces()
     assert {level for name, level in pieces if name == "alpha 0.85"} == set(cubics.SPIKE)
     assert {level for name, level in pieces if name == "shortened"} == set(cubics.THRESHOLDS)
-    assert pieces[0] == ("paper", 0.32) and pieces[-1] == ("shortened", 0.01)
+    assert pieces[0] == ("paper", 0.32) and pieces[-1] == ("bend", 0.01)
 
 
 def test_the_triangle_network_and_its_swapped_copy_are_perfect_and_on_opposite_sides():
