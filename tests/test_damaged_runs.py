@@ -103,6 +103,16 @@ def lowered(run):
     edited(run / "summary.json", upper_bound=0.1)
 
 
+@pytest.mark.parametrize(
+    "searched", [{}, {"finder": "greedy", "normalized_length": "<b>", "max_loss": 0.1, "connected": True, "reason": ""}]
+)
+def test_what_a_constructed_path_replaced_must_be_told_in_full(run, tmp_path, capsys, searched):
+    edited(run / "summary.json", searched=searched)
+    for command in readers(run, tmp_path):
+        assert main(command) == 2
+        assert "'searched'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", [moved, lowered])
 def test_a_run_that_was_changed_after_its_certificate_is_proved_nowhere(run, tmp_path, capsys, change):
     change(run)

@@ -142,6 +142,7 @@ QUESTION = Schema(
         "shortened_from": TEXT,
     },
 )
+_SEARCHED = {"finder": TEXT, "normalized_length": LOSS.or_null(), "max_loss": LOSS, "connected": FLAG, "reason": TEXT}
 # Runs of earlier versions have fewer figures: what the verdict rests on is needed, the rest is checked where it is there.
 SUMMARY = Schema(
     needed={
@@ -173,7 +174,12 @@ SUMMARY = Schema(
         "resolution": NUMBER.or_null(),
         "versions": TEXT.by_name(),
         "shortened": OBJECT,
-        "searched": OBJECT,
+        "searched": Kind(
+            f"an object with {', '.join(_SEARCHED)}",
+            lambda value: (
+                isinstance(value, dict) and all(name in value and kind.fits(value[name]) for name, kind in _SEARCHED.items())
+            ),
+        ),
         "obstruction": OBJECT,
         "data": _DIGESTS,
         "aligned": TEXT,
