@@ -95,7 +95,7 @@ def test_options_go_by_their_other_names_and_arguments_by_the_names_in_help(tmp_
         ("shorten = 1\n", "shorten must be true or false, got 1"),
         ("only = 3\n", "only must be text, got 3"),
         ("allow = 'one.Thing'\n", "allow must be a list"),
-        ("finder = 'gredy'\n", "finder must be one of bend, greedy"),
+        ("finder = 'gredy'\n", "finder must be one of fastest, bend, greedy"),
         ("task = ['a']\n", "task must be text"),
         ("[connect]\nseed = 1\n", "has no option connect"),
         ("threshold = 'low'\n", "1.1x, is needed, got 'low'"),

@@ -97,13 +97,13 @@ def test_a_small_study_of_a_network_runs_and_continues(tmp_path, capsys):
     )  # fmt: skip
     data = image_data.small_images(200, 60, size=8)
     records = networks.run(study, data, tmp_path / "small.json").records
-    for variant in ("paper", "strict", "shortened"):
+    for variant in ("paper", "strict", "shortened", "bend"):
         (record,) = records[variant]["0.7"]
         assert record["connected"] and record["length"] >= 1 - 1e-6
     assert records["strict"]["0.7"][0]["max_loss"] <= 0.7 and not records["strict"]["0.7"][0]["proven"]
     before = capsys.readouterr().out
     networks.run(study, data, tmp_path / "small.json")
-    assert before.count("pairs connected") == 3 and capsys.readouterr().out == ""
+    assert before.count("pairs connected") == 4 and capsys.readouterr().out == ""
 
 
 def test_an_end_that_never_arrives_leaves_its_pair_out():

@@ -100,9 +100,14 @@ def write_page(
 
 
 def keep_losses(folder: Path, found: Connection, grid: int) -> None:
-    """Keep in a run folder the losses that its certificate evaluated and its page will show."""
+    """Keep in a run folder the losses that its certificate evaluated and its page will show, where they cost something.
+
+    Cheap points go through the network together, and the last bit of a loss depends on which do. A run that goes on after an
+    interruption remembers others than one that was not interrupted; its page, asked afresh, is the same.
+    """
     judge = found.problem.judge
-    keep_known(folder, judge, found.path, certified=grid, evaluations=_evaluations(judge, found.path.size))
+    if not is_cheap(judge, found.path.size):
+        keep_known(folder, judge, found.path, certified=grid, evaluations=FEW_EVALUATIONS)
 
 
 def _evaluations(judge: Objective | None, size: int) -> int:
