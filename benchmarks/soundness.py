@@ -189,7 +189,12 @@ def under_corners(values: Tensor, taus: Tensor) -> Tensor:
 def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     """Bound a case and look for a loss above its bound."""
     try:
-        options = {"signs": draw.choice((0, 1, 2)), "wide": draw.random() < 0.8, "rough": draw.random() < 0.8}
+        options = {
+            "signs": draw.choice((0, 1, 2)),
+            "wide": draw.random() < 0.8,
+            "rough": draw.random() < 0.8,
+            "third": draw.random() < 0.5,
+        }
         bounds = case.bounds(apart=draw.random() < 0.15, **options)
     except dss.EnclosureError as error:
         tally.refused[str(error).partition(", called in")[0][:110]] += 1

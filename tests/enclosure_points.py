@@ -27,13 +27,16 @@ def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, k
     return Enclosure(center * scale, slope * scale, spread * scale, bend * scale, signs * scale)
 
 
-def points_inside(enclosures, generator, count=24):
-    """`count` tuples (tau, shared, values): ends, center and random places, unknowns at random and at their extremes."""
+def points_inside(enclosures, generator, count=24, *, third=False):
+    """`count` tuples (tau, shared, values): ends, center and random places, unknowns at random and at their extremes. If `third`,
+    the first unknown is 4 tau^3 - 3 tau."""
     for i in range(count):
         tau = [-1.0, 1.0, 0.0][i] if i < 3 else float(torch.randint(-128, 129, (), generator=generator)) / 128
         draw = lambda shape: torch.randint(-128, 129, shape, generator=generator).to(F64) / 128  # noqa: E731
         shared, values = draw((SHARED,)), []
         shared = shared.sign() if i % 2 else shared
+        if third:
+            shared[0] = 4 * tau**3 - 3 * tau
         for x in enclosures:
             part = draw(x.center.shape)
             part = part.sign() if i % 2 else part

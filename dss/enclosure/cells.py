@@ -13,7 +13,7 @@ from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
-from dss.enclosure.shared_symbols import MODERATE, SHALLOW, run
+from dss.enclosure.shared_symbols import CURVED, MODERATE, SHALLOW, run
 from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, lift
 
@@ -40,6 +40,7 @@ def enclose(
     signs: int = SIGNS,
     wide: bool = True,
     rough: bool = True,
+    third: bool = False,
     chunk: int | None = None,
     weight: float | None = None,
     whole: bool = False,
@@ -61,7 +62,8 @@ def enclose(
         buffers: values to use instead of the model's own.
         signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
         wide: whether kinks over many entries are followed.
-        rough: whether the smaller parts of convolutions are computed in float32. For both see `suited`.
+        rough: whether the smaller parts of convolutions are computed in float32.
+        third: whether parts of third order are kept. For the three see `suited`.
         chunk: how many samples go through the model together; all by default.
         weight: what the sum over samples of their losses is divided by; their number by default.
         whole: whether the loss is called once, with all samples.
@@ -87,7 +89,7 @@ def enclose(
         weights = {name: moving(start[name], end[name], lower, upper, exact=bool(chosen)) for name in start}
 
         def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
-            with only_refusals(), run(signs, wide=wide, rough=rough):
+            with only_refusals(), run(signs, wide=wide, rough=rough, third=third):
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
                 tensors |= {name: constant(value) for name, value in stored.items()}
@@ -161,7 +163,7 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
         with FreshMemory():
             output = functional_call(model, given, samples)
         loss(output, target[some].clone())
-    return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE}
+    return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE, "third": state.curves >= CURVED}
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

@@ -25,6 +25,10 @@ MODERATE = 8
 """Wide kinks of a network in which the smaller parts of convolutions may be rounded to float32."""
 
 
+CURVED = 3
+"""Smooth functions of a network of which the parts of third order are kept."""
+
+
 class Run:
     """Counts the unknowns of one pass through a network, so that no two share a number.
 
@@ -33,15 +37,17 @@ class Run:
         each: how many an operation may add.
         wide: whether wide kinks may add some.
         rough: whether convolutions may use float32.
+        third: whether the first unknown is 4 tau^3 - 3 tau, the part of third order, which products and smooth functions then keep.
+        curves: smooth functions so far.
         bends: wide kinks so far, those of maxima left out.
         kinked: whether there were kinks, narrow ones too.
         nodes: the operations so far, for errors that are traced back (`adjoint`).
         refused: the first error that an operation raised: a `forward` that catches it goes a way that tensors would not.
     """
 
-    def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True):
-        self.each, self.count, self.wide, self.rough = each, count, wide, rough
-        self.bends, self.kinked, self.nodes = 0, False, []
+    def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True, third: bool = False):
+        self.each, self.count, self.wide, self.rough, self.third = each, max(count, int(third)), wide, rough, third
+        self.curves, self.bends, self.kinked, self.nodes = 0, 0, False, []
         self.refused: Exception | None = None
 
 
@@ -49,9 +55,9 @@ _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
-def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True) -> Iterator[Run]:
+def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True, third: bool = False) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
-    state = Run(each, count, wide=wide, rough=rough)
+    state = Run(each, count, wide=wide, rough=rough, third=third)
     token = _RUN.set(state)
     try:
         yield state
@@ -98,9 +104,27 @@ def total(one: Tensor | None, other: Tensor | None) -> Tensor | None:
     return padded(one, count) + padded(other, count)
 
 
+def keeps_third() -> bool:
+    """Whether row 0 belongs to 4 tau^3 - 3 tau in this pass."""
+    state = current()
+    return state is not None and state.third
+
+
+def without_third(signs: Tensor | None) -> tuple[Tensor | float, Tensor | None]:
+    """Row 0, and the others."""
+    return (0.0, None) if signs is None else (signs[0], signs[1:] if len(signs) > 1 else None)
+
+
 def wide(signs: Tensor | None, dims: int) -> Tensor | None:
     """Rows that broadcast like tensors of `dims` dimensions."""
     return None if signs is None else signs.reshape(len(signs), *[1] * (dims + 1 - signs.dim()), *signs.shape[1:])
+
+
+def count_curve() -> None:
+    """Note a smooth function."""
+    state = current()
+    if state is not None:
+        state.curves += 1
 
 
 def count_bend(entries: int) -> None:

@@ -25,6 +25,7 @@ SOFTSIGN = Curve(
 ARCTAN = Curve(
     torch.atan, lambda x: 1 / (1 + x * x), lambda x: -2 * x / (1 + x * x) ** 2,
     turns=((-0.5773502692, 0.6495190529), (0.5773502692, -0.6495190529)), scale=0.7, span=rising(torch.atan),
+    third=lambda x: (6 * x * x - 2) / (1 + x * x) ** 3, third_turns=((-1.0, 0.5), (0.0, -2.0), (1.0, 0.5)),
 )  # fmt: skip
 
 for _name, _curve in {

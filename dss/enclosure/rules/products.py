@@ -14,7 +14,7 @@ from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, WIDE, gamma, largest, raised
 from dss.enclosure.rules.shapes import per_row, rearranged
-from dss.enclosure.shared_symbols import total, wide
+from dss.enclosure.shared_symbols import keeps_third, total, wide
 from dss.enclosure.value import Enclosure, lift
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -26,7 +26,8 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
 
     With q = 2 tau^2 - 1, so that tau^2 = (1 + q) / 2, the product of (c + g tau + b q + s + E) and (c' + g' tau + ...)
     has the center f(c, c') + f(g, g') / 2, the slope f(g, c') + f(c, g'), the bend f(b, c') + f(c, b') + f(g, g') / 2
-    and the signs f(s, c') + f(c, s'). What is left is of third order, and an error. Of the errors, f(E, c') + f(c, E')
+    and the signs f(s, c') + f(c, s'). What is left is of third order, and an error, but that tau q = (tau + (4 tau^3 - 3 tau)) / 2
+    is kept where the pass has an unknown for it. Of the errors, f(E, c') + f(c, E')
     is linear.
 
     Args:
@@ -51,8 +52,11 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
         bend = _sum(bend, small(x.center, y.bend))
     signs = total(per_row(lambda row: small(row, y.center), x.signs),
                   per_row(lambda row: small(x.center, row), y.signs))  # fmt: skip
+    third, unknown = _third_order(small, x, y)
+    if third is not None:
+        slope, signs = slope + third / 2, total(signs, third[None] / 2)
     carried, rest = _spread(small, x, y, terms, unit)
-    error = carried + rest + _third_order(small, x, y) + bias.error
+    error = carried + rest + unknown + bias.error
     result = Enclosure(center, slope, error, bend, total(signs, wide(bias.signs, center.dim())))
     error = raised(error, result.most + largest(bias.center), gamma(terms) + ELEMENTWISE)
     result.error = error if error.dim() == 0 else error.expand(center.shape)
@@ -77,17 +81,20 @@ def _sum(one: Tensor | None, other: Tensor) -> Tensor:
     return other if one is None else one + other
 
 
-def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
-    """|f(g, b') + f(b, g')| + f(|b|, |b'|) + f(|s|, |s'|) + sum_k |f(s_k, g')| + |f(s_k, b')| + |f(g, s'_k)| + |f(b, s'_k)|.
+def _third_order(function: Product, x: Enclosure, y: Enclosure) -> tuple[Tensor | None, Tensor]:
+    """f(g, b') + f(b, g'), which tau q is multiplied by, where the part of third order is kept, and how large is what is not kept:
+    |f(g, b') + f(b, g')| + f(|b|, |b'|) + f(|s|, |s'|) + sum_k |f(s_k, g')| + |f(s_k, b')| + |f(g, s'_k)| + |f(b, s'_k)|.
 
     Each unknown's products with what moves keep their signs until they are summed, which is less than f(|s|, |g'|).
     """
-    error, tilted = x.center.new_zeros(()), []
+    error, tilted, kept = x.center.new_zeros(()), [], None
     if x.bend is not None and not y.still:
         tilted.append(function(x.bend, y.slope))
     if y.bend is not None and not x.still:
         tilted.append(function(x.slope, y.bend))
-    if tilted:
+    if tilted and keeps_third():
+        kept = reduce(torch.add, tilted)
+    elif tilted:
         error = reduce(torch.add, tilted).abs()
     if x.bend is not None and y.bend is not None:
         error = error + function(x.curvature, y.curvature)
@@ -97,7 +104,7 @@ def _third_order(function: Product, x: Enclosure, y: Enclosure) -> Tensor:
         error = error + _total(per_row(lambda row, drift=drift: function(row, drift), x.signs))
     for drift in _drifts(x):
         error = error + _total(per_row(lambda row, drift=drift: function(drift, row), y.signs))
-    return error
+    return kept, error
 
 
 def _drifts(x: Enclosure) -> list[Tensor]:
