@@ -191,7 +191,6 @@ def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     try:
         options = {
             "signs": draw.choice((0, 1, 2)),
-            "wide": draw.random() < 0.8,
             "rough": draw.random() < 0.8,
             "third": draw.random() < 0.5,
         }

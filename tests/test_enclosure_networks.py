@@ -122,7 +122,7 @@ def test_errors_that_are_traced_back_make_a_bound_tighter(name, width, share, mo
     assert 0 <= traced < share * carried
 
 
-@pytest.mark.parametrize("options", [{"wide": False}, {"rough": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 0}, {"signs": 5}])
+@pytest.mark.parametrize("options", [{"rough": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 2}, {"signs": 5}, {"third": True}])
 def test_every_way_of_computing_a_bound_bounds(options):
     make, inputs, target = ARCHITECTURES["conv"]
     torch.manual_seed(0)
@@ -135,10 +135,11 @@ def test_every_way_of_computing_a_bound_bounds(options):
         assert (value <= under_corners(bounds.T, tau) * (1 + 1e-13)).all()
 
 
-@pytest.mark.parametrize(("blocks", "width", "wide", "rough"), [(1, 4, False, True), (2, 4, True, True), (3, 8, True, False)])
-def test_deep_networks_are_known(blocks, width, wide, rough):
+@pytest.mark.parametrize(("blocks", "width", "signs", "rough"), [(1, 4, 0, True), (2, 4, 2, True), (3, 8, 2, False)])
+def test_deep_networks_are_known(blocks, width, signs, rough):
     model = ResNet(blocks=blocks, width=width)
-    assert suited(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS) == {"wide": wide, "rough": rough}
+    found = suited(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS)
+    assert found == {"signs": signs, "rough": rough, "third": False}
 
 
 def test_zero_width_and_equal_ends_leave_rounding_only():

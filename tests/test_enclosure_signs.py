@@ -1,9 +1,12 @@
 """Unknowns that entries share: numbered without a clash, cancelled where they meet again, never lost."""
 
+import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
-from dss.enclosure import Enclosure
+from dss.enclosure import Enclosure, suited
+from dss.enclosure.cells import SIGNS
 from dss.enclosure.shared_symbols import run, with_unknowns
 
 F64 = torch.float64
@@ -28,16 +31,19 @@ def test_without_a_run_there_are_only_errors():
         assert F.relu(cell(0.1, -0.2)).signs is None
 
 
-def test_wide_kinks_are_followed_only_if_asked_and_counted_either_way():
+def test_kinks_are_counted_and_wide_ones_among_them_but_not_maxima():
     x = cell(*torch.linspace(-1, 1, 200).tolist())
-    with run(1, wide=False) as state:
-        assert F.relu(x).signs is None and F.relu(x[70:150]).signs is not None
-        assert state.bends == 1
-    with run(1) as state:
-        assert F.relu(x).signs is not None
-        for _ in range(4):
-            F.relu(x)
-        assert state.bends == 5
+    with run(0) as state:
+        F.relu(x[70:150]), F.relu(x), F.leaky_relu(x), torch.maximum(x, x + 0.1)
+    assert (state.kinks, state.bends) == (3, 2)
+
+
+@pytest.mark.parametrize("layers", [12, 13])
+def test_gaps_are_followed_in_deep_networks_alone(layers):
+    net = nn.Sequential(*(part for _ in range(layers) for part in (nn.Linear(3, 3), nn.ReLU())))
+    tensors = {name: value.detach() for name, value in net.named_parameters()}
+    found = suited(net, F.mse_loss, tensors, (torch.ones(1, 3),), torch.zeros(1, 3))
+    assert found == {"signs": SIGNS if layers > 12 else 0, "rough": True, "third": False}
 
 
 def test_branches_do_not_share_what_they_found_apart():

@@ -13,14 +13,14 @@ from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
-from dss.enclosure.shared_symbols import CURVED, MODERATE, SHALLOW, run
+from dss.enclosure.shared_symbols import CURVED, DEEP, MODERATE, run
 from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, lift
 
 Tensors = dict[str, Tensor]
 
 SIGNS = 2
-"""Gaps of a kink that are followed with their sign."""
+"""Gaps of a kink that are followed with their sign in deep networks."""
 
 GRAIN = 2.0**-45
 """Middles and halves of cells in [0, 1] that begin and end at multiples of it are exact in float64."""
@@ -37,8 +37,7 @@ def enclose(
     target: Tensor,
     *,
     buffers: Tensors | None = None,
-    signs: int = SIGNS,
-    wide: bool = True,
+    signs: int = 0,
     rough: bool = True,
     third: bool = False,
     chunk: int | None = None,
@@ -61,7 +60,6 @@ def enclose(
         target: the second argument of `loss`, by samples too.
         buffers: values to use instead of the model's own.
         signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
-        wide: whether kinks over many entries are followed.
         rough: whether the smaller parts of convolutions are computed in float32.
         third: whether parts of third order are kept. For the three see `suited`.
         chunk: how many samples go through the model together; all by default.
@@ -89,7 +87,7 @@ def enclose(
         weights = {name: moving(start[name], end[name], lower, upper, exact=bool(chosen)) for name in start}
 
         def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
-            with only_refusals(), run(signs, wide=wide, rough=rough, third=third):
+            with only_refusals(), run(signs, rough=rough, third=third):
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
                 tensors |= {name: constant(value) for name, value in stored.items()}
@@ -143,11 +141,11 @@ def _in_blocks(bound: Callable[..., Tensor], blocks: Blocks, start: Tensors, end
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
-           target: Tensor, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
-    """The options `wide` and `rough` of `enclose` that pay for a network, by its depth.
+           target: Tensor, *, whole: bool = False) -> dict[str, Any]:  # fmt: skip
+    """The options `signs`, `rough` and `third` of `enclose` that pay for a network, by its depth.
 
-    To follow kinks over many entries costs more than it spares cells in a few layers; what float32 loses is multiplied by
-    the weights of all later layers, and inflates the ranges inside a deep network.
+    Errors are traced back from the outputs, but ranges inside the network are not: in many layers gaps that lost their signs, and
+    what float32 loses, inflate them beyond use. In a few layers to follow gaps costs more than it spares cells.
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
@@ -163,7 +161,8 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
         with FreshMemory():
             output = functional_call(model, given, samples)
         loss(output, target[some].clone())
-    return {"wide": state.bends > SHALLOW, "rough": state.bends <= MODERATE, "third": state.curves >= CURVED}
+    signs = SIGNS if state.kinks > DEEP else 0
+    return {"signs": signs, "rough": state.bends <= MODERATE, "third": state.curves >= CURVED}
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

@@ -13,20 +13,14 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
-NARROW = 128
-"""Kinks over more entries than this are wide: a few of their gaps are a small share of all, and every unknown costs a
-pass through each later layer. They are followed in deep networks only."""
+DEEP = 12
+"""ReLUs (or kinks like it) of a network beyond which their gaps are followed: every unknown costs a pass through each later layer."""
 
-SHALLOW = 4
-"""Wide ReLUs (or kinks like it) of a network that is not deep: there cells are wide and gaps many."""
+NARROW, MODERATE = 128, 8
+"""Kinks over more entries than the first are wide; up to so many of them, the smaller parts of convolutions may be rounded to float32."""
 
-
-MODERATE = 8
-"""Wide kinks of a network in which the smaller parts of convolutions may be rounded to float32."""
-
-
-CURVED = 3
-"""Smooth functions of a network of which the parts of third order are kept."""
+CURVED = 6
+"""Smooth functions of a network from which on their parts of third order are kept; softmax and norms count twice."""
 
 
 class Run:
@@ -35,19 +29,18 @@ class Run:
     Attributes:
         count: unknowns so far.
         each: how many an operation may add.
-        wide: whether wide kinks may add some.
         rough: whether convolutions may use float32.
         third: whether the first unknown is 4 tau^3 - 3 tau, the part of third order, which products and smooth functions then keep.
         curves: smooth functions so far.
-        bends: wide kinks so far, those of maxima left out.
+        kinks, bends: kinks so far, and the wide ones among them; those of maxima left out.
         kinked: whether there were kinks, narrow ones too.
         nodes: the operations so far, for errors that are traced back (`adjoint`).
         refused: the first error that an operation raised: a `forward` that catches it goes a way that tensors would not.
     """
 
-    def __init__(self, each: int, count: int = 0, *, wide: bool = True, rough: bool = True, third: bool = False):
-        self.each, self.count, self.wide, self.rough, self.third = each, max(count, int(third)), wide, rough, third
-        self.curves, self.bends, self.kinked, self.nodes = 0, 0, False, []
+    def __init__(self, each: int, count: int = 0, *, rough: bool = True, third: bool = False):
+        self.each, self.count, self.rough, self.third = each, max(count, int(third)), rough, third
+        self.curves, self.kinks, self.bends, self.kinked, self.nodes = 0, 0, 0, False, []
         self.refused: Exception | None = None
 
 
@@ -55,9 +48,9 @@ _RUN: ContextVar[Run | None] = ContextVar("run", default=None)
 
 
 @contextmanager
-def run(each: int, count: int = 0, *, wide: bool = True, rough: bool = True, third: bool = False) -> Iterator[Run]:
+def run(each: int, count: int = 0, *, rough: bool = True, third: bool = False) -> Iterator[Run]:
     """Within it operations may add unknowns, `each` at most; without it there are only errors."""
-    state = Run(each, count, wide=wide, rough=rough, third=third)
+    state = Run(each, count, rough=rough, third=third)
     token = _RUN.set(state)
     try:
         yield state
@@ -110,29 +103,23 @@ def keeps_third() -> bool:
     return state is not None and state.third
 
 
-def without_third(signs: Tensor | None) -> tuple[Tensor | float, Tensor | None]:
-    """Row 0, and the others."""
-    return (0.0, None) if signs is None else (signs[0], signs[1:] if len(signs) > 1 else None)
-
-
 def wide(signs: Tensor | None, dims: int) -> Tensor | None:
     """Rows that broadcast like tensors of `dims` dimensions."""
     return None if signs is None else signs.reshape(len(signs), *[1] * (dims + 1 - signs.dim()), *signs.shape[1:])
 
 
-def count_curve() -> None:
+def count_curve(times: int) -> None:
     """Note a smooth function."""
     state = current()
     if state is not None:
-        state.curves += 1
+        state.curves += times
 
 
 def count_bend(entries: int) -> None:
     """Note a ReLU or the like."""
-    # Only wide ones: how many unknowns pay is decided by those that would cost most.
     state = current()
-    if state is not None and entries > NARROW:
-        state.bends += 1
+    if state is not None:
+        state.kinks, state.bends = state.kinks + 1, state.bends + (entries > NARROW)
 
 
 def with_unknowns(signs: Tensor | None, gap: Tensor) -> tuple[Tensor | None, Tensor]:
@@ -140,7 +127,7 @@ def with_unknowns(signs: Tensor | None, gap: Tensor) -> tuple[Tensor | None, Ten
     state = current()
     if state is not None:
         state.kinked = True
-    if state is None or state.each == 0 or gap.dim() == 0 or not (state.wide or gap.numel() <= NARROW):
+    if state is None or state.each == 0 or gap.dim() == 0:
         return signs, gap
     flat = gap.flatten()
     sizes, places = flat.topk(min(state.each, len(flat)))

@@ -88,7 +88,7 @@ def rms_norm(x, normalized_shape, weight=None, eps: float | None = None) -> Encl
     if eps is None:
         raise EnclosureError("no rule encloses rms_norm without eps")
     x = lift(x)
-    y = x * apply(RSQRT, mean(x * x, tuple(range(-len(normalized_shape), 0)), True) + eps)
+    y = x * apply(RSQRT, mean(x * x, tuple(range(-len(normalized_shape), 0)), True) + eps, counts=2)
     return y if weight is None else y * weight
 
 

@@ -27,7 +27,7 @@ def batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.
     def per_channel(part) -> Enclosure:
         return lift(part).reshape(-1, *[1] * (x.dim() - 2))
 
-    scale = apply(RSQRT, lift(var) + eps, counts=False)
+    scale = apply(RSQRT, lift(var) + eps, counts=0)
     if weight is not None:
         scale = scale * weight
     y = (x - per_channel(mean)) * per_channel(scale)
@@ -73,7 +73,7 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
     Each entry is at most sqrt(n) in absolute value, whatever x: the bare range where x is hardly known.
     """
     d = x - x.mean(dims, keepdim=True)
-    y = d * apply(RSQRT, (d * d).mean(dims, keepdim=True) + eps)
+    y = d * apply(RSQRT, (d * d).mean(dims, keepdim=True) + eps, counts=2)
     most = torch.full_like(y.center, math.sqrt(math.prod(x.shape[dim] for dim in dims)))
     return nearer(y, ranged(-most, most))
 
@@ -141,7 +141,7 @@ def _logsumexp(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     def fold(part: Tensor) -> Tensor:
         return (p * part).sum(dim, keepdim)
 
-    count_curve()
+    count_curve(2)
     own, reach, rest = _relative(x, p, dim)
     most, square = reach.amax(dim, keepdim), fold(reach * reach)
     tilt, lost = fold(own * own), fold(rest * (2 * own.abs() + rest)) + torch.expm1(2 * most) * square

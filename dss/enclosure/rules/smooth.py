@@ -82,16 +82,16 @@ def _between(function: Callable[[Tensor], Tensor], turns: Sequence[tuple[float, 
     return least - (1e-12 * least.abs() + slack), most + (1e-12 * most.abs() + slack)
 
 
-def apply(curve: Curve, x, *, counts: bool = True) -> Enclosure:
-    """Enclose s(x). It counts among the smooth functions of the network if what it is taken of moves."""
+def apply(curve: Curve, x, *, counts: int = 1) -> Enclosure:
+    """Enclose s(x). It counts among the smooth functions of the network: not where what it is taken of does not move, twice where
+    what it gives multiplies what moves, too."""
     x = lift(x)
     low, high = x.extent
     margin = 8 * UNIT * (x.center.abs() + low.abs() + high.abs())
     low, high = low - margin, high + margin
     if curve.positive:
         low = torch.where(low > 0, low, math.nan)
-    if counts:
-        count_curve()
+    count_curve(counts)
     cubic, steep = keeps_third() and curve.third is not None, curve.slope(x.center)
     result = (_cubic if cubic else _taylor)(curve, x, low, high)
     result = through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight)
