@@ -75,7 +75,7 @@ def test_bounds_on_chosen_samples_are_those_of_each_alone(judged):
             alone = judge.on_samples(sample[None]).enclose(
                 beads[i : i + 1], beads[i + 1 : i + 2], t[i : i + 1], t[i : i + 1] + 0.125
             )
-            assert torch.allclose(found[i, j], alone[0], rtol=1e-9, atol=1e-9)
+            assert torch.allclose(found[i, j], alone[0], rtol=1e-7, atol=1e-7)  # traced back in float32
 
 
 def test_ends_that_arithmetic_would_round_are_refused(judged):
