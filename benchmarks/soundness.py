@@ -194,7 +194,7 @@ def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
             "rough": draw.random() < 0.8,
             "third": draw.random() < 0.5,
         }
-        bounds = case.bounds(apart=draw.random() < 0.15, **options)
+        bounds = case.bounds(apart=draw.random() < 0.3, **options)
     except dss.EnclosureError as error:
         tally.refused[str(error).partition(", called in")[0][:110]] += 1
         return
