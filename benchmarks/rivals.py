@@ -13,20 +13,16 @@ into slices. Checkouts of the published code of two rivals run beside them: see 
 import argparse
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path as File
 from statistics import median, quantiles
 
 import torch
-from torch import nn
-from torch.nn.functional import cross_entropy
 
 import dss
 from benchmarks import published
 from benchmarks.records import Record, Records, as_table
+from benchmarks.rival_tasks import TASKS, end
 
-# Epochs between two looks at an end: it stops training at a share of the threshold.
-LOOK = {"digits": 1, "quadratics": 20, "cubics": 20, "fashion": 1, "fashion-small": 1}
 FILE = File(__file__).with_suffix(".json")
 PAGE = File(__file__).parent.parent / "docs" / "finders.md"
 COLUMNS = (
@@ -44,23 +40,6 @@ COLUMNS = (
 # Rates over that of the ends, and samples of a minibatch (None: the task's), at which the chain, the quickest rival, is tuned.
 TUNED = [(rate, batch) for rate in (1.0, 2.5, 5.0) for batch in (None, 64)]
 BEND, BEST = "bend", "the best chain"
-
-
-def fashion_small() -> dss.Task:
-    """A conv net of 6,346 parameters on the first 10,000 training images of Fashion-MNIST, judged on 2,000 test images."""
-    fashion = dss.load_task("fashion")
-    (x, y), (x_test, y_test) = fashion.train, fashion.judge
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(8, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(144, 32), nn.ReLU(), nn.Linear(32, 10)),
-    )
-    train, judge = (x[:10_000], y[:10_000]), (x_test[:2000], y_test[:2000])
-    return dss.Task(net, cross_entropy, train, judge, batch_size=128, name="fashion-small", epochs=40, learning_rate=2e-3)
-
-
-TASKS = {name: partial(dss.load_task, name) for name in ("digits", "quadratics", "cubics", "fashion")}
-TASKS |= {"fashion-small": fashion_small}
 
 
 def finders(rate: float, minutes: float) -> dict[str, dss.Finder]:
@@ -90,22 +69,6 @@ def chain(rate: float, limits: dss.Limits) -> dss.Finder:
     """The chain at a rate, judged twice as often as by default: it may stop sooner."""
     descent = dss.Descent(lambda parameters: torch.optim.Adam(parameters, lr=rate))
     return dss.PolygonalChain(cycle=50, descent=descent, limits=limits)
-
-
-def fresh(name: str, seed: int) -> dss.Task:
-    """The task with initial weights of its own: `load_task` draws those of a built-in one under its own seed."""
-    torch.manual_seed(seed)
-    return TASKS[name]() if name == "fashion-small" else dss.load_task(name, seed=seed)
-
-
-def end(name: str, seed: int, stop: float) -> torch.Tensor:
-    """A trained end: the first network, from this seed on, that gets down to `stop`."""
-    while True:
-        task = fresh(name, seed)
-        for epoch in dss.train(task, seed=seed):
-            if epoch.number % LOOK[name] == 0 and task.judged_loss(epoch.model) <= stop:
-                return dss.ParameterSpace.of(task.model).flatten(epoch.model.state_dict())
-        seed += 1000
 
 
 def measure(name: str, threshold: float, seed: int, options: argparse.Namespace, records: Records) -> None:
