@@ -236,3 +236,20 @@ def test_convolutions_whose_smaller_parts_are_float32_lose_no_point(still):
     for tau in (-1.0, 0.3, 1.0):
         value = F.conv2d(place(x, tau, torch.zeros(0)) + error, weight.center + tau * weight.slope, padding=1)
         assert_inside(result, tau, torch.zeros(0, dtype=F64), value)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x, index: x.gather(-1, index), lambda x, index: x.take_along_dim(index, -1).cumsum(-1), lambda x, index: x.mean(-1)],
+)
+def test_weights_are_pulled_back_as_torchs_products_are(function):
+    """For rows of weights inside rows of samples, as a proof has them."""
+    x, index = draw(3, 4), torch.randint(4, (3, 6), generator=torch.Generator().manual_seed(0))
+    weights = draw(3, 2, *function(x, index).shape[1:], seed=1)
+
+    def pulled(how):
+        return torch.vmap(lambda one, i, rows: torch.vmap(lambda row: how(lambda z: function(z, i), one)(row)[0])(rows))(
+            x, index, weights
+        )
+
+    assert torch.equal(pulled(adjoint.transposed), pulled(lambda f, one: torch.func.vjp(f, torch.zeros_like(one))[1]))

@@ -53,3 +53,18 @@ def test_pooling_is_taken_by_slices_however_it_is_called_and_never_where_places_
         torch.nn.MaxPool2d(2)(x), max_pool2d(x, 2)
         _, places = max_pool2d(x, 2, return_indices=True)
     assert not asked and places.shape == (1, 1, 3, 3)
+
+
+def test_losses_pool_by_slices_and_gradients_by_torchs_kernel(monkeypatch):
+    torch.manual_seed(0)
+    net, x, y = dss.DigitsNet(), torch.rand(40, 1, 8, 8), torch.randint(10, (40,))
+    objective = dss.NetworkObjective(net, cross_entropy, (x, y))
+    point = objective.space.flatten(net.state_dict())[None]
+    asked = []
+    kernel = torch.max_pool2d
+    monkeypatch.setattr(torch, "max_pool2d", lambda *args: asked.append(args) or kernel(*args))
+    objective(point)
+    objective(point)
+    assert not asked
+    objective(point.clone().requires_grad_()).sum().backward()
+    assert asked

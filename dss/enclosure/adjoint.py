@@ -22,6 +22,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from dss.base.compiler import without_compiler
 from dss.enclosure.rounding import UNIT32, gamma, is_plain_float32
 from dss.enclosure.shared_symbols import current
 from dss.enclosure.value import Enclosure
@@ -113,10 +114,13 @@ def _lost(terms: int) -> float:
 
 def transposed(function: Callable, *templates: Tensor) -> Callable:
     """The `pull` of a linear function of tensors shaped like the templates."""
+    every = tuple(range(len(templates)))
 
     def pull(weight: Tensor) -> tuple[Tensor, ...]:
         zeros = (torch.zeros_like(template, dtype=weight.dtype) for template in templates)
-        return torch.func.vjp(function, *zeros)[1](weight)
+        # What `torch.func.vjp` finds; that imports sympy to compare shapes.
+        with without_compiler():
+            return torch.func.grad(lambda *parts: (function(*parts) * weight).sum(), every)(*zeros)
 
     return pull
 

@@ -1,11 +1,10 @@
-"""Max-pooling of small windows as maxima of strided slices: the same values in about half the time, without a gradient.
+"""Max-pooling of small windows as maxima of strided slices: the same values in a third of the time, without a gradient.
 
 torch's own kernel also finds where each maximum lies, which only a gradient needs.
 """
 
 from collections.abc import Callable
 from functools import reduce
-from itertools import product
 from typing import Any
 
 import torch
@@ -39,15 +38,26 @@ def _pooled(
 ) -> Tensor:
     window = _pair(kernel_size)
     pace = window if stride is None or stride == () or stride == [] else _pair(stride)
-    plain = type(input) is Tensor and _pair(padding) == (0, 0) and _pair(dilation) == (1, 1) and not ceil_mode
+    plain = (
+        type(input) is Tensor
+        and not input.requires_grad
+        and _pair(padding) == (0, 0)
+        and _pair(dilation) == (1, 1)
+        and not ceil_mode
+    )
     counts = [(size - wide) // step + 1 for size, wide, step in zip(input.shape[-2:], window, pace, strict=True)]
     if not plain or max(window) > WIDEST or min(counts) < 1:
         return kernel(input, kernel_size, stride, padding, dilation, ceil_mode)
-    rows, columns = (
-        [slice(first, first + step * (count - 1) + 1, step) for first in range(wide)]
-        for wide, step, count in zip(window, pace, counts, strict=True)
-    )
-    return reduce(torch.maximum, (input[..., row, column] for row, column in product(rows, columns)))
+    # Rows first: they are whole stretches of memory.
+    for dim, wide, step, count in zip((-2, -1), window, pace, counts, strict=True):
+        input = reduce(torch.maximum, (_every(input, dim, first, step, count) for first in range(wide)))
+    return input
+
+
+def _every(x: Tensor, dim: int, first: int, step: int, count: int) -> Tensor:
+    """`count` rows or columns of `x`, `step` apart."""
+    some = slice(first, first + step * (count - 1) + 1, step)
+    return x[..., some, :] if dim == -2 else x[..., some]
 
 
 def _pair(value: Any) -> tuple[int, int]:

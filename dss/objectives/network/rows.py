@@ -10,6 +10,7 @@ from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
+from dss.base.memory import keep_freed
 from dss.base.space import ParameterSpace
 from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy
@@ -45,6 +46,7 @@ class RowLosses:
     can_differentiate: bool
 
     def __init__(self, model: nn.Module, space: ParameterSpace, names: tuple[str, str], autocast: torch.dtype | None):
+        keep_freed()
         self.names, self.autocast = names, autocast
         self.template = quiet_copy(model, moving=space.names).requires_grad_(False)
         own = dict(self.template.named_parameters())
@@ -81,8 +83,9 @@ class RowLosses:
         inputs = tuple(x.clone() if self.writes else x.detach() for x in inputs)
         if self.writes:
             parameters, constants = _copied(parameters), _copied(constants)
-        # Without a gradient nobody asks where a maximum lies.
-        pooling = SlicedPooling() if self.channels_last and not torch.is_grad_enabled() else nullcontext()
+        # Without a gradient nobody asks where a maximum lies. Where gradients are enabled says nothing: losses are taken there, too.
+        differentiated = any(x.requires_grad for x in parameters.values())
+        pooling = SlicedPooling() if self.channels_last and not differentiated else nullcontext()
         with told(self.names[0]), _plain_attention(), self.casting(parameters), pooling:
             if self._kept is not None:
                 self._kept.enter_context(self._seats.taken(parameters, constants))
