@@ -190,9 +190,9 @@ def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     """Bound a case and look for a loss above its bound."""
     try:
         options = {
-            "signs": draw.choice((0, 1, 2)),
             "rough": draw.random() < 0.8,
             "third": draw.random() < 0.5,
+            "inside": draw.random() < 0.5,
         }
         bounds = case.bounds(apart=draw.random() < 0.3, **options)
     except dss.EnclosureError as error:

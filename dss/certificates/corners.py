@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from dss.base.errors import EnclosureError
 from dss.enclosure import Enclosure
 from dss.enclosure.cells import ratio_of_sums
+from dss.enclosure.passes import under_way
 from dss.enclosure.rounding import TINY, ULPS, UNIT, WIDE, gamma, largest
 from dss.enclosure.rules.arithmetic import ceiling
-from dss.enclosure.shared_symbols import run
 from dss.objectives.network import NetworkObjective
 from dss.objectives.operations import IDENTITIES, IDENTITY_MODULES, MEANS, MOVES, SUMS, compute, is_question
 from dss.objectives.wiring import Layer, Norm, Wiring
@@ -63,7 +63,7 @@ def _bound(network: NetworkObjective, layout: Wiring, point: Tensor) -> Tensor:
     if not all(value.isfinite().all() for value in known):
         return torch.tensor(torch.inf, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64)
-    with run(0):
+    with under_way():
         loss = network.loss.value(Enclosure(outputs, zero, radius), data.target)
     if not isinstance(loss, Enclosure) or loss.dim() != 0:
         raise EnclosureError("the loss must return one number")

@@ -1,6 +1,6 @@
 """Errors weighed by what they do to the output, instead of by absolute weights layer after layer.
 
-An enclosure's error bounds E = value - (center + slope tau + bend q + signs), entry by entry. What an operation makes of
+An enclosure's error bounds E = value - (center + slope tau + bend q + twist T_3), entry by entry. What an operation makes of
 it is L E_in + xi, with a known linear map L (the operation's derivative at the center) and a local remainder
 |xi| <= local: gaps of kinks, products of third order, rounding. Going forward only |E_out| <= |L| error_in + local can
 be kept, and absolute values compound. Once the output is there, row k of it is traced back with signs, as adjoints are:
@@ -9,7 +9,8 @@ be kept, and absolute values compound. Once the output is there, row k of it is 
 
 This is affine arithmetic with an unknown for every entry of every operation, for the price of a backward pass per entry
 of the output; CROWN (Zhang et al. 2018) does the same for kinks, dual weighted residuals (Becker & Rannacher 2001) for
-differential equations. Ranges inside the network stay what they were.
+differential equations. Ranges inside the network stay what they were, but in deep networks, where errors are traced back at
+places inside too (`refined`).
 
 The weights A may be rounded: with any A, E_k differs from the sum by <A_in - L^T A_out, E_in>. For a float32 sum of n
 products that is at most gamma_n <|A_out|, |L| error_in>, which a share gamma_n of the error in `local` covers.
@@ -23,12 +24,15 @@ import torch
 from torch import Tensor
 
 from dss.base.compiler import without_compiler
+from dss.enclosure.passes import current
 from dss.enclosure.rounding import UNIT32, gamma, is_plain_float32
-from dss.enclosure.shared_symbols import current
 from dss.enclosure.value import Enclosure
 
 MOST_ROWS = 32
 """Tensors with more entries keep the errors that were carried forward: each entry costs a backward pass."""
+
+INNER_ROWS, INNER_ENTRIES = 256, 2**17
+"""The same inside a network; and rows times the entries of the largest tensor before, which is what a sample takes in memory."""
 
 LONG = 2**16
 """Sums of more terms than this are taken in float64."""
@@ -130,18 +134,33 @@ def sharpened(x: Enclosure) -> Enclosure:
 
     Errors of smooth networks are of third order anyway: there it costs more than it spares.
     """
-    state, count = current(), x.center.numel()
-    if state is None or not state.kinked or is_number(x) or count > MOST_ROWS:
+    state = current()
+    if state is None or not (state.kinked or state.inside) or is_number(x) or x.center.numel() > MOST_ROWS:
         return x
+    return _with_traced(x, state.nodes[: _place(state.nodes, x) + 1])
+
+
+def refined(x: Enclosure) -> Enclosure:
+    """The same inside a deep network, for the ranges of what comes next: weights that are traced back pass on to the sources of `x`."""
+    state, count = current(), x.center.numel()
+    if state is None or not state.inside or is_number(x) or not _is_noted(state.nodes, x):
+        return x
+    nodes = state.nodes[: x.node.place + 1]
+    if count > INNER_ROWS or count * max(node.error.numel() for node in nodes) > INNER_ENTRIES:
+        return x
+    return tracked(_with_traced(x, nodes), None, (x,), lambda weight: (weight,), terms=0)
+
+
+def _with_traced(x: Enclosure, nodes: list[Node]) -> Enclosure:
+    """`x`, the result of the last node, with errors that are traced back where they are less."""
     dtype = torch.float32 if is_plain_float32(x.device) else torch.float64
-    nodes = state.nodes[: _place(state.nodes, x) + 1]
     # What underflow may take from weights, times the errors they meet.
     floor = FLOOR * reduce(torch.add, (node.error.sum() for node in nodes), x.center.new_ones(()))
-    rows = torch.eye(count, dtype=dtype, device=x.device)
+    rows = torch.eye(x.center.numel(), dtype=dtype, device=x.device)
     traced = torch.vmap(lambda row: _traced(nodes, row.view(x.center.shape), floor))(rows).view(x.center.shape)
     traced = traced.to(torch.float64) + floor
     # A NaN knows nothing, and loses.
-    return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.signs)
+    return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.twist)
 
 
 def _is_noted(nodes: list[Node], x: Enclosure) -> bool:

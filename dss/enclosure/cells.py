@@ -11,16 +11,13 @@ from torch.func import functional_call
 from dss.base.errors import EnclosureError
 from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
+from dss.enclosure.passes import CURVED, DEEP, MODERATE, WINDING, under_way
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
-from dss.enclosure.shared_symbols import CURVED, DEEP, MODERATE, run
 from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, lift
 
 Tensors = dict[str, Tensor]
-
-SIGNS = 2
-"""Gaps of a kink that are followed with their sign in deep networks."""
 
 GRAIN = 2.0**-45
 """Middles and halves of cells in [0, 1] that begin and end at multiples of it are exact in float64."""
@@ -37,9 +34,9 @@ def enclose(
     target: Tensor,
     *,
     buffers: Tensors | None = None,
-    signs: int = 0,
     rough: bool = True,
     third: bool = False,
+    inside: bool = False,
     chunk: int | None = None,
     weight: float | None = None,
     whole: bool = False,
@@ -59,9 +56,9 @@ def enclose(
         inputs: the data, or the tuple of the model's positional arguments; axis 0 counts the samples.
         target: the second argument of `loss`, by samples too.
         buffers: values to use instead of the model's own.
-        signs: how many gaps of each kink (ReLU, max-pool) are followed with their sign; more is tighter and slower.
         rough: whether the smaller parts of convolutions are computed in float32.
-        third: whether parts of third order are kept. For the three see `suited`.
+        third: whether parts of third order are kept.
+        inside: whether errors are traced back at places inside the network, too. For the three see `suited`.
         chunk: how many samples go through the model together; all by default.
         weight: what the sum over samples of their losses is divided by; their number by default.
         whole: whether the loss is called once, with all samples.
@@ -87,7 +84,7 @@ def enclose(
         weights = {name: moving(start[name], end[name], lower, upper, exact=bool(chosen)) for name in start}
 
         def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
-            with only_refusals(), run(signs, rough=rough, third=third):
+            with only_refusals(), under_way(rough=rough, third=third, inside=inside):
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
                 tensors |= {name: constant(value) for name, value in stored.items()}
@@ -141,11 +138,11 @@ def _in_blocks(bound: Callable[..., Tensor], blocks: Blocks, start: Tensors, end
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
-           target: Tensor, *, whole: bool = False) -> dict[str, Any]:  # fmt: skip
-    """The options `signs`, `rough` and `third` of `enclose` that pay for a network, by its depth.
+           target: Tensor, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
+    """The options `rough`, `third` and `inside` of `enclose` that pay for a network, by its depth.
 
-    Errors are traced back from the outputs, but ranges inside the network are not: in many layers gaps that lost their signs, and
-    what float32 loses, inflate them beyond use. In a few layers to follow gaps costs more than it spares cells.
+    Errors are multiplied by absolute weights layer after layer. In many layers that, and what float32 loses, inflates the ranges
+    inside beyond use, unless errors are traced back on the way; in a few it costs more than it spares cells.
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
@@ -156,13 +153,13 @@ def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inpu
     """
     dtype, some = _dtype(tensors), slice(None) if whole else slice(0, 1)
     given = {name: StandIn(lift(x), x.dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
-    with _evaluation(model), torch.no_grad(), only_refusals(), run(0) as state:
+    with _evaluation(model), torch.no_grad(), only_refusals(), under_way() as state:
         samples = tuple(constant(part[some], dtype) for part in inputs)
         with FreshMemory():
             output = functional_call(model, given, samples)
         loss(output, target[some].clone())
-    signs = SIGNS if state.kinks > DEEP else 0
-    return {"signs": signs, "rough": state.bends <= MODERATE, "third": state.curves >= CURVED}
+    inside = state.kinks > DEEP or state.curves >= WINDING
+    return {"rough": state.bends <= MODERATE, "third": state.curves >= CURVED, "inside": inside}
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

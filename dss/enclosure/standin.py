@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from dss.base.errors import EnclosureError
 from dss.enclosure.forecast import Leaf, forecast, mapped, tensors_of
 from dss.enclosure.memory import Memory
+from dss.enclosure.passes import note_refusal
 from dss.enclosure.registry import answer, name_of, refusal, rule_of
-from dss.enclosure.shared_symbols import note_refusal
 from dss.enclosure.value import METADATA, Enclosure, lift
 
 _IN_PLACE = {"__iadd__": "add", "__isub__": "sub", "__imul__": "mul", "__itruediv__": "div", "__idiv__": "div", "__ipow__": "pow",

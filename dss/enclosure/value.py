@@ -8,9 +8,9 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.operators import Operators
 from dss.enclosure.registry import answer, name_of, refusal
-from dss.enclosure.rounding import WIDE, largest, raised
+from dss.enclosure.rounding import largest, raised
 
-PARTS = ("center", "slope", "error", "bend", "signs")
+PARTS = ("center", "slope", "error", "bend", "twist")
 _LAZY = ("_most", "_reach", "_amount", "_sway", "_magnitude")
 
 CORNERS = ((-1.0, 1.0), (-0.75, 0.0), (-0.25, -1.0), (0.25, -1.0), (0.75, 0.0), (1.0, 1.0))
@@ -30,10 +30,10 @@ _Tensor = Operators if TYPE_CHECKING else torch.Tensor
 
 
 class Enclosure(_Tensor):
-    """A tensor of which every entry is `center + slope tau + bend (2 tau^2 - 1) + sum_k signs[k] eps_k + E`.
+    """A tensor of which every entry is `center + slope tau + bend (2 tau^2 - 1) + twist (4 tau^3 - 3 tau) + E`.
 
-    tau in [-1, 1] is the place on the cell, eps_k in [-1, 1] are unknown numbers that all entries share, and
-    |E| <= error is each entry's own. What is shared can cancel on the way through a network; an error only grows.
+    tau in [-1, 1] is the place on the cell, whose polynomials are Chebyshev's, and |E| <= error is each entry's own. What depends
+    on tau can cancel on the way through a network; an error only grows.
 
     Each operation on it is answered by the rule registered under its name. It never changes, so that a rule may keep it
     for the trace-back; what an unchanged `nn.Module` sees, and may write into, is a `StandIn` for it. The components are
@@ -42,19 +42,18 @@ class Enclosure(_Tensor):
 
     Attributes:
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
-        bend: None for zero.
-        signs: `(k, *shape)`, or None for k = 0; row k belongs to the same eps_k in all tensors of a run.
+        bend, twist: None for zero.
         node: where its error comes from, as `adjoint` noted it; None if it did not.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
 
     Its sizes, each at least as large as the true one (what is rounded is rounded up):
 
-        shared      sum_k |signs[k]|                         how far the shared unknowns take an entry
-        curvature   |bend|                                   how far the parabola takes it
-        sway        |slope| + curvature + shared             how far it gets from its center without its error
+        curvature   |bend|                                   how far the parabola takes an entry
+        torsion     |twist|                                  how far the cubic takes it
+        sway        |slope| + curvature + torsion            how far it gets from its center without its error
         amount      |center|
         magnitude   amount + sway                            its largest absolute value without its error
-        radius      error + shared                           how far it gets from its place on the parabola
+        radius      error + torsion                          how far it gets from its place on the parabola
         extent      (least, largest value)                   with the parabola's turn found exactly
         most        one number >= all magnitudes             for roundings, which need no better
         reach       most + largest error                     the same with the errors
@@ -64,7 +63,7 @@ class Enclosure(_Tensor):
     slope: Tensor
     error: Tensor
     bend: Tensor | None
-    signs: Tensor | None
+    twist: Tensor | None
     ceiling: tuple[Tensor, ...] | None
     node: Any
 
@@ -75,7 +74,7 @@ class Enclosure(_Tensor):
         slope: Tensor,
         error: Tensor,
         bend: Tensor | None = None,
-        signs: Tensor | None = None,
+        twist: Tensor | None = None,
         *,
         ceiling: tuple[Tensor, ...] | None = None,
     ) -> "Enclosure":
@@ -83,8 +82,7 @@ class Enclosure(_Tensor):
         self = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=center.dtype, device=center.device)
         self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
-        self.bend = None if bend is None else bend.expand(shape)
-        self.signs = None if signs is None else signs.expand(signs.shape[0], *shape)
+        self.bend, self.twist = (None if part is None else part.expand(shape) for part in (bend, twist))
         self.node = None
         for name in _LAZY:
             setattr(self, name, None)
@@ -95,10 +93,8 @@ class Enclosure(_Tensor):
         """One number at least as large as every entry's magnitude."""
         if self._most is None:
             self._most = largest(self.center) + largest(self.slope)
-            if self.bend is not None:
-                self._most = self._most + largest(self.bend)
-            if self.signs is not None:
-                self._most = self._most + torch.vmap(largest)(self.signs).sum()
+            for part in (self.bend, self.twist):
+                self._most = self._most if part is None else self._most + largest(part)
         return self._most
 
     @property
@@ -115,20 +111,18 @@ class Enclosure(_Tensor):
 
     @property
     def fixed(self) -> bool:
-        """Whether nothing of it depends on tau or on the shared unknowns."""
-        return self.still and self.bend is None and self.signs is None
-
-    @property
-    def shared(self) -> Tensor:
-        """How far the shared unknowns take an entry: `sum_k |signs[k]|`."""
-        if self.signs is None:
-            return self.center.new_zeros(())
-        return self.signs.abs().sum(0) * WIDE
+        """Whether nothing of it depends on tau."""
+        return self.still and self.bend is None and self.twist is None
 
     @property
     def curvature(self) -> Tensor:
         """`|bend|`."""
         return self.center.new_zeros(()) if self.bend is None else self.bend.abs()
+
+    @property
+    def torsion(self) -> Tensor:
+        """`|twist|`."""
+        return self.center.new_zeros(()) if self.twist is None else self.twist.abs()
 
     @property
     def magnitude(self) -> Tensor:
@@ -141,7 +135,7 @@ class Enclosure(_Tensor):
     def sway(self) -> Tensor:
         """How far an entry gets from its center without the error."""
         if self._sway is None:
-            self._sway = (self.slope.abs() + self.curvature + self.shared).expand(self.center.shape)
+            self._sway = (self.slope.abs() + self.curvature + self.torsion).expand(self.center.shape)
         return self._sway
 
     @property
@@ -154,7 +148,7 @@ class Enclosure(_Tensor):
     @property
     def radius(self) -> Tensor:
         """How far an entry gets from its place `center + slope tau + bend (2 tau^2 - 1)`."""
-        return self.error + self.shared
+        return self.error if self.twist is None else self.error + self.torsion
 
     @property
     def extent(self) -> tuple[Tensor, Tensor]:
@@ -204,10 +198,10 @@ def lift(value: Tensor | float) -> Enclosure:
     return Enclosure(center, zero, zero)
 
 
-def settled(center: Tensor, slope: Tensor, error: Tensor, bend=None, signs=None, *, magnitude: Tensor | None = None,
+def settled(center: Tensor, slope: Tensor, error: Tensor, bend=None, twist=None, *, magnitude: Tensor | None = None,
             ceiling=None) -> Enclosure:  # fmt: skip
     """The enclosure computed by an elementwise formula; `magnitude` bounds the terms that were added for its parts."""
-    result = Enclosure(center, slope, error, bend, signs, ceiling=ceiling)
+    result = Enclosure(center, slope, error, bend, twist, ceiling=ceiling)
     error = raised(error, result.most if magnitude is None else magnitude)
     result.error = error if error.dim() == 0 else error.expand(center.shape)
     return result

@@ -13,10 +13,8 @@ from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.products import bilinear
-from dss.enclosure.rules.shapes import per_row, where
+from dss.enclosure.rules.shapes import curved, where
 from dss.enclosure.rules.smooth import apply, power_curve, reciprocal
-from dss.enclosure.shared_symbols import total as total_signs
-from dss.enclosure.shared_symbols import wide
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 
@@ -38,7 +36,7 @@ OUTLYING = 1e3
 
 def _is_constant(x: Enclosure) -> bool:
     """Whether it is the same for all samples and cells."""
-    if x.bend is not None or x.signs is not None or is_batchedtensor(x.center) or is_batchedtensor(x.slope):
+    if x.bend is not None or x.twist is not None or is_batchedtensor(x.center) or is_batchedtensor(x.slope):
         return False
     return x.still or (x.dim() == 0 and not x.slope.any())
 
@@ -67,16 +65,20 @@ def _added(x: Enclosure, y: Enclosure, *, moves: bool = False) -> Enclosure:
     center, slope = x.center + y.center, x.slope + y.slope
     # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
     slope = slope.expand(center.shape) if moves else slope
-    bend = x.bend if y.bend is None else y.bend if x.bend is None else x.bend + y.bend
-    signs = total_signs(*(wide(z.signs, center.dim()) for z in (x, y)))
+    bend, twist = total_of(x.bend, y.bend), total_of(x.twist, y.twist)
     result = settled(
-        center, slope, x.error + y.error, bend, signs, magnitude=_of_constant(center, x, y), ceiling=_sum_of_ceilings(x, y)
+        center, slope, x.error + y.error, bend, twist, magnitude=_of_constant(center, x, y), ceiling=_sum_of_ceilings(x, y)
     )
     sources = tuple(z for z in (x, y) if not is_number(z))
     shapes = [z.center.shape for z in sources]
     carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
     return tracked(result, carried, sources,
                    lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y))  # fmt: skip
+
+
+def total_of(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    """The sum of two parts; None is zero."""
+    return one if other is None else other if one is None else one + other
 
 
 def _copies(x: Enclosure, y: Enclosure) -> int:
@@ -117,8 +119,8 @@ def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
 def negative(x) -> Enclosure:
     """Exact: what is unknown is symmetric."""
     x = lift(x)
-    bend, signs = (None if part is None else -part for part in (x.bend, x.signs))
-    return tracked(Enclosure(-x.center, -x.slope, x.error, bend, signs), None, (x,), lambda weight: (-weight,), terms=0)
+    result = Enclosure(-x.center, -x.slope, x.error, *curved(torch.neg, x))
+    return tracked(result, None, (x,), lambda weight: (-weight,), terms=0)
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__")
@@ -135,10 +137,9 @@ def multiply(x, y) -> Enclosure:
 
 def _scaled(x: Enclosure, factor: float) -> Enclosure:
     """Times a number, which is taken as the float64 it is."""
-    bend, signs = (None if part is None else part * factor for part in (x.bend, x.signs))
     carried = x.error * abs(factor)
     center = x.center * factor
-    scaled = settled(center, x.slope * factor, carried, bend, signs, magnitude=_of_constant(center, x))
+    scaled = settled(center, x.slope * factor, carried, *curved(lambda part: part * factor, x), magnitude=_of_constant(center, x))
     tracked(scaled, carried, (x,), lambda weight: (weight * factor,))
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
@@ -212,9 +213,8 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
         return part.mean(dims, keepdim) if mean else part.sum(dims, keepdim)
 
     lost = gamma(math.prod(shape[d] for d in dims) if shape else 1)
-    bend, signs = None if x.bend is None else fold(x.bend), per_row(fold, x.signs)
     carried = fold(x.error)
-    folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), bend, signs)
+    folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), *curved(fold, x))
     tracked(folded, carried, (x,), transposed(fold, x.center))
     if x.ceiling is not None:
         folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)

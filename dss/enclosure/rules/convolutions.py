@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dss.enclosure.adjoint import is_number
+from dss.enclosure.passes import current
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import is_plain_float32
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import pad
-from dss.enclosure.shared_symbols import current
 from dss.enclosure.value import Enclosure, lift
 
 CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

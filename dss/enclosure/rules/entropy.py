@@ -5,10 +5,10 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
+from dss.enclosure.passes import note_refusal
 from dss.enclosure.registry import name_of, rule
 from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
 from dss.enclosure.rules.losses import reduced, under, weighted
-from dss.enclosure.shared_symbols import note_refusal
 from dss.enclosure.standin import StandIn
 from dss.enclosure.value import CORNERS, METADATA, Enclosure, lift
 

@@ -39,7 +39,7 @@ def _norm(x: Enclosure) -> Tensor:
 def _widened(x: Enclosure, more: Tensor) -> Enclosure:
     """With a larger error, which is its own source from here on."""
     error = (x.error + more).expand(x.center.shape)
-    return Enclosure(x.center, x.slope, raised(error, error), x.bend, x.signs)
+    return Enclosure(x.center, x.slope, raised(error, error), x.bend, x.twist)
 
 
 @rule("linalg_solve")

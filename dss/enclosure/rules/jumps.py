@@ -39,7 +39,7 @@ def softplus(x, beta: float = 1.0, threshold: float = 20.0) -> Enclosure:
 
 def _widened(x: Enclosure, more: Tensor) -> Enclosure:
     """With a larger error."""
-    looser = settled(x.center, x.slope, x.error + more, x.bend, x.signs)
+    looser = settled(x.center, x.slope, x.error + more, x.bend, x.twist)
     return through(looser, x, lambda error: error, lambda weight: weight, terms=0)
 
 

@@ -1,8 +1,8 @@
 """Functions with kinks: ReLU and its kin, maxima, max-pooling.
 
 Over the range [l, u] of z the chord of relu has the slope s = u / (u - l), and relu(z) - s z lies in [0, -s l]: convex,
-it is largest at the ends, and 0 at the kink. So relu(z) is s z and a gap, with all that z shares with others; the gap
-is zero where the kink is out of reach.
+it is largest at the ends, and 0 at the kink. So relu(z) is s z and a gap, which is an error; it is zero where the kink is out
+of reach.
 """
 
 from functools import partial
@@ -11,33 +11,32 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
-from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.adjoint import refined, through, tracked
+from dss.enclosure.passes import count_kink, note_kink
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import TINY, UNIT
-from dss.enclosure.rules.arithmetic import dims_of, negative
-from dss.enclosure.rules.shapes import broadcast, joined
-from dss.enclosure.shared_symbols import aligned, count_bend, total, with_unknowns
+from dss.enclosure.rules.arithmetic import dims_of, negative, total_of
+from dss.enclosure.rules.shapes import broadcast, curved, joined
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
+
+STRIDE = 2
+"""Of the kinks of a deep network so many go by between two at which errors are traced back."""
 
 
 def kink(x, left: float, right: float) -> Enclosure:
     """f(z) = left z for z < 0 and right z for z > 0, left <= right: left z + (right - left) relu(z)."""
     x = lift(x)
-    count_bend(x.center.numel())
+    if count_kink(x.center.numel()) % STRIDE == 0:
+        x = refined(x)
     low, high = x.extent
     share, half = _chord_of_relu(low, high, x.reach)
     # left + (right - left) share, of which relu needs nothing but the share
     steep = share if (left, right) == (0.0, 1.0) else left + (right - left) * share
     half = half if right - left == 1 else half * (right - left)
-    signs, rest = with_unknowns(_times(steep, x.signs), half)
     size = steep if left >= 0 else steep.abs()
-    result = settled(steep * x.center + half, steep * x.slope, size * x.error + rest, _times(steep, x.bend), signs,
+    result = settled(steep * x.center + half, steep * x.slope, size * x.error + half, *curved(lambda part: steep * part, x),
                      magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
     return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight)
-
-
-def _times(factor: Tensor, part: Tensor | None) -> Tensor | None:
-    return None if part is None else factor * part
 
 
 def _chord_of_relu(low: Tensor, high: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,12 +106,12 @@ def maximum(x, y) -> Enclosure:
 
 def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
     """The maximum of two of the same shape, and the share s."""
+    note_kink()
     size = x.reach + y.reach
     share, half = _chord_of_relu(*_difference(y, x).extent, size)
-    signs, rest = with_unknowns(_mixed(*aligned(x.signs, y.signs), share), half)
     center, slope, error = (torch.lerp(getattr(x, part), getattr(y, part), share) for part in PARTS[:3])
-    bend = _mixed(x.bend, y.bend, share)
-    return settled(center + half, slope, error + rest, bend, signs, magnitude=size), share
+    bend, twist = _mixed(x.bend, y.bend, share), _mixed(x.twist, y.twist, share)
+    return settled(center + half, slope, error + half, bend, twist, magnitude=size), share
 
 
 def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,14 +122,14 @@ def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
     """x - y without the rounding of its parts, which the margin of a chord covers."""
     minus = negative(y)
-    bend = x.bend if minus.bend is None else minus.bend if x.bend is None else x.bend + minus.bend
-    return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, total(x.signs, minus.signs))
+    bend, twist = total_of(x.bend, minus.bend), total_of(x.twist, minus.twist)
+    return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, twist)
 
 
 def _mixed(x: Tensor | None, y: Tensor | None, share: Tensor) -> Tensor | None:
     """(1 - s) x + s y; None is zero."""
     if x is None or y is None:
-        return _times(1 - share, x) if y is None else share * y
+        return share * y if y is not None else None if x is None else (1 - share) * x
     return torch.lerp(x, y, share)
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import refined
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.arithmetic import dims_of, mean, multiply, power, total
 from dss.enclosure.rules.entropy import Choice
@@ -87,7 +88,7 @@ def rms_norm(x, normalized_shape, weight=None, eps: float | None = None) -> Encl
     """x / sqrt(mean(x^2) + eps) w over the last dimensions; no eps is that of the dtype, which the caller knows."""
     if eps is None:
         raise EnclosureError("no rule encloses rms_norm without eps")
-    x = lift(x)
+    x = refined(lift(x))
     y = x * apply(RSQRT, mean(x * x, tuple(range(-len(normalized_shape), 0)), True) + eps, counts=2)
     return y if weight is None else y * weight
 

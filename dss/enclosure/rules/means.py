@@ -11,7 +11,7 @@ from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.arithmetic import add, multiply
 from dss.enclosure.rules.products import matmul
-from dss.enclosure.rules.shapes import per_row
+from dss.enclosure.rules.shapes import curved
 from dss.enclosure.value import Enclosure, lift
 
 PLACES = 4096
@@ -85,8 +85,7 @@ def averaged(x: Enclosure, pool, terms: int, *, fan: int | None = None) -> Enclo
     """A mean with weights >= 0 of each component: of `terms` entries, and each in `fan` means at most, or `terms` too."""
     center, slope, error, large = (pool(part.expand(x.center.shape)) for part in
                                    (x.center, x.slope, x.error, x.magnitude))  # fmt: skip
-    bend = None if x.bend is None else pool(x.bend)
-    result = Enclosure(center, slope, raised(error, large, gamma(terms)), bend, per_row(pool, x.signs))
+    result = Enclosure(center, slope, raised(error, large, gamma(terms)), *curved(pool, x))
     return tracked(result, error, (x,), transposed(pool, x.center), terms=fan or terms)
 
 

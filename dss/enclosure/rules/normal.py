@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
-from dss.enclosure.adjoint import tracked
+from dss.enclosure.adjoint import refined, tracked
+from dss.enclosure.passes import count_curve, keeps_third
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
-from dss.enclosure.rules.arithmetic import dims_of
+from dss.enclosure.rules.arithmetic import dims_of, total_of
 from dss.enclosure.rules.means import averaged
-from dss.enclosure.rules.shapes import per_row, where
+from dss.enclosure.rules.shapes import curved, where
 from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
-from dss.enclosure.shared_symbols import count_curve, keeps_third, total
 from dss.enclosure.value import Enclosure, lift, settled
 
 
@@ -72,6 +72,7 @@ def normalized(x: Enclosure, dims: tuple[int, ...], eps: float) -> Enclosure:
 
     Each entry is at most sqrt(n) in absolute value, whatever x: the bare range where x is hardly known.
     """
+    x = refined(x)
     d = x - x.mean(dims, keepdim=True)
     y = d * apply(RSQRT, (d * d).mean(dims, keepdim=True) + eps, counts=2)
     most = torch.full_like(y.center, math.sqrt(math.prod(x.shape[dim] for dim in dims)))
@@ -92,6 +93,7 @@ def softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
 def shares(x: Enclosure, dim: int) -> Enclosure:
     """exp(x - logsumexp(x)); or, where x is hardly known, the odds: each logit moves by at most R from what all have in
     common, so p changes by a factor of at most exp(2 R)."""
+    x = refined(x)
     p = torch.softmax(x.center, dim)
     growth = torch.exp(2 * _relative(x, p, dim)[1].amax(dim, True))
     return nearer(apply(EXP, x - _logsumexp(x, dim, True)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
@@ -148,14 +150,14 @@ def _logsumexp(x: Enclosure, dim: int, keepdim: bool) -> Enclosure:
     whole = torch.minimum(torch.exp(2 * most) * square, most * most)
     split = lost < whole / 2
     bent = torch.where(split, tilt, whole) / 4
-    bend = torch.where(split, bent, 0.0)
-    bend = bend if x.bend is None else bend + fold(x.bend)
+    bend, twist = curved(fold, x)
+    bend = total_of(torch.where(split, bent, 0.0), bend)
     value, rounding = torch.logsumexp(x.center, dim, keepdim), gamma(x.center.shape[dim])
     magnitude = x.magnitude.amax(dim, keepdim) + most + 1
     carried = fold(x.error)
     error = carried + torch.where(split, lost / 2, bent)
     error = raised(error, value.abs() + magnitude + whole, rounding)
-    result = settled(value + bent, fold(x.slope), error, bend, per_row(fold, x.signs), magnitude=magnitude)
+    result = settled(value + bent, fold(x.slope), error, bend, twist, magnitude=magnitude)
     if keeps_third():
         result = nearer(_cubic_logsumexp(x, p, dim, keepdim, value.abs() + magnitude), result)  # both carry the same errors
     return tracked(result, carried, (x,), lambda weight: (p.to(weight.dtype) * (weight if keepdim else weight.unsqueeze(dim)),))
@@ -178,10 +180,9 @@ def _cubic_logsumexp(x: Enclosure, p: Tensor, dim: int, keepdim: bool, magnitude
     fourth = torch.exp(2 * most) * fold(reach**4) * (16 / 24)
     bent, turned, tripled = fold(own * own) / 4, fold(own * turn) / 2, fold(own**3) / 24
     error = raised(fold(x.error) + square / 2 + cube / 6 + fourth, magnitude + most * most + most**3, gamma(p.shape[dim]))
-    bend = bent if x.bend is None else bent + fold(x.bend)
-    signs = total(per_row(fold, x.signs), (turned + tripled)[None])
+    bend, twist = map(total_of, (bent, turned + tripled), curved(fold, x))
     center = torch.logsumexp(x.center, dim, keepdim) + bent
-    return settled(center, fold(x.slope) + turned + 3 * tripled, error, bend, signs, magnitude=magnitude)
+    return settled(center, fold(x.slope) + turned + 3 * tripled, error, bend, twist, magnitude=magnitude)
 
 
 def _relative(x: Enclosure, p: Tensor, dim: int) -> tuple[Tensor, Tensor, Tensor]:

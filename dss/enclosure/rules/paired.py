@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.memory import Memory
+from dss.enclosure.passes import note_refusal
 from dss.enclosure.registry import name_of, refusal, rule
 from dss.enclosure.rules.shapes import joined, reshape
-from dss.enclosure.shared_symbols import note_refusal
 from dss.enclosure.standin import StandIn, value_of
 from dss.enclosure.value import METADATA, Enclosure, lift
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from string import ascii_letters
 
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
+from dss.enclosure.passes import keeps_third
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, WIDE, gamma, largest, raised
-from dss.enclosure.rules.shapes import per_row, rearranged
-from dss.enclosure.shared_symbols import keeps_third, total, wide
+from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, gamma, largest, raised
+from dss.enclosure.rules.shapes import rearranged
 from dss.enclosure.value import Enclosure, lift
 
 Product = Callable[[Tensor, Tensor], Tensor]
@@ -24,11 +24,9 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
              back: Product | None = None) -> Enclosure:  # fmt: skip
     """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
 
-    With q = 2 tau^2 - 1, so that tau^2 = (1 + q) / 2, the product of (c + g tau + b q + s + E) and (c' + g' tau + ...)
-    has the center f(c, c') + f(g, g') / 2, the slope f(g, c') + f(c, g'), the bend f(b, c') + f(c, b') + f(g, g') / 2
-    and the signs f(s, c') + f(c, s'). What is left is of third order, and an error, but that tau q = (tau + (4 tau^3 - 3 tau)) / 2
-    is kept where the pass has an unknown for it. Of the errors, f(E, c') + f(c, E')
-    is linear.
+    With T_n for Chebyshev's polynomials of tau (1, tau, 2 tau^2 - 1, 4 tau^3 - 3 tau), T_m T_n = (T_{m+n} + T_{|m-n|}) / 2. So the
+    product of two sums of them is one, of which what is beyond the order that is kept is an error, |T_n| <= 1. Of the errors,
+    f(E, c') + f(c, E') is linear.
 
     Args:
         fan: in how many entries of f an entry of x or y takes part at most; all by default.
@@ -37,33 +35,48 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
         back: from weights of f(x, y) and y to weights of x; torch finds it otherwise.
     """
     x, y, bias = lift(x), lift(y), lift(0.0 if bias is None else bias)
-    center, slope, bend = function(x.center, y.center) + bias.center, bias.slope, bias.bend
     unit, small = (UNIT32, rough) if rough and is_number(y) else (UNIT, function)
-    if not x.still:
-        slope = slope + small(x.slope, y.center)
-    if not y.still:
-        slope = slope + small(x.center, y.slope)
-    if not (x.still or y.still):
-        half = small(x.slope, y.slope) / 2
-        center, bend = center + half, _sum(bend, half)
-    if x.bend is not None:
-        bend = _sum(bend, small(x.bend, y.center))
-    if y.bend is not None:
-        bend = _sum(bend, small(x.center, y.bend))
-    signs = total(per_row(lambda row: small(row, y.center), x.signs),
-                  per_row(lambda row: small(x.center, row), y.signs))  # fmt: skip
-    third, unknown = _third_order(small, x, y)
-    if third is not None:
-        slope, signs = slope + third / 2, total(signs, third[None] / 2)
-    carried, rest = _spread(small, x, y, terms, unit)
-    error = carried + rest + unknown + bias.error
-    result = Enclosure(center, slope, error, bend, total(signs, wide(bias.signs, center.dim())))
+    sums = {0: function(x.center, y.center) + bias.center, 1: bias.slope, 2: bias.bend, 3: bias.twist}
+    _multiplied(sums, small, x, y)
+    center, slope, bend, twist = (sums.pop(order) for order in range(4))
+    carried, error = _spread(small, x, y, terms, unit)
+    for beyond in sums.values():
+        error = error + beyond.abs()
+    if twist is not None and not keeps_third():
+        twist, error = None, error + twist.abs()
+    error = carried + error + bias.error
+    result = Enclosure(center, slope, error, bend, twist)
     error = raised(error, result.most + largest(bias.center), gamma(terms) + ELEMENTWISE)
     result.error = error if error.dim() == 0 else error.expand(center.shape)
     # A bias that is an activation, which is rare, is a source of errors of its own.
     sources = tuple(z for z in (x, y) if not is_number(z))
     # What is carried may have been rounded up by `unit`, as weights are when they are traced back.
     return tracked(result, carried, sources, partial(_pull, function, back, x, y), terms=(fan or center.numel()) + 4 * terms)
+
+
+def _multiplied(sums: dict[int, Tensor | None], function: Product, x: Enclosure, y: Enclosure) -> None:
+    """Add to `sums`, by order, the products of all parts but those of the centers with each other."""
+
+    def add(order: int, part: Tensor) -> None:
+        known = sums.get(order)
+        sums[order] = part if known is None else known + part
+
+    ones, others = _moving(x), _moving(y)
+    for order, part in ones.items():
+        add(order, function(part, y.center))
+    for order, part in others.items():
+        add(order, function(x.center, part))
+    for m, one in ones.items():
+        for n, other in others.items():
+            half = function(one, other) / 2
+            add(m + n, half)
+            add(abs(m - n), half)
+
+
+def _moving(x: Enclosure) -> dict[int, Tensor]:
+    """What moves with tau, by the order of its polynomial."""
+    parts = {1: None if x.still else x.slope, 2: x.bend, 3: x.twist}
+    return {order: part for order, part in parts.items() if part is not None}
 
 
 def _pull(function: Product, back: Product | None, x: Enclosure, y: Enclosure, weight: Tensor) -> tuple[Tensor, ...]:
@@ -77,53 +90,14 @@ def _pull(function: Product, back: Product | None, x: Enclosure, y: Enclosure, w
     return tuple(parts)
 
 
-def _sum(one: Tensor | None, other: Tensor) -> Tensor:
-    return other if one is None else one + other
-
-
-def _third_order(function: Product, x: Enclosure, y: Enclosure) -> tuple[Tensor | None, Tensor]:
-    """f(g, b') + f(b, g'), which tau q is multiplied by, where the part of third order is kept, and how large is what is not kept:
-    |f(g, b') + f(b, g')| + f(|b|, |b'|) + f(|s|, |s'|) + sum_k |f(s_k, g')| + |f(s_k, b')| + |f(g, s'_k)| + |f(b, s'_k)|.
-
-    Each unknown's products with what moves keep their signs until they are summed, which is less than f(|s|, |g'|).
-    """
-    error, tilted, kept = x.center.new_zeros(()), [], None
-    if x.bend is not None and not y.still:
-        tilted.append(function(x.bend, y.slope))
-    if y.bend is not None and not x.still:
-        tilted.append(function(x.slope, y.bend))
-    if tilted and keeps_third():
-        kept = reduce(torch.add, tilted)
-    elif tilted:
-        error = reduce(torch.add, tilted).abs()
-    if x.bend is not None and y.bend is not None:
-        error = error + function(x.curvature, y.curvature)
-    if x.signs is not None and y.signs is not None:
-        error = error + function(x.shared, y.shared)
-    for drift in _drifts(y):
-        error = error + _total(per_row(lambda row, drift=drift: function(row, drift), x.signs))
-    for drift in _drifts(x):
-        error = error + _total(per_row(lambda row, drift=drift: function(drift, row), y.signs))
-    return kept, error
-
-
-def _drifts(x: Enclosure) -> list[Tensor]:
-    """What moves with tau."""
-    return [part for part in (None if x.still else x.slope, x.bend) if part is not None]
-
-
-def _total(rows: Tensor | None) -> Tensor | float:
-    """`sum_k |rows[k]|`."""
-    return 0.0 if rows is None else rows.abs().sum(0) * WIDE
-
-
 def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: float) -> tuple[Tensor, Tensor]:
     """The error that comes in: what is linear in it, f(e, |c'|) + f(|c|, e'), and the rest, f(e, Y) + f(X + e, e') with X
     and Y for what moves, and the rounding of all parts.
 
     An error that is one number for a whole tensor (rounding of the weights) is bounded by the largest entry it meets.
     """
-    lost = terms * gamma(terms) * x.most * y.most
+    # Twice: a bias may cancel what it is added to.
+    lost = 2 * terms * gamma(terms) * x.most * y.most
     if is_number(x) and is_number(y):
         rest = lost + terms * (x.error * y.most + (x.most + x.error) * y.error)
         return x.center.new_zeros(()), rest if unit == UNIT else rest + _roundings(function, x, y, terms, unit)

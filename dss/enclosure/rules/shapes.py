@@ -9,7 +9,6 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, through, tracked, transposed
 from dss.enclosure.registry import name_of, rule, rule_with_function
-from dss.enclosure.shared_symbols import padded
 from dss.enclosure.value import Enclosure, lift
 
 
@@ -21,8 +20,7 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     """
     whole = x.center.dim() == 0
     center, slope, error = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
-    bend, signs = (None if x.bend is None else function(x.bend)), per_row(function, x.signs)
-    result = Enclosure(center, slope, error, bend, signs)
+    result = Enclosure(center, slope, error, *curved(function, x))
     result._most, result._reach = x._most, x._reach
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
@@ -95,9 +93,10 @@ def expand_as(x, other) -> Tensor:
     return rearrange(Tensor.expand, x, shape) if isinstance(x, Enclosure) else x.expand(shape)
 
 
-def per_row(function, signs: Tensor | None) -> Tensor | None:
-    """`function` of the rows of every unknown."""
-    return None if signs is None else torch.vmap(function)(signs)
+def curved(function, x: Enclosure) -> tuple[Tensor | None, Tensor | None]:
+    """`function` of the parts of second and third order, where there are such."""
+    bend, twist = (None if part is None else function(part) for part in (x.bend, x.twist))
+    return bend, twist
 
 
 @rule_with_function("chunk", "split", "unbind", "tensor_split", "unsafe_chunk", "unsafe_split", "hsplit", "vsplit", "dsplit")
@@ -109,8 +108,7 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
 
     whole = [cut(part.expand(x.center.shape)) for part in (x.center, x.slope, x.error)]
     nothing = [None] * len(whole[0])
-    bends = nothing if x.bend is None else cut(x.bend)
-    results = tuple(Enclosure(*parts) for parts in zip(*whole, bends, per_row(cut, x.signs) or nothing))
+    results = tuple(Enclosure(*parts) for parts in zip(*whole, *(part or nothing for part in curved(cut, x))))
     for i, result in enumerate(results):
         tracked(result, None, (x,), transposed(lambda part, i=i: cut(part)[i], x.center), terms=0)
     return results
@@ -127,19 +125,14 @@ def combined(function, *tensors: Enclosure) -> Enclosure:
     """`function` of several tensors, linear in them and without arithmetic, of each component."""
     whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
     center, slope, error = (function(*part) for part in zip(*whole))
-    bends = None
-    if any(x.bend is not None for x in tensors):
-        bends = function(*(torch.zeros_like(x.center) if x.bend is None else x.bend for x in tensors))
-    count = max((len(x.signs) for x in tensors if x.signs is not None), default=0)
-    signs = None
-    if count:
-        none = [x.center.new_zeros(0, *x.center.shape) for x in tensors]
-        rows = (padded(zero if x.signs is None else x.signs, count) for x, zero in zip(tensors, none))
-        signs = torch.vmap(function)(*rows)
+    none, more = [torch.zeros_like(x.center) for x in tensors], []
+    for parts in ([x.bend for x in tensors], [x.twist for x in tensors]):
+        filled = (zero if part is None else part for part, zero in zip(parts, none))
+        more.append(None if all(part is None for part in parts) else function(*filled))
     numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
-    carried = function(*(torch.zeros_like(x.center) if number else x.error for x, number in zip(tensors, numbers)))
+    carried = function(*(zero if number else x.error for x, zero, number in zip(tensors, none, numbers)))
     sources = [x for x, number in zip(tensors, numbers) if not number]
-    return tracked(Enclosure(center, slope, error, bends, signs), carried, sources,
+    return tracked(Enclosure(center, slope, error, *more), carried, sources,
                    lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
 
 

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from dss.enclosure.adjoint import through, tracked
+from dss.enclosure.passes import count_curve, keeps_third
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import UNIT, WIDE, raised
-from dss.enclosure.shared_symbols import aligned, count_curve, keeps_third, total
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 Span = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -110,16 +110,16 @@ def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
     error = steep.abs() * x.error + torch.where(split, curved.abs() * lost / 2, bent.abs()) + (up - down)
     bend = torch.where(split, bent, 0.0)
     bend = bend if x.bend is None else bend + steep * x.bend
-    signs = None if x.signs is None else steep * x.signs
+    twist = None if x.twist is None else steep * x.twist
     magnitude = value.abs() + steep.abs() * reach + bent.abs() + up - down
     if curve.scale is not None:
         magnitude = magnitude + 1 + x.center.abs()
-    return settled(value + bent + (up + down), steep * x.slope, error, bend, signs, magnitude=magnitude)
+    return settled(value + bent + (up + down), steep * x.slope, error, bend, twist, magnitude=magnitude)
 
 
 def _cubic(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
     """The same to third order: with d = g tau + b q + w, d^2 = g^2 (1 + q) / 2 + g b (tau + T) and d^3 = g^3 (3 tau + T) / 4, where
-    T = 4 tau^3 - 3 tau is the first unknown, up to 2 |g| z + B^2 and 3 g^2 B + 3 |g| B^2 + B^3 with |w| <= z and B = |b| + z."""
+    T = 4 tau^3 - 3 tau, up to 2 |g| z + B^2 and 3 g^2 B + 3 |g| B^2 + B^3 with |w| <= z and B = |b| + z."""
     assert curve.third is not None
     value, steep, half, sixth = curve.value(x.center), curve.slope(x.center), curve.bend(x.center) / 2, curve.third(x.center) / 6
     tilt, rest, reach = x.slope.abs(), x.radius * WIDE, torch.maximum(high - x.center, x.center - low)
@@ -135,8 +135,9 @@ def _cubic(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
     magnitude = value.abs() + reach * (steep.abs() + reach * (half.abs() + reach * sixth.abs())) + swing
     if curve.scale is not None:
         magnitude = magnitude + 1 + x.center.abs() + reach * reach * (1 + reach)
-    signs = total(None if x.signs is None else steep * x.signs, (turned + tripled)[None])
-    return settled(value + bent, steep * x.slope + turned + 3 * tripled, error, bend, signs, magnitude=magnitude)
+    twist = turned + tripled
+    twist = twist if x.twist is None else twist + steep * x.twist
+    return settled(value + bent, steep * x.slope + turned + 3 * tripled, error, bend, twist, magnitude=magnitude)
 
 
 def ranged(low: Tensor, high: Tensor) -> Enclosure:
@@ -150,8 +151,7 @@ def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
     choose = one.curvature + one.radius <= other.curvature + other.radius
     parts = []
     for name in PARTS:
-        pair = [getattr(x, name) for x in (one, other)]
-        first, second = aligned(*pair) if name == "signs" else pair
+        first, second = (getattr(x, name) for x in (one, other))
         if first is None and second is None:
             parts.append(None)
         else:
@@ -305,8 +305,8 @@ def reciprocal(x) -> Enclosure:
 
 def _turned(x: Enclosure, sign: Tensor) -> Enclosure:
     """Times -1 or 1, exactly."""
-    bend, signs = (None if part is None else part * sign for part in (x.bend, x.signs))
-    result = Enclosure(x.center * sign, x.slope * sign, x.error, bend, signs)
+    bend, twist = (None if part is None else part * sign for part in (x.bend, x.twist))
+    result = Enclosure(x.center * sign, x.slope * sign, x.error, bend, twist)
     return tracked(result, None, (x,), lambda weight: (weight * sign.to(weight.dtype),), terms=0)
 
 
