@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ LOOK = {"quadratics": 20, "cubics": 20}
 
 def fashion_small() -> dss.Task:
     """A conv net of 6,346 parameters on the first 10,000 training images of Fashion-MNIST, judged on 2,000 test images."""
-    fashion = dss.load_task("fashion")
+    fashion: Any = dss.load_task("fashion")
     (x, y), (x_test, y_test) = fashion.train, fashion.judge
     net = nn.Sequential(
         *(nn.Conv2d(1, 8, 5, stride=2, padding=2), nn.ReLU(), nn.MaxPool2d(2)),

@@ -5,7 +5,6 @@ import torch
 from dss.enclosure import CORNERS, Enclosure
 
 F64 = torch.float64
-SHARED = 3  # unknowns that the enclosures of a test share
 
 
 def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, kind="random", low=None):
@@ -16,45 +15,36 @@ def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, k
     """
     draw = lambda *rows: (torch.randn((*rows, *shape), generator=generator, dtype=F64) * 2**10).round() / 2**10  # noqa: E731
     center = {"random": draw(), "zeros": draw() * 0, "ties": draw() * 0 + 1, "signs": draw().sign()}[kind]
-    slope, spread, bend, signs = (
-        width * draw(),
-        error * width * draw().abs(),
-        error * width * draw(),
-        error * width * draw(SHARED),
-    )
+    slope, spread = width * draw(), error * width * draw().abs()
+    bend, twist = error * width * draw(), error * width * draw()
     if low is not None:
-        center = center.abs() + low + slope.abs() + spread + bend.abs() + signs.abs().sum(0)
-    return Enclosure(center * scale, slope * scale, spread * scale, bend * scale, signs * scale)
+        center = center.abs() + low + slope.abs() + spread + bend.abs() + twist.abs()
+    return Enclosure(center * scale, slope * scale, spread * scale, bend * scale, twist * scale)
 
 
-def points_inside(enclosures, generator, count=24, *, third=False):
-    """`count` tuples (tau, shared, values): ends, center and random places, unknowns at random and at their extremes. If `third`,
-    the first unknown is 4 tau^3 - 3 tau."""
+def points_inside(enclosures, generator, count=24):
+    """`count` pairs (tau, values): ends, center and random places, errors at random and at their extremes."""
     for i in range(count):
         tau = [-1.0, 1.0, 0.0][i] if i < 3 else float(torch.randint(-128, 129, (), generator=generator)) / 128
         draw = lambda shape: torch.randint(-128, 129, shape, generator=generator).to(F64) / 128  # noqa: E731
-        shared, values = draw((SHARED,)), []
-        shared = shared.sign() if i % 2 else shared
-        if third:
-            shared[0] = 4 * tau**3 - 3 * tau
+        values = []
         for x in enclosures:
             part = draw(x.center.shape)
             part = part.sign() if i % 2 else part
-            values.append(place(x, tau, shared) + part * x.error)
-        yield tau, shared, values
+            values.append(place(x, tau) + part * x.error)
+        yield tau, values
 
 
-def place(x, tau, shared):
-    """Where an enclosure is without its error, and without unknowns that are not given."""
+def place(x, tau):
+    """Where an enclosure is without its error."""
     at = x.center + tau * x.slope
     at = at if x.bend is None else at + (2 * tau**2 - 1) * x.bend
-    return at if x.signs is None else at + torch.tensordot(shared[: len(x.signs)], x.signs[: len(shared)], 1)
+    return at if x.twist is None else at + (4 * tau**3 - 3 * tau) * x.twist
 
 
-def assert_inside(result, tau, shared, value, *, slack=1e-13):
+def assert_inside(result, tau, value, *, slack=1e-13):
     """`value` lies in `result` at `tau`, up to the rounding of the value itself."""
-    radius = result.error if result.signs is None else result.error + result.signs[len(shared) :].abs().sum(0)
-    off = (value - place(result, tau, shared)).abs() - radius
+    off = (value - place(result, tau)).abs() - result.error
     allowed = slack * (value.abs() + result.magnitude) + 1e-290
     assert not (off > allowed).any(), f"outside by {(off - allowed).max().item():.3e} at tau = {tau}"
     if result.ceiling is not None:

@@ -108,10 +108,10 @@ def test_the_gap_of_a_network_with_kinks_shrinks_with_the_square_of_the_width(na
     assert 0 <= narrow < wide / 50
 
 
-def test_gaps_that_keep_their_sign_make_a_deep_bound_tighter():
-    """What is traced back keeps its sign anyway; on wide cells the ranges inside the network matter."""
-    (without,), (with_signs,) = (gaps("mlp deep", (0.5,), signs=signs) for signs in (0, 4))
-    assert 0 <= with_signs < 0.7 * without
+def test_errors_that_are_traced_back_inside_make_a_deep_bound_tighter():
+    """On wide cells the ranges inside the network matter."""
+    (without,), (inside,) = (gaps("mlp deep", (0.5,), inside=inside) for inside in (False, True))
+    assert 0 <= inside < 0.7 * without
 
 
 @pytest.mark.parametrize(("name", "width", "share"), [("resnet", 0.02, 0.25), ("mlp deep", 0.3, 0.8)])
@@ -122,7 +122,7 @@ def test_errors_that_are_traced_back_make_a_bound_tighter(name, width, share, mo
     assert 0 <= traced < share * carried
 
 
-@pytest.mark.parametrize("options", [{"rough": False}, {"chunk": 1}, {"chunk": 4}, {"signs": 2}, {"signs": 5}, {"third": True}])
+@pytest.mark.parametrize("options", [{"rough": False}, {"chunk": 1}, {"chunk": 4}, {"third": True}, {"inside": True}])
 def test_every_way_of_computing_a_bound_bounds(options):
     make, inputs, target = ARCHITECTURES["conv"]
     torch.manual_seed(0)
@@ -135,11 +135,11 @@ def test_every_way_of_computing_a_bound_bounds(options):
         assert (value <= under_corners(bounds.T, tau) * (1 + 1e-13)).all()
 
 
-@pytest.mark.parametrize(("blocks", "width", "signs", "rough"), [(1, 4, 0, True), (2, 4, 2, True), (3, 8, 2, False)])
-def test_deep_networks_are_known(blocks, width, signs, rough):
+@pytest.mark.parametrize(("blocks", "width", "inside", "rough"), [(1, 4, False, True), (2, 4, True, True), (3, 8, True, False)])
+def test_deep_networks_are_known(blocks, width, inside, rough):
     model = ResNet(blocks=blocks, width=width)
     found = suited(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS)
-    assert found == {"signs": signs, "rough": rough, "third": False}
+    assert found == {"rough": rough, "third": False, "inside": inside}
 
 
 def test_zero_width_and_equal_ends_leave_rounding_only():

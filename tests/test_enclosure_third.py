@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from dss.enclosure import Enclosure, StandIn
+from dss.enclosure.passes import under_way
 from dss.enclosure.rules import activations, smooth
 from dss.enclosure.rules.arithmetic import multiply
 from dss.enclosure.rules.smooth import Curve, thirds
-from dss.enclosure.shared_symbols import run
 from dss.enclosure.standin import value_of
 
 F64 = torch.float64
@@ -53,11 +53,11 @@ def test_the_range_of_a_third_derivative_holds_a_dense_grid_and_little_more(name
 def test_tau_times_a_parabola_is_exact():
     slope, bend = (torch.tensor([value], dtype=F64) for value in (0.5, 0.25))
     zero = torch.zeros(1, dtype=F64)
-    with run(0, third=True):
+    with under_way(third=True):
         product = multiply(Enclosure(zero, slope, zero), Enclosure(zero, zero, zero, bend))
     assert (
-        product.signs is not None
-        and product.slope.item() == product.signs.item() == 0.5 * 0.25 / 2
+        product.twist is not None
+        and product.slope.item() == product.twist.item() == 0.5 * 0.25 / 2
         and product.error.item() < 1e-14
     )
 
@@ -79,7 +79,7 @@ def left(function, width, *, third):
     generator = torch.Generator().manual_seed(0)
     center, slope = torch.randn(2, 4, 4, generator=generator, dtype=F64)
     x = Enclosure(center, width * slope, torch.zeros_like(center))
-    with run(0, third=third):
+    with under_way(third=third):
         return value_of(function(StandIn(x, F64))).error.amax().item()
 
 

@@ -34,6 +34,9 @@ MOST_ROWS = 32
 INNER_ROWS, INNER_ENTRIES = 256, 2**17
 """The same inside a network; and rows times the entries of the largest tensor before, which is what a sample takes in memory."""
 
+WINDOW = 2
+"""As far back as so many places inside are errors traced there."""
+
 LONG = 2**16
 """Sums of more terms than this are taken in float64."""
 
@@ -141,23 +144,30 @@ def sharpened(x: Enclosure) -> Enclosure:
 
 
 def refined(x: Enclosure) -> Enclosure:
-    """The same inside a deep network, for the ranges of what comes next: weights that are traced back pass on to the sources of `x`."""
+    """The same inside a deep network, for the ranges of what comes next.
+
+    Errors are traced back no farther than to the second such place before: all the way, each would cost a pass through the whole
+    network. Weights that are traced back from later ones pass on to the sources of `x`.
+    """
     state, count = current(), x.center.numel()
     if state is None or not state.inside or is_number(x) or not _is_noted(state.nodes, x):
         return x
     nodes = state.nodes[: x.node.place + 1]
     if count > INNER_ROWS or count * max(node.error.numel() for node in nodes) > INNER_ENTRIES:
         return x
-    return tracked(_with_traced(x, nodes), None, (x,), lambda weight: (weight,), terms=0)
+    start = state.refined[-WINDOW] if len(state.refined) >= WINDOW else 0
+    result = tracked(_with_traced(x, nodes, min(start, x.node.place)), None, (x,), lambda weight: (weight,), terms=0)
+    state.refined.append(result.node.place)
+    return result
 
 
-def _with_traced(x: Enclosure, nodes: list[Node]) -> Enclosure:
-    """`x`, the result of the last node, with errors that are traced back where they are less."""
+def _with_traced(x: Enclosure, nodes: list[Node], start: int = 0) -> Enclosure:
+    """`x`, the result of the last node, with errors that are traced back as far as `start` where they are less."""
     dtype = torch.float32 if is_plain_float32(x.device) else torch.float64
     # What underflow may take from weights, times the errors they meet.
     floor = FLOOR * reduce(torch.add, (node.error.sum() for node in nodes), x.center.new_ones(()))
     rows = torch.eye(x.center.numel(), dtype=dtype, device=x.device)
-    traced = torch.vmap(lambda row: _traced(nodes, row.view(x.center.shape), floor))(rows).view(x.center.shape)
+    traced = torch.vmap(lambda row: _traced(nodes, start, row.view(x.center.shape), floor))(rows).view(x.center.shape)
     traced = traced.to(torch.float64) + floor
     # A NaN knows nothing, and loses.
     return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.twist)
@@ -176,10 +186,10 @@ def _place(nodes: list[Node], x: Enclosure) -> int:
     return x.node.place
 
 
-def _traced(nodes: list[Node], weight: Tensor, floor: Tensor) -> Tensor:
-    """A bound on |<weight, E>| for the result of the last node, but for `floor`."""
+def _traced(nodes: list[Node], start: int, weight: Tensor, floor: Tensor) -> Tensor:
+    """A bound on |<weight, E>| for the result of the last node, but for `floor`; what comes from before `start` counts as it is known."""
     weights, total = {len(nodes) - 1: weight}, weight.new_zeros(())
-    for node in reversed(nodes):
+    for node in reversed(nodes[start:]):
         if node.place not in weights:
             continue
         weight = weights.pop(node.place)
@@ -190,6 +200,8 @@ def _traced(nodes: list[Node], weight: Tensor, floor: Tensor) -> Tensor:
                 part = weights[source] + part
                 total = total + _product(part, 2 * UNIT32 * nodes[source].error, floor)
             weights[source] = part
+    for place, weight in weights.items():
+        total = total + _product(weight, nodes[place].error, floor)
     return total * (1 + 4 * gamma(len(nodes), UNIT32))
 
 

@@ -25,13 +25,14 @@ class Pass:
         curves: smooth functions so far.
         kinks, bends: kinks so far, and the wide ones among them; those of maxima left out.
         kinked: whether there were kinks, those of maxima too.
-        nodes: the operations so far, for errors that are traced back (`adjoint`).
+        nodes, refined: the operations so far, for errors that are traced back (`adjoint`), and which gave what was traced back inside.
         refused: the first error that an operation raised: a `forward` that catches it goes a way that tensors would not.
     """
 
     def __init__(self, *, rough: bool = True, third: bool = False, inside: bool = False):
         self.rough, self.third, self.inside = rough, third, inside
         self.curves, self.kinks, self.bends, self.kinked, self.nodes = 0, 0, 0, False, []
+        self.refined: list[int] = []
         self.refused: Exception | None = None
 
 
