@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import dss
+from dss.certificates import convexity
 from dss.cli import main
 from tests.architectures import Encoder
 from tests.test_convex import blobs, mlp, question, trained
@@ -92,3 +93,15 @@ def test_the_command_line_says_which_way_won(tiny, tmp_path, capsys):
     main([*words, "--threshold", lower, "--out", str(tmp_path / "searched")])
     assert "fastest (searched by bend)" in capsys.readouterr().out
     assert "fastest (searched by bend)" in (tmp_path / "searched" / "report.html").read_text()
+
+
+def test_a_written_path_is_proved_once(apart, monkeypatch):
+    wide, corners = apart
+    bounded, bound = [], convexity.bound_points
+    monkeypatch.setattr(convexity, "bound_points", lambda *args: bounded.append(args) or bound(*args))
+    found = dss.connect(
+        wide.objective.unwrapped, wide.start, wide.end, threshold=1.1 * corners, finder=dss.FastestPath(), prove="always"
+    )
+    assert found.certificate.proof == "convexity" and len(bounded) == 1
+    again = dss.certify(wide.objective, found.path, threshold=1.1 * corners, prove=True)
+    assert len(bounded) == 2 and again.upper == found.certificate.upper

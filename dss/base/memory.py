@@ -7,8 +7,6 @@ from functools import cache
 from math import inf
 from pathlib import Path
 
-import torch
-
 # Limits of the group that a process is in (cgroups v2 and v1): containers, batch systems.
 _GROUP_FILES = ("/sys/fs/cgroup/{group}/memory.max", "/sys/fs/cgroup/memory/{group}/memory.limit_in_bytes")
 # Chunks may take this share of the limit; beads, gradients and moments need the rest.
@@ -31,21 +29,6 @@ def fitting(wanted: int) -> int:
     """
     most = limit()
     return wanted if most == inf else max(1, min(wanted, int(most) // SHARE))
-
-
-# The largest block whose release changes what the C library keeps (mallopt(3)), less some pages for its head.
-KEPT, AMPLE = 2**25 - 2**16, 2**30
-
-
-@cache
-def keep_freed() -> None:
-    """Let this process keep what it frees, up to 64 MB, where it has room.
-
-    The C library hands large blocks back to the kernel, until one of 32 MB was freed. Activations of a few megabytes then come as
-    fresh pages, and are cleared, at every operation: a fifth of the time of a small network. No page of this one is touched.
-    """
-    if limit() >= AMPLE:
-        torch.empty(KEPT, dtype=torch.uint8)
 
 
 # What torch and the libraries beneath it say.

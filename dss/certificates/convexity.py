@@ -83,7 +83,8 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
     """Bound the loss on a whole path by its corners, if its pieces allow it.
 
     Args:
-        judge: a `NetworkObjective` with a loss convex in the outputs, counted, recalled or as a perplexity.
+        judge: a `NetworkObjective` with a loss convex in the outputs, counted, recalled or as a perplexity. A recalled one
+            remembers what was proved: a finder and the certificate of its path ask the same.
         path: any path; what its pieces are is found out here.
 
     Raises:
@@ -92,6 +93,14 @@ def prove_by_convexity(judge: Objective, path: Path) -> ConvexPieces:
 
     Source: Kuditipudi et al. 2019, for the bound by corners.
     """
+    known = judge.proofs if isinstance(judge, Recalled) else {}
+    if path.digests not in known:
+        known[path.digests] = _proved(judge, path)
+    return known[path.digests]
+
+
+def _proved(judge: Objective, path: Path) -> ConvexPieces:
+    """What `prove_by_convexity` returns, and raises."""
     network = _network(judge)
     few = _few(network)
     layout = _layout(network, few)

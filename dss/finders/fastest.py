@@ -38,7 +38,8 @@ class FastestPath(Finder):
             return self._searched(problem, step)
         try:
             found = self.written.advance(problem, step)
-            proved = found.status is Status.FOUND and prove_by_convexity(problem.judge, found.path).upper <= problem.threshold
+            # Recalled, so that the certificate proves nothing twice; which losses are in memory decides nothing of a bound.
+            proved = found.status is Status.FOUND and prove_by_convexity(problem.recalled, found.path).upper <= problem.threshold
         except InputError:  # what cannot be taken apart or proved so is no error of the user's, who asked for any path
             proved = False
         return found if proved else replace(self.search.begin(problem), memory={"search": {}})

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -201,12 +202,16 @@ class Recalled(Wrapped):
     """What `counted` judges, from its memory where it can: for certificates, which repeat the evaluations of the search.
 
     A search itself never recalls: its path must not depend on which losses an interrupted process had in memory.
+
+    Attributes:
+        proofs: what was proved of paths so far, by the digests of their beads.
     """
 
     objective: Counted
 
     def __init__(self, counted: Counted):
         super().__init__(counted)
+        self.proofs: dict[tuple[str, ...], Any] = {}
 
     def __call__(self, points: Tensor) -> Tensor:
         return self.objective.recalled(points)

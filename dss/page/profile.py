@@ -14,7 +14,7 @@ from dss.page.projection import Projection
 # Interpolated points held at once.
 POINT_BYTES = 64 * 2**20
 # Evaluations along a whole path, spread over its segments; and intervals per segment for strings of a search's history.
-EVALUATIONS, HISTORY_INTERVALS = 160, 4
+EVALUATIONS, HISTORY_INTERVALS = 100, 4
 
 
 Places = tuple[Tensor, Tensor, Tensor]
@@ -99,7 +99,7 @@ def measure_path(
 def places_of(path: Path, evaluations: int, certified: int | None) -> Iterator[tuple[Path, Places]]:
     """A path and the straight line between its ends, each with the places at which a profile shows it."""
     line = Path.straight(path.rows[0], path.rows[-1])
-    for string, count in ((path, evaluations), (line, evaluations // 4)):
+    for string, count in ((path, evaluations), (line, 2 * evaluations // 5)):
         yield string, grid(intervals_for(string, count, certified))
 
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from dss.base.adam import Adam
 from dss.base.errors import TaskError
-from dss.base.memory import keep_freed
 from dss.objectives.network.data import Samples
 from dss.objectives.network.loss import as_number
 from dss.tasks.task import Task
@@ -31,7 +30,6 @@ def train(task: Task, *, seed: int, epochs: int | None = None, learning_rate: fl
     Raises:
         TaskError: the loss stopped being finite.
     """
-    keep_freed()
     model, samples = task.fresh_model().train(), task.samples
     parameter = next(model.parameters())
     samples = samples.cast(parameter.dtype, parameter.device)

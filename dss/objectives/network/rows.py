@@ -10,7 +10,6 @@ from torch.func import vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
-from dss.base.memory import keep_freed
 from dss.base.space import ParameterSpace
 from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy
@@ -46,7 +45,6 @@ class RowLosses:
     can_differentiate: bool
 
     def __init__(self, model: nn.Module, space: ParameterSpace, names: tuple[str, str], autocast: torch.dtype | None):
-        keep_freed()
         self.names, self.autocast = names, autocast
         self.template = quiet_copy(model, moving=space.names).requires_grad_(False)
         own = dict(self.template.named_parameters())

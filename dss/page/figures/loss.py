@@ -31,7 +31,7 @@ def loss_along_path(profile: PathProfile, *, metric: int | str = 0, log: bool = 
         yaxis=axis(shown.name),
         hovermode="closest",
     )
-    return go.Figure(traces).update_layout(with_scales(look, _scales(profile, index, log)))
+    return go.Figure(traces, with_scales(look, _scales(profile, index, log)))
 
 
 def _scales(profile: PathProfile, index: int, log: bool) -> list[dict]:

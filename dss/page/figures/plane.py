@@ -23,18 +23,14 @@ def loss_on_plane(plane: LossPlane) -> go.Figure:
     traces = [ground(x, y, plane.losses, colours)]
     if plane.threshold is not None and crosses(plane.losses, plane.threshold):
         traces.append(boundary(x, y, plane.losses, colours, plane.threshold))
-    figure = go.Figure([*traces, *_path(plane), _marks(plane)])
-    bar = colours.axis(y=-0.2, len=1.0)
     equal = {"scaleanchor": "x", "scaleratio": 1, "constrain": "domain"}
-    figure.update_layout(
-        layout(
-            coloraxis=bar,
-            xaxis=axis("along A → B, in units of their distance", showgrid=False, constrain="domain"),
-            yaxis=axis("across", showgrid=False, **equal),
-            margin={"l": 58, "r": 16, "t": 30, "b": 110},
-        )
+    look = layout(
+        coloraxis=colours.axis(y=-0.2, len=1.0),
+        xaxis=axis("along A → B, in units of their distance", showgrid=False, constrain="domain"),
+        yaxis=axis("across", showgrid=False, **equal),
+        margin={"l": 58, "r": 16, "t": 30, "b": 110},
     )
-    return figure
+    return go.Figure([*traces, *_path(plane), _marks(plane)], look)
 
 
 def crosses(losses: Tensor, level: float) -> bool:

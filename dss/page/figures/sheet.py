@@ -19,16 +19,14 @@ def loss_on_sheet(sheet: LossSheet) -> go.Figure:
     traces: list = [ground(x, y, sheet.losses, colours)]
     if crosses(sheet.losses, sheet.threshold):
         traces.append(boundary(x, y, sheet.losses, colours, sheet.threshold))
-    figure = go.Figure([*traces, *_path(sheet), _line(), _ends()])
     ticks = {"tickvals": [0, 1], "ticktext": ["line", "path"], "range": [float(y[0]), float(y[-1])]}
-    return figure.update_layout(
-        layout(
-            coloraxis=colours.axis(y=-0.2, len=1.0),
-            xaxis=axis("share of the length", showgrid=False, tickformat=".0%", range=[0, 1]),
-            yaxis=axis("", showgrid=False, **ticks),
-            margin={"l": 58, "r": 16, "t": 30, "b": 110},
-        )
+    look = layout(
+        coloraxis=colours.axis(y=-0.2, len=1.0),
+        xaxis=axis("share of the length", showgrid=False, tickformat=".0%", range=[0, 1]),
+        yaxis=axis("", showgrid=False, **ticks),
+        margin={"l": 58, "r": 16, "t": 30, "b": 110},
     )
+    return go.Figure([*traces, *_path(sheet), _line(), _ends()], look)
 
 
 def _path(sheet: LossSheet) -> list[go.Scatter]:

@@ -24,11 +24,10 @@ def string_in_space(picture: StringPicture, *, shown: int = -1, controls: bool =
     strings = picture.strings
     colours = LossColours.of(torch.cat([string.losses for string in strings]), picture.threshold)
     box = box_of(torch.cat([string.points for string in strings]))
-    figure = go.Figure(_traces(strings[shown], box, colours))
+    look = layout(scene=space_of(box), coloraxis=colours.axis(), margin={"l": 0, "r": 0, "t": 8, "b": 70}, showlegend=False)
+    figure = go.Figure(_traces(strings[shown], box, colours), with_scales(look, scene_of(box, picture.explained.tolist())))
     if len(strings) > 1:
         figure.frames = [go.Frame(data=_traces(string, box, colours), name=str(i)) for i, string in enumerate(strings)]
-    look = layout(scene=space_of(box), coloraxis=colours.axis(), margin={"l": 0, "r": 0, "t": 8, "b": 70}, showlegend=False)
-    figure.update_layout(with_scales(look, scene_of(box, picture.explained.tolist())))
     if controls and len(strings) > 1:
         figure.update_layout(_controls(strings, shown % len(strings)))
     return figure

@@ -94,7 +94,7 @@ def render(page: Page) -> str:
 @cache
 def _packed_plotly() -> str:
     """Plotly's script, compressed to less than half of what a page would weigh otherwise; browsers unpack it themselves."""
-    return b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=6, mtime=0)).decode()
+    return b64encode(gzip.compress(get_plotlyjs().encode(), compresslevel=5, mtime=0)).decode()
 
 
 def json_for_html(data: object) -> str:
