@@ -1,9 +1,14 @@
 """The parts of the solver against dense linear algebra."""
 
+from itertools import product
+from math import inf
+
+import numpy
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import lsq_linear, nnls
 
 import dss
 from dss.geodesic.constraint_points import ConstraintPoints
@@ -120,3 +125,84 @@ def test_the_minimum_in_a_box_is_exact_where_constraints_nearly_repeat_one_anoth
     assert ((x >= 0) & (x <= cap)).all()
     assert (slope[x == 0] >= -1e-7).all() and (slope[x == cap] <= 1e-7).all()
     assert slope[(x > 0) & (x < cap)].abs().max() < 1e-7
+
+
+def value(matrix, linear, x):
+    return (x @ matrix @ x / 2 - linear @ x).item()
+
+
+def least_of_all_faces(matrix, linear, cap):
+    """The least value in the box: of the stationary points of all 3^m faces that lie in it, every one of least norm."""
+    m, best = len(linear), inf
+    for sides in product((0.0, cap, None), repeat=m):
+        free = [i for i in range(m) if sides[i] is None]
+        x = torch.tensor([side or 0.0 for side in sides], dtype=FLOAT)
+        if free:
+            right = (linear - matrix @ x)[free]
+            x[free] = torch.from_numpy(numpy.linalg.lstsq(matrix[free][:, free].numpy(), right.numpy(), rcond=None)[0])
+        if ((x >= 0) & (x <= cap)).all():
+            best = min(best, value(matrix, linear, x))
+    return best
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.sampled_from([0.0, 1e-7, 1.0]), st.floats(0.05, 20), st.integers(0, 10_000))
+@settings(max_examples=150, deadline=None)
+def test_no_face_of_the_box_is_lower(m, rank, beside, cap, seed):
+    # Of any rank, with repeated constraints, and a linear part that need not be in the matrix's range.
+    root = random(m, rank, seed=seed)
+    root[m // 2] = root[0]
+    matrix, linear = root @ root.T, root @ random(rank, seed=seed + 1) + beside * random(m, seed=seed + 2)
+    start = cap * random(m, seed=seed + 3)
+    x = box_qp(matrix, linear, cap, start)
+    assert ((x >= 0) & (x <= cap)).all()
+    lowest = least_of_all_faces(matrix, linear, cap)
+    assert value(matrix, linear, x) <= lowest + 1e-9 * (1 + abs(lowest))
+
+
+@given(st.integers(1, 60), st.integers(0, 8), st.floats(0.05, 20), st.integers(0, 10_000))
+@settings(max_examples=60, deadline=None)
+def test_many_ill_conditioned_constraints_are_solved_as_by_scipy(m, decades, cap, seed):
+    root = random(m, m, seed=seed) * torch.logspace(0, -decades / 2, m, dtype=FLOAT)
+    right = 2 * random(m, seed=seed + 1)
+    matrix, linear = root @ root.T, root @ right
+    x = box_qp(matrix, linear, cap, torch.zeros(m, dtype=FLOAT))
+    theirs = lsq_linear(root.T.numpy(), right.numpy(), bounds=(0, cap), method="bvls", tol=1e-14)
+    ours = (root.T @ x - right).square().sum().item() / 2
+    assert ours <= theirs.cost * (1 + 1e-9) + 1e-12
+    unbounded = box_qp(matrix, linear, inf, x)
+    assert (root.T @ unbounded - right).norm().item() <= nnls(root.T.numpy(), right.numpy())[1] * (1 + 1e-9) + 1e-9
+
+
+def test_where_it_starts_changes_nothing():
+    root = random(12, 20, seed=7)
+    matrix, linear = root @ root.T, 8 * random(12, seed=8)
+    solved = box_qp(matrix, linear, 0.4, torch.zeros(12, dtype=FLOAT))
+    assert 0 < ((solved > 0) & (solved < 0.4)).sum() < 12
+    for seed in range(20):
+        torch.testing.assert_close(box_qp(matrix, linear, 0.4, 0.4 * random(12, seed=seed)), solved, rtol=1e-9, atol=1e-12)
+    assert torch.equal(box_qp(matrix, linear, 0.4, solved), solved)
+
+
+def test_rounding_may_have_made_a_matrix_indefinite():
+    # Gram matrices of float32 gradients are positive semi-definite up to that precision only.
+    root = random(10, 3, seed=1)
+    exact = root @ root.T
+    matrix = exact.float().double() - 1e-6 * torch.eye(10, dtype=FLOAT)
+    assert torch.linalg.eigvalsh(matrix)[0] < -1e-7
+    linear = root @ torch.ones(3, dtype=FLOAT)
+    x, best = (box_qp(k, linear, 1.0, torch.zeros(10, dtype=FLOAT)) for k in (matrix, exact))
+    assert ((x >= 0) & (x <= 1)).all()
+    assert value(exact, linear, x) <= value(exact, linear, best) + 1e-4
+
+
+@pytest.mark.parametrize("broken", [inf, torch.nan])
+def test_a_problem_that_is_not_finite_has_no_solution(broken):
+    matrix, linear = torch.eye(3, dtype=FLOAT), torch.ones(3, dtype=FLOAT)
+    assert box_qp(matrix, linear.index_fill(0, torch.tensor(1), broken), 2.0, linear).isnan().all()
+    assert box_qp(matrix.index_fill(0, torch.tensor(1), broken), linear, 2.0, linear).isnan().all()
+
+
+def test_a_constraint_without_gradient_presses_as_hard_as_it_may():
+    matrix, zeros = torch.zeros(2, 2, dtype=FLOAT), torch.zeros(2, dtype=FLOAT)
+    assert box_qp(matrix, torch.tensor([1.0, -1.0], dtype=FLOAT), 3.0, zeros).tolist() == [3.0, 0.0]
+    assert box_qp(matrix, zeros, inf, zeros).tolist() == [0.0, 0.0]

@@ -69,54 +69,89 @@ class LBFGSModel:
         return out
 
 
+# Added to the diagonal of a face's matrix, relative to its largest entry: constraints that repeat one another make it singular.
+RIDGE = 1e-14
+# A slope that so many roundings of its terms could make is none.
+ROUNDINGS = 64 * numpy.finfo(float).eps
+
+
 def box_qp(matrix: Tensor, linear: Tensor, bound: float, start: Tensor) -> Tensor:
     """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= bound.
 
-    Sweeps of coordinate descent find which entries are at their bounds; a Newton step within the face of the others is exact
-    once they do (More & Toraldo 1991, Algorithms for bound constrained quadratic programming, section 3). Constraint points
-    that lie close together make the matrix singular, where coordinates alone would crawl.
+    An active-set method: to the minimum of the face that `start` lies in, by Newton steps; then off every bound that pushes
+    inwards, one coordinate after the other, and so on (More & Toraldo 1991, Algorithms for bound constrained quadratic
+    programming, section 3, whose gradient projection the coordinates take over). Every part lowers the value, so no face
+    comes twice. Consecutive programs of `dss.geodesic.sqp` differ little: the last multipliers as `start` leave few faces.
 
     Args:
-        matrix: `(m, m)` float64, positive semi-definite.
-        linear: `(m,)` float64.
+        matrix: `(m, m)` float64, positive semi-definite up to rounding.
+        linear: `(m,)` float64; in the matrix's range where the bound is infinite.
         bound: upper bound of every entry.
         start: `(m,)` float64, where to start.
+
+    Returns:
+        The minimum; NaN where the problem is not finite.
     """
-    k, x = matrix.numpy(), start.clamp(0, bound).numpy().copy()
-    diagonal = numpy.maximum(k.diagonal(), numpy.finfo(float).tiny)
-    slope = k @ x - linear.numpy()
-    for _ in range(500):
-        if _sweep(k, x, slope, diagonal, bound) <= 1e-16:
+    k, right, x = matrix.numpy(), linear.numpy(), start.clamp(0, bound).numpy().copy()
+    size = numpy.abs(k)
+    if not (numpy.isfinite(size).all() and numpy.isfinite(right).all()):
+        return torch.full_like(start, torch.nan)
+    for _ in range(100 + 10 * len(x)):
+        slope, noise = _minimise_face(k, right, size, x, bound)
+        pushed = numpy.flatnonzero(((x == 0) & (slope < -noise)) | ((x == bound) & (slope > noise)))
+        if not len(pushed):
             break
-        _newton_step(k, x, slope, bound)
+        _release(k, x, slope, pushed, bound)
     return torch.from_numpy(x)
 
 
-def _sweep(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, diagonal: numpy.ndarray, bound: float) -> float:
-    """Minimise along every coordinate in turn; the most that one of them gained, twice over."""
-    largest = 0.0
-    for i in range(len(x)):
-        new = min(max(x[i] - slope[i] / diagonal[i], 0.0), bound)
-        moved = new - x[i]
-        if moved:
-            slope += moved * k[i]
-            x[i] = new
-            largest = max(largest, moved * moved * diagonal[i])
-    return largest
+def _minimise_face(
+    k: numpy.ndarray, right: numpy.ndarray, size: numpy.ndarray, x: numpy.ndarray, bound: float
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Move to the minimum over the entries at no bound, fewer with every bound met; the slope there, and its rounding."""
+    for _ in range(50 + 2 * len(x)):
+        slope = k @ x - right
+        noise = ROUNDINGS * (size @ x + numpy.abs(right))
+        free = numpy.flatnonzero((x > 0) & (x < bound))
+        if (numpy.abs(slope[free]) <= noise[free]).all():
+            break
+        moved = _newton_step(k[numpy.ix_(free, free)], x[free], slope[free], bound)
+        if not moved.any():
+            break
+        x[free] += moved
+    return slope, noise
 
 
-def _newton_step(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, bound: float) -> None:
-    """To the minimum over the entries that are at no bound, or as far towards it as the box allows."""
-    free = numpy.flatnonzero((x > 0) & (x < bound))
-    if not len(free):
-        return
-    step = -numpy.linalg.lstsq(k[numpy.ix_(free, free)], slope[free], rcond=None)[0]
-    limits = numpy.where(step > 0, bound - x[free], x[free])
-    moving = step != 0
-    share = min(1.0, (limits[moving] / numpy.abs(step[moving])).min(initial=1.0))
-    moved = numpy.clip(x[free] + share * step, 0.0, bound) - x[free]
-    x[free] += moved
-    slope += k[:, free] @ moved
+def _newton_step(within: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, bound: float) -> numpy.ndarray:
+    """A Newton step cut off at the box, which meets many bounds at once; if that does not lower the value, as far as the first one."""
+    step = -_solved(within, slope)
+    moved = numpy.clip(x + step, 0.0, bound) - x
+    gain = slope @ moved
+    if gain + moved @ within @ moved / 2 <= 1e-4 * gain < 0:
+        return moved
+    limits, moving = numpy.where(step > 0, bound - x, x), step != 0
+    shares = limits[moving] / numpy.abs(step[moving])
+    return numpy.clip(x + min(1.0, shares.min(initial=1.0)) * step, 0.0, bound) - x
+
+
+def _solved(within: numpy.ndarray, slope: numpy.ndarray) -> numpy.ndarray:
+    """`within^-1 slope`, with a ridge that makes the factorisation possible: steps with a ridge end at the same minimum, a proximal
+    point at a time, and where slope is left in a direction without curvature they lead far along it, to a bound."""
+    matrix, right = torch.from_numpy(within), torch.from_numpy(slope)[:, None]
+    ridge = RIDGE * max(within.diagonal().max(), numpy.finfo(float).tiny / RIDGE)
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype))
+        if not failed:
+            return torch.cholesky_solve(right, factor)[:, 0].numpy()
+        ridge *= 100
+
+
+def _release(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, pushed: numpy.ndarray, bound: float) -> None:
+    """Minimise along one coordinate after the other."""
+    for i in pushed:
+        new = min(max(x[i] - slope[i] / max(k[i, i], numpy.finfo(float).tiny), 0.0), bound)
+        slope += (new - x[i]) * k[i]
+        x[i] = new
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
