@@ -4,11 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from enclosure_points import place
-from torch import nn
+from torch import Tensor, nn
 from torch.func import functional_call
 
 from dss.enclosure import Enclosure, StandIn, adjoint, suited
 from dss.enclosure.passes import under_way
+from dss.enclosure.rules import recurrent
 from dss.enclosure.rules.products import matmul
 from dss.enclosure.standin import value_of
 
@@ -68,11 +69,15 @@ def moved(net: nn.Module, width: float) -> dict[str, Enclosure]:
     return {name: Enclosure(value.detach(), slopes[name], zero) for name, value in net.named_parameters()}
 
 
-def enclosed(net: nn.Module, weights: dict[str, Enclosure], *, inside: bool) -> tuple[Enclosure, int]:
+SAMPLE = torch.ones(1, 8, dtype=F64)
+
+
+def enclosed(net: nn.Module, weights: dict[str, Enclosure], *, inside: bool, sample: Tensor = SAMPLE) -> tuple[Enclosure, int]:
     """The outputs on one sample, and at how many places inside errors were traced back."""
-    with under_way(inside=inside) as state, torch.no_grad():
+    with under_way(inside=inside, third=True) as state, torch.no_grad():
         tensors = {name: StandIn(weight, F64) for name, weight in weights.items()}
-        return value_of(functional_call(net, tensors, (torch.ones(1, 8, dtype=F64),))), len(state.refined)
+        output = functional_call(net, tensors, (sample,))
+        return value_of(output[0] if isinstance(output, tuple) else output), len(state.refined)
 
 
 @pytest.mark.parametrize("window", [1, 2, 100])
@@ -83,7 +88,21 @@ def test_what_is_traced_back_inside_is_tighter_and_no_value_leaves_it(window, mo
     (plain, none), (sharp, places) = (enclosed(net, weights, inside=inside) for inside in (False, True))
     assert (none, places) == (0, 10) and sharp.error.amax() < plain.error.amax() / 2
     for tau in torch.linspace(-1, 1, 201, dtype=F64):
-        value = functional_call(net, {name: place(w, tau) for name, w in weights.items()}, (torch.ones(1, 8, dtype=F64),))
+        value = functional_call(net, {name: place(w, tau) for name, w in weights.items()}, (SAMPLE,))
+        assert ((value - place(sharp, tau)).abs() <= sharp.error).all()
+
+
+@pytest.mark.parametrize(("kind", "states"), [(nn.GRU, 1), (nn.LSTM, 2), (nn.RNN, 1)])
+def test_the_state_of_a_recurrence_is_traced_back_on_the_way(kind, states):
+    torch.manual_seed(0)
+    net, sample = kind(3, 8, batch_first=True).double(), torch.randn(1, 32, 3, dtype=F64)
+    for weight in net.parameters():
+        weight.data *= 2
+    weights = moved(net, 3e-3)
+    (plain, _), (sharp, places) = (enclosed(net, weights, inside=inside, sample=sample) for inside in (False, True))
+    assert places == 32 // recurrent.WINDOW * states and sharp.error.amax() < plain.error.amax() / 2
+    for tau in torch.linspace(-1, 1, 41, dtype=F64):
+        value = functional_call(net, {name: place(w, tau) for name, w in weights.items()}, (sample,))[0]
         assert ((value - place(sharp, tau)).abs() <= sharp.error).all()
 
 

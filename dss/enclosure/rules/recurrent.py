@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.adjoint import refined
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.kinked import relu
 from dss.enclosure.rules.products import linear
@@ -13,6 +14,9 @@ from dss.enclosure.rules.smooth import SIGMOID, TANH, apply
 from dss.enclosure.value import Enclosure, lift
 
 State = tuple[Enclosure, ...]
+
+WINDOW = 4
+"""Steps of a long recurrence between two at which the errors of its state are traced back."""
 
 
 def lstm_step(gates: Enclosure, state: State, weight, bias) -> State:
@@ -48,7 +52,9 @@ def _layer(step: Callable, x: Enclosure, state: State, weights: list, *, backwar
     weight_x, weight_h, bias_x, bias_h = weights if len(weights) == 4 else (*weights, None, None)
     gates, outputs = linear(x, weight_x, bias_x), []
     steps = range(x.shape[0])
-    for t in reversed(steps) if backward else steps:
+    for count, t in enumerate(reversed(steps) if backward else steps, 1):
+        if count % WINDOW == 0:
+            state = tuple(map(refined, state))
         state = step(gates[t], state, weight_h, bias_h)
         if projection is not None:
             state = (linear(state[0], projection), *state[1:])
