@@ -129,7 +129,8 @@ def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
 def _mixed(x: Tensor | None, y: Tensor | None, share: Tensor) -> Tensor | None:
     """(1 - s) x + s y; None is zero."""
     if x is None or y is None:
-        return share * y if y is not None else None if x is None else (1 - share) * x
+        part, its = (x, 1 - share) if y is None else (y, share)
+        return None if part is None else its * part
     return torch.lerp(x, y, share)
 
 
