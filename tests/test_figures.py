@@ -296,6 +296,7 @@ def test_the_sheet_is_the_path_at_one_and_the_line_at_zero():
     path = dss.Path(torch.tensor([[-1.0, 0.0], [-0.5, 0.9], [1.0, 0.0]], dtype=torch.float64))
     judge, sheet = dss.DoubleWell(), unroll(dss.DoubleWell(), path, threshold=1.0, resolution=16)
     arcs = path.arc_lengths()
+    assert len(sheet.along) == 25 + 1  # the bead
     assert 0 in sheet.across.tolist() and 1 in sheet.across.tolist() and set(arcs.tolist()) <= set(sheet.along.tolist())
     for u, row in zip(sheet.across.tolist(), sheet.losses, strict=True):
         for s, loss in zip(sheet.along.tolist(), row.tolist(), strict=True):

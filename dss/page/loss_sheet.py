@@ -12,6 +12,8 @@ from dss.page.profile import in_pieces
 
 # How far the sheet goes on beyond the line and beyond the path, as a share of their distance.
 BEYOND = 0.25
+# Intervals along path and line, at least.
+FEWEST = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +47,11 @@ def unroll(judge: Objective, path: Path, *, threshold: float, resolution: int = 
         judge: the loss.
         path: P.
         threshold: L0.
-        resolution: intervals from the line to the path are half of it, and along them twice as many; beads are added.
+        resolution: intervals from the line to the path are half of it, those along them half as many again as it says, at
+            least 16; beads are added.
     """
     arcs, half = path.arc_lengths().cpu(), max(2, resolution // 2)
-    even = torch.linspace(0, 1, 2 * resolution + 1, dtype=torch.float64)
+    even = torch.linspace(0, 1, max(FEWEST, 3 * resolution // 2) + 1, dtype=torch.float64)
     # Beads of a long string lie as close as the even places do.
     along = torch.cat([even, arcs]).unique() if len(path) <= resolution else even
     across = torch.arange(-round(BEYOND * half), half + round(BEYOND * half) + 1, dtype=torch.float64) / half
