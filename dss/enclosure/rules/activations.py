@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.arithmetic import add, multiply, subtract
+from dss.enclosure.rules.curves import COSINE, ERF, EXP, LOG, SIGMOID, SOFTPLUS, TANH, Curve, rising
 from dss.enclosure.rules.kinked import clamp, leaky_relu, relu
-from dss.enclosure.rules.smooth import COSINE, ERF, EXP, LOG, SIGMOID, SOFTPLUS, TANH, Curve, apply, rising
+from dss.enclosure.rules.smooth import apply
 from dss.enclosure.value import Enclosure, lift
 
 # Taylor's remainder is an integral over s'', which may jump: what lies between its values counts.

@@ -12,9 +12,10 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.rules.curves import power_curve
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import curved, where
-from dss.enclosure.rules.smooth import apply, power_curve, reciprocal
+from dss.enclosure.rules.smooth import apply, reciprocal
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 

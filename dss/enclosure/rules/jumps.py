@@ -8,9 +8,10 @@ from torch import Tensor
 from dss.enclosure.adjoint import through
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import UNIT
+from dss.enclosure.rules.curves import SOFTPLUS
 from dss.enclosure.rules.kinked import clamp
 from dss.enclosure.rules.shapes import where
-from dss.enclosure.rules.smooth import SOFTPLUS, apply, ranged
+from dss.enclosure.rules.smooth import apply, ranged
 from dss.enclosure.value import Enclosure, lift, settled
 
 SMALL = 15.0

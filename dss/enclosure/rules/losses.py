@@ -10,8 +10,9 @@ from dss.enclosure.adjoint import sharpened
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import raised
 from dss.enclosure.rules.arithmetic import ceiling, mean, multiply, total
+from dss.enclosure.rules.curves import LOG
 from dss.enclosure.rules.kinked import clamp
-from dss.enclosure.rules.smooth import LOG, apply
+from dss.enclosure.rules.smooth import apply
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 

@@ -8,10 +8,11 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.arithmetic import dims_of, mean, multiply, power, total
+from dss.enclosure.rules.curves import RSQRT, SQRT, power_curve
 from dss.enclosure.rules.entropy import Choice
 from dss.enclosure.rules.kinked import absolute, amax, amin, clamp, maximum, minimum
 from dss.enclosure.rules.normal import batch_norm, normalized
-from dss.enclosure.rules.smooth import RSQRT, SQRT, apply, power_curve
+from dss.enclosure.rules.smooth import apply
 from dss.enclosure.value import Enclosure, lift
 
 

@@ -11,9 +11,10 @@ from dss.enclosure.passes import count_curve, keeps_third
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import WIDE, gamma, largest, raised
 from dss.enclosure.rules.arithmetic import dims_of, total_of
+from dss.enclosure.rules.curves import EXP, RSQRT
 from dss.enclosure.rules.means import averaged
 from dss.enclosure.rules.shapes import curved, where
-from dss.enclosure.rules.smooth import EXP, RSQRT, apply, nearer, ranged
+from dss.enclosure.rules.smooth import apply, nearer, ranged
 from dss.enclosure.value import Enclosure, lift, settled
 
 

@@ -7,10 +7,11 @@ import torch
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined
 from dss.enclosure.registry import rule
+from dss.enclosure.rules.curves import SIGMOID, TANH
 from dss.enclosure.rules.kinked import relu
 from dss.enclosure.rules.products import linear
 from dss.enclosure.rules.shapes import joined
-from dss.enclosure.rules.smooth import SIGMOID, TANH, apply
+from dss.enclosure.rules.smooth import apply
 from dss.enclosure.value import Enclosure, lift
 
 State = tuple[Enclosure, ...]
