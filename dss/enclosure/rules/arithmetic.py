@@ -15,7 +15,7 @@ from dss.enclosure.rounding import gamma, raised
 from dss.enclosure.rules.curves import power_curve
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import curved, where
-from dss.enclosure.rules.smooth import apply, reciprocal
+from dss.enclosure.rules.smooth import apply, reciprocal, whole_power
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
 
@@ -171,15 +171,15 @@ def square(x) -> Enclosure:
 
 @rule("pow", "__pow__")
 def power(x, exponent) -> Enclosure:
-    """Whole powers by products, negative ones by the reciprocal, others of a positive base by Taylor."""
+    """Whole powers by products, negative ones and those of a positive base by Taylor."""
     if isinstance(exponent, Tensor) and not isinstance(exponent, Enclosure) and exponent.dim() == 0:
         exponent = exponent.item()
     if not isinstance(exponent, (int, float)) or not isinstance(x, Enclosure) or exponent == 0:
         raise EnclosureError(f"no rule encloses a power with exponent {exponent!r}; constants other than 0 have one")
-    if exponent < 0:
-        return reciprocal(power(x, -exponent))
     if exponent != int(exponent):
         return apply(power_curve(exponent), x)
+    if exponent < 0:
+        return whole_power(power_curve(exponent), x, odd=bool(exponent % 2))
     result = x
     for _ in range(int(exponent) - 1):
         result = multiply(result, x)

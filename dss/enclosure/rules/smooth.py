@@ -133,9 +133,15 @@ def exp(x) -> Enclosure:
 @rule("reciprocal")
 def reciprocal(x) -> Enclosure:
     """1/x by its sign: sign * (1 / (sign * x)), so that the argument is positive or nothing is known."""
+    return whole_power(INVERSE, x, odd=True)
+
+
+def whole_power(curve: Curve, x, *, odd: bool) -> Enclosure:
+    """A whole negative power, `curve` for x > 0, by its sign."""
     x = lift(x)
     sign = torch.where(x.center < 0, -1.0, 1.0)
-    return _turned(apply(INVERSE, _turned(x, sign)), sign)
+    result = apply(curve, _turned(x, sign))
+    return _turned(result, sign) if odd else result
 
 
 def _turned(x: Enclosure, sign: Tensor) -> Enclosure:
