@@ -32,9 +32,9 @@ SMALL = 2**20
 # The share of the distance of the ends that their first steps go: second-order steps follow.
 SMALL_SHARE = 0.01
 # A path that passes is pulled in parts of so many gradient steps, each of which is judged: a limit loses one of them at most.
-PART = 400
+PART = 1000
 # Of a pulled string that fails, so much is mixed with the path that passed, which is as long or longer.
-MIXED = (1.0, 0.75, 0.5)
+MIXED = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5)
 # Intermediate beads that a string gets before it is pulled: one bend alone cannot follow a curved valley.
 TIGHT_BEADS = 2
 
