@@ -69,7 +69,7 @@ def _overwritten(x):
 
 
 POSITIVE = {
-    "log": torch.log, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "reciprocal": lambda x: 1 / x, "power": lambda x: x**-2, "power of a negative": lambda x: (-x) ** -3, "root": lambda x: x**-0.7,
+    "log": torch.log, "sqrt": torch.sqrt, "rsqrt": torch.rsqrt, "reciprocal": lambda x: 1 / x, "power": lambda x: x**-2, "power of a negative": lambda x: (-x) ** -3, "reciprocal root": lambda x: x**-0.7,
     "root": lambda x: x**0.75, "division by a number": lambda x: x / 3, "log1p": torch.log1p, "log2": torch.log2, "norm": lambda x: x.norm(dim=1), "norm 3": lambda x: x.norm(3, 1),
     "normalize": lambda x: F.normalize(x), "std": lambda x: x.cumsum(1).std(1), "negative reciprocal": lambda x: 1 / -x,
 }  # fmt: skip
