@@ -20,7 +20,7 @@ from dss.enclosure.rules.shapes import broadcast, curved, joined
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 STRIDE = 2
-"""Of the kinks of a deep network so many go by between two at which errors are traced back."""
+"""Errors are traced back at one of so many kinks of a deep network."""
 
 
 def kink(x, left: float, right: float) -> Enclosure:
