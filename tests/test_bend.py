@@ -216,17 +216,3 @@ def test_what_bends_do_not_connect_is_what_greedy_insertion_finds(small):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(dss.InputError, match=next(iter(options))):
         dss.BendString(**options)
-
-
-def test_a_glimpse_takes_statistics_of_as_few_samples_as_it_judges():
-    torch.manual_seed(0)
-    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, momentum=None), nn.ReLU(), nn.Linear(4, 2)).double()
-    (x, y), (others, labels) = ((torch.randn(n, 3).double(), torch.randint(2, (n,))) for n in (30, 400))
-    objective = dss.NetworkObjective(net, nn.functional.cross_entropy, (x, y), calibration=(others, labels))
-    index, point = torch.randperm(30)[:8], objective.flatten(net.state_dict())[None]
-    net.train()(others[torch.arange(8) * 50])  # its first statistics, under `momentum=None`
-    by_hand = nn.functional.cross_entropy(net.eval()(x[index]), y[index])
-    seen, exact = objective.glimpse(index), objective.on_samples(index)
-    assert seen is not None and exact is not None
-    torch.testing.assert_close(seen(point)[0], by_hand.detach(), rtol=1e-10, atol=0)
-    assert abs(exact(point)[0] - by_hand) > 1e-3, "all the calibration samples say something else"

@@ -33,7 +33,7 @@ class ProgressiveJudge:
         self.judge, self.threshold = judge, threshold
         # One fixed order, whose beginnings are the subsamples: they are nested, and the same in every search.
         order = torch.randperm(judge.samples, generator=torch.Generator().manual_seed(0))
-        parts = [(judge.glimpse(order[:n]), share) for n, share in LEVELS if 2 * n <= judge.samples]
+        parts = [(judge.on_samples(order[:n]), share) for n, share in LEVELS if 2 * n <= judge.samples]
         self.levels = [(part, threshold + share * scale) for part, share in parts if part is not None]
         self.levels = self.levels or [(judge, threshold)]
 

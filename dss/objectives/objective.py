@@ -74,13 +74,6 @@ class Objective(ABC):
         """The loss on the samples numbered `index` `(m,)` alone. None if there is no such thing."""
         return None
 
-    def glimpse(self, index: Tensor) -> "Objective | None":
-        """About the loss on the samples numbered `index`: whatever else it needs of the data comes from few samples too.
-
-        For looks that decide what a search does next, never for what is said of a path. None if there is no such thing.
-        """
-        return self.on_samples(index)
-
     def with_batches_of(self, samples: int) -> "Objective":
         """The same loss with an `estimate` that reads at most so many samples; itself where it reads no more already."""
         return self

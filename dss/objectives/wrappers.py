@@ -83,10 +83,6 @@ class Wrapped(Objective):
         part = self.objective.on_samples(index)
         return None if part is None else self.around(part)
 
-    def glimpse(self, index: Tensor) -> Objective | None:
-        part = self.objective.glimpse(index)
-        return None if part is None else self.around(part)
-
     def with_batches_of(self, samples: int) -> Objective:
         return self.around(self.objective.with_batches_of(samples))
 

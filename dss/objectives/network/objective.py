@@ -236,15 +236,6 @@ class NetworkObjective(Objective):
         part._weight = self._rows.loss.weigh(part._samples)
         return part if part._weight > 0 else None
 
-    def glimpse(self, index: Tensor) -> "NetworkObjective | None":
-        """As `on_samples`; statistics that are recomputed for every point are taken of as many calibration samples."""
-        part, given = self.on_samples(index), self._calibration
-        if part is not None and part._norms:
-            part._calibration = (
-                given.take(torch.arange(len(index)) * len(given) // len(index)) if len(index) < len(given) else given
-            )
-        return part
-
     def with_batches_of(self, samples: int) -> "NetworkObjective":
         """The same loss in smaller minibatches. Exact estimates stay so: they have no noise to be traded for time."""
         if self.batch_samples == self.samples or self.batch_samples <= samples:
