@@ -14,6 +14,8 @@ from dss.objectives.objective import Objective
 # Nested subsamples, and how far above the threshold a loss on them must lie, in shares of the threshold's size, to count as a
 # failure: the mean of 64 samples is off by a good part of itself. A wrong failure costs a few more steps, nothing else.
 LEVELS = ((64, 0.3), (256, 0.0))
+# Running statistics that are recomputed at every point come from so many times the samples of a look.
+CALIBRATION = 4
 # Places of a segment, in the order in which they are looked at; 0 is the bead that it begins with, where a judge with kinks often
 # peaks. The fine grid is that of `sample_segments`.
 PLACES = ((0.5,), (0.0, 0.25, 0.75))
@@ -34,7 +36,8 @@ class ProgressiveJudge:
         # One fixed order, whose beginnings are the subsamples: they are nested, and the same in every search.
         order = torch.randperm(judge.samples, generator=torch.Generator().manual_seed(0))
         parts = [(judge.on_samples(order[:n]), share) for n, share in LEVELS if 2 * n <= judge.samples]
-        self.levels = [(part, threshold + share * scale) for part, share in parts if part is not None]
+        parts = [(part.with_calibration_of(CALIBRATION * part.samples), share) for part, share in parts if part is not None]
+        self.levels = [(part, threshold + share * scale) for part, share in parts]
         self.levels = self.levels or [(judge, threshold)]
 
     def failure(self, path: Path, first: Place | None = None) -> Place | None:
