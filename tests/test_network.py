@@ -333,3 +333,15 @@ def test_fewer_calibration_samples_are_spread_over_all_and_where_none_are_needed
     assert not torch.allclose(expected, objective(points)) and objective.with_calibration_of(30) is objective
     frozen = dss.NetworkObjective(model, cross_entropy, (x, y), buffers="frozen")
     assert frozen.with_calibration_of(8) is frozen
+
+
+def test_a_norm_that_counts_no_batches_has_the_same_statistics():
+    torch.manual_seed(0)
+    (x, y), losses = vectors(), []
+    for counted in (True, False):
+        model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+        if not counted:
+            model[1].num_batches_tracked = None
+        points = torch.linspace(-1, 1, 63, dtype=torch.float64)[None]
+        losses.append(dss.NetworkObjective(model, cross_entropy, (x.double(), y))(points))
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=0)
