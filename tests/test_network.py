@@ -320,3 +320,28 @@ def test_a_part_of_the_data_is_spread_over_it_and_leaves_the_objective_alone():
     torch.testing.assert_close(part(points), dss.NetworkObjective(model, cross_entropy, (x[places], y[places]))(points))
     assert part.samples == 5 == part.batch_samples and objective.samples == len(x) == objective.batch_samples
     assert torch.equal(objective(random_points(model).detach() * 0), whole)
+
+
+def test_fewer_calibration_samples_are_spread_over_all_and_where_none_are_needed_nothing_changes():
+    torch.manual_seed(0)
+    model, x, y = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double(), *vectors()
+    x, other = x.double(), torch.randn(30, 6, dtype=torch.float64)
+    objective = dss.NetworkObjective(model, cross_entropy, (x, y), calibration=(other, torch.zeros(30, dtype=torch.long)))
+    points, few = random_points(model).detach(), other[[i * 30 // 8 for i in range(8)]]
+    expected = dss.NetworkObjective(model, cross_entropy, (x, y), calibration=(few, torch.zeros(8, dtype=torch.long)))(points)
+    torch.testing.assert_close(objective.with_calibration_of(8)(points), expected)
+    assert not torch.allclose(expected, objective(points)) and objective.with_calibration_of(30) is objective
+    frozen = dss.NetworkObjective(model, cross_entropy, (x, y), buffers="frozen")
+    assert frozen.with_calibration_of(8) is frozen
+
+
+def test_a_norm_that_counts_no_batches_has_the_same_statistics():
+    torch.manual_seed(0)
+    (x, y), losses = vectors(), []
+    for counted in (True, False):
+        model = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Linear(5, 3)).double()
+        if not counted:
+            model[1].num_batches_tracked = None
+        points = torch.linspace(-1, 1, 63, dtype=torch.float64)[None]
+        losses.append(dss.NetworkObjective(model, cross_entropy, (x.double(), y))(points))
+    torch.testing.assert_close(*losses, rtol=1e-12, atol=0)

@@ -55,9 +55,9 @@ def test_pooling_is_taken_by_slices_however_it_is_called_and_never_where_places_
     assert not asked and places.shape == (1, 1, 3, 3)
 
 
-def test_losses_pool_by_slices_and_gradients_by_torchs_kernel(monkeypatch):
+def test_losses_of_many_samples_pool_by_slices_and_gradients_by_torchs_kernel(monkeypatch):
     torch.manual_seed(0)
-    net, x, y = dss.DigitsNet(), torch.rand(40, 1, 8, 8), torch.randint(10, (40,))
+    net, x, y = dss.DigitsNet(), torch.rand(1200, 1, 8, 8), torch.randint(10, (1200,))
     objective = dss.NetworkObjective(net, cross_entropy, (x, y))
     point = objective.space.flatten(net.state_dict())[None]
     asked = []
@@ -66,5 +66,7 @@ def test_losses_pool_by_slices_and_gradients_by_torchs_kernel(monkeypatch):
     objective(point)
     objective(point)
     assert not asked
+    objective.part(40)(point)
+    assert len(asked) == 2, "on few samples the kernel is as quick"
     objective(point.clone().requires_grad_()).sum().backward()
-    assert asked
+    assert len(asked) == 4

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property, reduce
-from itertools import accumulate
 from math import prod
 
 import torch
@@ -83,12 +82,12 @@ class ParameterSpace:
     @cached_property
     def size(self) -> int:
         """The number p of coordinates."""
-        return self.offsets[-1]
+        return sum(self.sizes)
 
     @cached_property
-    def offsets(self) -> tuple[int, ...]:
-        """Where each tensor starts in a point, and p at the end."""
-        return tuple(accumulate(map(prod, self.shapes), initial=0))
+    def sizes(self) -> tuple[int, ...]:
+        """How many coordinates each tensor has."""
+        return tuple(map(prod, self.shapes))
 
     def flatten(self, state: Mapping[str, Tensor], *, adopt: bool = False) -> Tensor:
         """A point `(p,)` from a state dict, in its widest dtype (float32 at least), on its device.
@@ -123,11 +122,8 @@ class ParameterSpace:
 
     def unflatten(self, points: Tensor) -> dict[str, Tensor]:
         """Named views `(..., *shape)` of points `(..., p)`; nothing is copied."""
-        lead, offsets = points.shape[:-1], self.offsets
-        return {
-            name: points[..., a:b].view((*lead, *shape))
-            for name, shape, a, b in zip(self.names, self.shapes, offsets, offsets[1:], strict=False)
-        }
+        lead, parts = points.shape[:-1], points.split(self.sizes, -1)
+        return {name: part.view((*lead, *shape)) for name, shape, part in zip(self.names, self.shapes, parts, strict=True)}
 
     def coordinates(self, keep: tuple[str, ...]) -> Tensor:
         """A mask `(p,)` of the coordinates whose tensor is in `keep`, for lengths over a subset.
@@ -138,8 +134,7 @@ class ParameterSpace:
         unknown = sorted(set(keep) - set(self.names))
         if unknown:
             raise InputError(f"no parameter is called {', '.join(unknown)}; there are {', '.join(self.names)}")
-        sizes = torch.tensor([prod(shape) for shape in self.shapes])
-        return torch.tensor([name in keep for name in self.names]).repeat_interleave(sizes)
+        return torch.tensor([name in keep for name in self.names]).repeat_interleave(torch.tensor(self.sizes))
 
     @property
     def weights(self) -> tuple[str, ...]:

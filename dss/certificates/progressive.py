@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from dss.base.path import Path
-from dss.certificates.sampling import Peaks, evaluate, sample_segments
+from dss.certificates.sampling import Peaks, evaluate, refined
 from dss.objectives.objective import Objective
 
 # Nested subsamples, and how far above the threshold a loss on them must lie, in shares of the threshold's size, to count as a
 # failure: the mean of 64 samples is off by a good part of itself. A wrong failure costs a few more steps, nothing else.
 LEVELS = ((64, 0.3), (256, 0.0))
+# Running statistics that are recomputed at every point come from so many times the samples of a look.
+CALIBRATION = 4
 # Places of a segment, in the order in which they are looked at; 0 is the bead that it begins with, where a judge with kinks often
 # peaks. The fine grid is that of `sample_segments`.
 PLACES = ((0.5,), (0.0, 0.25, 0.75))
@@ -34,7 +36,8 @@ class ProgressiveJudge:
         # One fixed order, whose beginnings are the subsamples: they are nested, and the same in every search.
         order = torch.randperm(judge.samples, generator=torch.Generator().manual_seed(0))
         parts = [(judge.on_samples(order[:n]), share) for n, share in LEVELS if 2 * n <= judge.samples]
-        self.levels = [(part, threshold + share * scale) for part, share in parts if part is not None]
+        parts = [(part.with_calibration_of(CALIBRATION * part.samples), share) for part, share in parts if part is not None]
+        self.levels = [(part, threshold + share * scale) for part, share in parts]
         self.levels = self.levels or [(judge, threshold)]
 
     def failure(self, path: Path, first: Place | None = None) -> Place | None:
@@ -46,7 +49,9 @@ class ProgressiveJudge:
         segments = len(path) - 1
         groups = [[(s, t) for t in places for s in range(segments) if t or s] for places in PLACES]
         before = [[first]] if first is not None and first[0] < segments else []
-        looks = [(judge, level, group) for judge, level in self.levels for group in before + groups]
+        # Where the last look failed this one is likely to, on the larger subsample if not on the smaller.
+        looks = [(judge, level, group) for group in before for judge, level in self.levels]
+        looks += [(judge, level, group) for judge, level in self.levels for group in groups]
         # What failed on all samples may pass on a few: where it failed is asked before a judgement of everything is paid for.
         looks += [(self.judge, self.threshold, group) for group in before if self.levels[-1][0] is not self.judge]
         for judge, level, group in looks:
@@ -58,16 +63,32 @@ class ProgressiveJudge:
     def judged(self, path: Path, grid: int) -> tuple[Peaks | None, Place | None]:
         """The judgement of a path by all samples, which ends where it is seen to fail: (peaks if it passed, place if it failed).
 
-        Beads and middles come first: a path that fails usually fails there, at a tenth of the price. What passes has passed the whole
-        of `sample_segments`, and at every bead.
+        Beads come first, then middles, then the rest of the grid of `sample_segments`: a path that fails usually fails early, at
+        a tenth of the price. Only peaks near the threshold are refined (`_near`); a certificate refines them all.
         """
-        segments = len(path) - 1
-        for t in (0.0, 0.5):
-            group = [(s, t) for s in range(segments) if t or s]
-            losses = self._losses(self.judge, path, group) if group else torch.zeros(0)
-            if (losses > self.threshold).any():
-                return None, group[int(losses.argmax())]
-        peaks = sample_segments(self.judge, path, grid=grid, threshold=self.threshold)
+        losses = torch.full((len(path) - 1, grid + 1), torch.nan, dtype=torch.float64)
+        for columns in ([0], [grid // 2], [i for i in range(1, grid) if i != grid // 2]):
+            places = [(s, i) for s in range(len(path) - 1) for i in columns if i or s]
+            if not places:
+                continue
+            which, column = torch.tensor(places).T
+            found = losses[which, column] = evaluate(self.judge, path, which, column.double() / grid)
+            if (found > self.threshold).any():
+                worst = int(found.argmax())
+                return None, (places[worst][0], places[worst][1] / grid)
+        losses[:-1, -1] = losses[1:, 0]
+        return self._peaks(path, losses)
+
+    def _peaks(self, path: Path, losses: Tensor) -> tuple[Peaks | None, Place | None]:
+        """The peaks of segments whose losses `(n - 1, grid + 1)` on the grid pass; refined where they may not pass beside it."""
+        grid = losses.shape[1] - 1
+        best, index = losses[:, 1:-1].max(1)
+        peaks = Peaks(best, (index + 1).double() / grid, losses.numel())
+        near = torch.nonzero(best + _rise(losses, index + 1) > self.threshold)[:, 0]
+        few = Peaks(best[near], peaks.t[near], 0)
+        spread = (best - losses[:, 1:-1].amin(1)).clamp_min(torch.finfo(torch.float64).tiny)[near]
+        few = refined(self.judge, path, near, few, 1 / grid, spread, self.threshold)
+        peaks.losses[near], peaks.t[near] = few.losses, few.t
         worst = int(peaks.losses.argmax())
         failed = bool(peaks.losses[worst] > self.threshold)
         return (None, (worst, peaks.t[worst].item())) if failed else (peaks, None)
@@ -81,3 +102,11 @@ class ProgressiveJudge:
     def _losses(judge: Objective, path: Path, places: list[tuple[int, float]]) -> Tensor:
         which, t = zip(*places, strict=True)
         return evaluate(judge, path, torch.tensor(which), torch.tensor(t, dtype=torch.float64))
+
+
+def _rise(losses: Tensor, peak: Tensor) -> Tensor:
+    """How far the loss may rise beside the highest places `peak` `(m,)` of a grid, `(m, grid + 1)`: as far as it falls to the
+    lower neighbour, which is four times what it may on a parabola; without bound beside an end of the path, which was not asked."""
+    rows = torch.arange(len(losses))
+    beside = torch.stack([losses[rows, peak - 1], losses[rows, peak + 1]]).nan_to_num(nan=-torch.inf)
+    return losses[rows, peak] - beside.amin(0)

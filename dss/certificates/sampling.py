@@ -57,13 +57,20 @@ def sample_segments(
     best, index = losses.max(1)
     peaks = Peaks(best, t[index], losses.numel())
     spread = (best - losses.min(1).values).clamp_min(torch.finfo(torch.float64).tiny)
-    return _refined(judge, path, segments, peaks, 1 / grid, spread, threshold) if refine else peaks
+    return refined(judge, path, segments, peaks, 1 / grid, spread, threshold) if refine else peaks
 
 
-def _refined(
+def refined(
     judge: Objective, path: Path, segments: Tensor, peaks: Peaks, width: float, spread: Tensor, threshold: float
 ) -> Peaks:
-    """Two evaluations on either side of each peak, halving the distance, while the peak moves."""
+    """Two evaluations on either side of each peak, halving the distance, while the peak moves.
+
+    Args:
+        segments: `(m,)`, those whose peaks these are.
+        width: of the grid on which they were found.
+        spread: `(m,)`, the range of the losses seen in each.
+        threshold: what is seen above it is not refined.
+    """
     losses, t, evaluations = peaks.losses.clone(), peaks.t.clone(), peaks.evaluations
     moving = torch.nonzero(losses <= threshold)[:, 0]
     while len(moving) and width > 1e-6:

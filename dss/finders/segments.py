@@ -78,24 +78,21 @@ def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generato
     Args:
         ends, inner: `(2, p)` and `(m, p)`, the beads.
     """
-    segments, t = _places(objective, len(inner), generator)
-    segments = segments.to(inner.device)
     beads = torch.cat([ends[:1], inner.detach(), ends[1:]])
-    t = t.to(beads)[:, None]
-    points = torch.lerp(beads[segments], beads[segments + 1], t).requires_grad_()
+    shares = _shares(objective, len(inner), generator).to(beads)
+    points = (shares @ beads).requires_grad_()
     losses = objective.estimate(points, generator)
-    (gradient,) = torch.autograd.grad(_worse(losses, objective.exact_estimate).mean(), points)
+    trained = _worse(losses, objective.exact_estimate)
+    (gradient,) = torch.autograd.grad(trained.sum(), points)
     # A place's gradient is its beads', by their shares: by hand, for on the graph each bead would be copied once more.
-    of_beads = torch.zeros_like(beads).index_add_(0, segments + 1, t * gradient).index_add_(0, segments, (1 - t) * gradient)
-    return of_beads[1:-1], losses.mean().item()
+    return (shares[:, 1:-1].T / len(trained)) @ gradient, losses.mean().item()
 
 
-def _places(objective: Objective, beads: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """One random place in each of so many equal parts of the string: segments and t."""
+def _shares(objective: Objective, beads: int, generator: torch.Generator) -> Tensor:
+    """One random place in each of so many equal parts of the string: `(m, beads + 2)`, how much of it each bead is."""
     draws = EXACT_DRAWS * (beads + 1) if objective.exact_estimate else beads
-    place = (torch.arange(draws) + torch.rand(draws, generator=generator, dtype=torch.float64)) / draws * (beads + 1)
-    segments = place.floor().clamp_max(beads).long()
-    return segments, place - segments
+    place = (torch.arange(draws) + torch.rand(draws, generator=generator, dtype=torch.float64)) * ((beads + 1) / draws)
+    return (1 - (place[:, None] - torch.arange(beads + 2)).abs()).clamp_min(0)
 
 
 def _worse(losses: Tensor, exact: bool) -> Tensor:

@@ -74,6 +74,11 @@ class Objective(ABC):
         """The loss on the samples numbered `index` `(m,)` alone. None if there is no such thing."""
         return None
 
+    def with_calibration_of(self, samples: int) -> "Objective":
+        """The same loss with running statistics from at most so many samples, spread over those that it takes them from: quicker, and
+        similar. Itself where none are recomputed, or from no more already."""
+        return self
+
     def with_batches_of(self, samples: int) -> "Objective":
         """The same loss with an `estimate` that reads at most so many samples; itself where it reads no more already."""
         return self

@@ -83,6 +83,9 @@ class Wrapped(Objective):
         part = self.objective.on_samples(index)
         return None if part is None else self.around(part)
 
+    def with_calibration_of(self, samples: int) -> Objective:
+        return self.around(self.objective.with_calibration_of(samples))
+
     def with_batches_of(self, samples: int) -> Objective:
         return self.around(self.objective.with_batches_of(samples))
 

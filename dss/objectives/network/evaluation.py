@@ -40,11 +40,12 @@ class Evaluation:
 
     def losses(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float, training: bool) -> Tensor:
         """Losses `(k,)` of points `(k, p)`: what the parts add up to, over the `total` weight of the samples."""
-        parameters = self.space.unflatten(group)
+        single = len(group) == 1
+        parameters, of = self._named(group, single), self._of_row if single else self._of_rows
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
         for part, which in _numbered(parts, training):
             with located(which):
-                losses = self._of_rows(parameters, constants, part, training).detach()
+                losses = of(parameters, constants, part, training).detach()
             found += losses.double() * self.rows.loss.factor(len(part))
         return found / total
 
@@ -129,9 +130,7 @@ class Evaluation:
         """What the loss adds up, `(k,)`: in training every layer normalises by the batch."""
         if training and self.norms:
             return statistics.batch_losses(self.rows, self.norms, parameters, part)
-        if self.rows.can_batch and len(next(iter(parameters.values()))) > 1:
-            return self.rows.batch(parameters, constants, part)
-        return self.rows.loop(parameters, constants, part)
+        return (self.rows.batch if self.rows.can_batch else self.rows.loop)(parameters, constants, part)
 
 
 def gradients_of(value: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:

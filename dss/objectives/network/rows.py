@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.backends import cuda as attention
 from torch.func import vmap
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_map
 
 from dss.base.space import ParameterSpace
@@ -19,6 +19,9 @@ from dss.objectives.network.samples import Samples
 from dss.objectives.network.seats import Seats
 
 Tensors = dict[str, Tensor]
+
+# Samples of a pass from which on max-pooling by slices pays for being asked at every operation whether it is one.
+MANY = 512
 
 
 class RowLosses:
@@ -82,8 +85,8 @@ class RowLosses:
         if self.writes:
             parameters, constants = _copied(parameters), _copied(constants)
         # Without a gradient nobody asks where a maximum lies. Where gradients are enabled says nothing: losses are taken there, too.
-        differentiated = any(x.requires_grad for x in parameters.values())
-        pooling = SlicedPooling() if self.channels_last and not differentiated else nullcontext()
+        plain = any(x.requires_grad for x in parameters.values()) or len(inputs[0]) < MANY
+        pooling = SlicedPooling() if self.channels_last and not plain else nullcontext()
         with told(self.names[0]), _plain_attention(), self.casting(parameters), pooling:
             if self._kept is not None:
                 self._kept.enter_context(self._seats.taken(parameters, constants))
@@ -158,11 +161,25 @@ def _copied(tensors: Tensors) -> Tensors:
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
-    """Attention without its fused kernels: they have no batching rule, and round differently with gradients."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    """Attention without its fused kernels: they have no batching rule, and round differently with gradients.
+
+    Switch by switch: `torch.nn.attention.sdpa_kernel` does the same, and takes as long as two layers of a small network.
+    """
+    before = [(switch, enabled()) for enabled, switch, _ in _ATTENTION]
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
+        for _, switch, wanted in _ATTENTION:
+            switch(wanted)
+        yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        for switch, was in before:
+            switch(was)
+
+
+# How attention may be computed, on a CPU too: whether it is allowed, the switch, and what is wanted.
+_ATTENTION = (
+    (torch.backends.mha.get_fastpath_enabled, torch.backends.mha.set_fastpath_enabled, False),
+    (attention.flash_sdp_enabled, attention.enable_flash_sdp, False),
+    (attention.mem_efficient_sdp_enabled, attention.enable_mem_efficient_sdp, False),
+    (attention.cudnn_sdp_enabled, attention.enable_cudnn_sdp, False),
+    (attention.math_sdp_enabled, attention.enable_math_sdp, True),
+)

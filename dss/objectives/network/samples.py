@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -35,7 +35,7 @@ class Samples:
     batch_size: int | None = None
 
     def __len__(self) -> int:
-        return len(self.leaves[-1])
+        return len(self.inputs[0] if self.inputs else self.leaves[-1])
 
     def take(self, index: Tensor | slice) -> "Samples":
         """The samples at `index`."""
@@ -43,6 +43,9 @@ class Samples:
 
     def chunks(self, size: int) -> Iterator["Samples"]:
         """Consecutive slices of `size` samples; the last may be shorter."""
+        return iter([self]) if size >= len(self) else self._slices(size)
+
+    def _slices(self, size: int) -> Iterator["Samples"]:
         return (self.take(slice(i, i + size)) for i in range(0, len(self), size))
 
     def cast(self, dtype: torch.dtype, device: torch.device, *, channels_last: bool = False) -> "Samples":
@@ -111,7 +114,8 @@ class Samples:
         return tree_leaves(self.target)
 
     def _each(self, function: Callable[[Tensor], Tensor]) -> "Samples":
-        return replace(self, inputs=tuple(map(function, self.inputs)), target=tree_map(function, self.target))
+        target = function(self.target) if isinstance(self.target, Tensor) else tree_map(function, self.target)
+        return Samples(tuple(map(function, self.inputs)), target, self.layout, self.batch_size)
 
 
 class Streamed(Samples):
@@ -144,7 +148,7 @@ class Streamed(Samples):
 
     def chunks(self, size: int) -> Iterator[Samples]:
         """Consecutive slices of at most `size` samples: fewer if so many would be large."""
-        return super().chunks(min(size, max(1, CHUNK_BYTES // max(1, _row_bytes(self.stored.leaves)))))
+        return self._slices(min(size, max(1, CHUNK_BYTES // max(1, _row_bytes(self.stored.leaves)))))
 
     def cast(self, dtype: torch.dtype, device: torch.device, *, channels_last: bool = False) -> "Streamed":
         """The same samples, cast as they are read."""
