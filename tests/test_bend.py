@@ -88,6 +88,23 @@ def test_a_judgement_looks_closer_beside_a_peak_near_the_threshold_and_nowhere_e
     assert peaks is not None and peaks.losses.item() == pytest.approx(coarse) and far.asked == 19 < between.asked
 
 
+def test_a_verdict_believes_all_samples_alone_and_names_what_it_saw_of_a_segment_that_fails():
+    judge, generator = line_fit(), torch.Generator().manual_seed(3)
+    verdicts = []
+    for _ in range(60):
+        path = dss.Path(torch.randn(3, 2, dtype=torch.float64, generator=generator))
+        naive = sample_segments(judge, path, grid=20).losses
+        threshold = naive.max().item() * (0.97 + 0.06 * torch.rand((), generator=generator).item())
+        maxima, place = ProgressiveJudge(judge, threshold, 1.0).verdict(path, 20)
+        assert (place is None) == bool((naive <= threshold).all() and judge(path.beads[1:-1]).item() <= threshold)
+        if place is not None:
+            seen = maxima[~maxima.isnan()]
+            assert len(seen) == 1 and seen.item() > threshold
+            assert seen.item() == pytest.approx(evaluate(judge, path, *(torch.tensor([x]) for x in place)).item())
+        verdicts.append(place is None)
+    assert 10 < sum(verdicts) < 50
+
+
 def test_a_judgement_that_fails_at_a_bead_asks_for_the_beads_alone():
     judge = Watched()
     beads = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)

@@ -79,6 +79,25 @@ class ProgressiveJudge:
         losses[:-1, -1] = losses[1:, 0]
         return self._peaks(path, losses)
 
+    def verdict(self, path: Path, grid: int, first: Place | None = None) -> tuple[Tensor, Place | None]:
+        """Whether a path passes, by all samples: few of them only say where it may fail, and are not believed before all are asked.
+
+        Args:
+            first: as for `failure`.
+
+        Returns:
+            Each segment's largest loss seen `(n - 1,)`, NaN where none was; and a place that fails, None if the path passes.
+        """
+        maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64)
+        place = self.failure(path, first)
+        if place is None or self._losses(self.judge, path, [place]).item() <= self.threshold:
+            peaks, place = self.judged(path, grid)
+            if peaks is not None:
+                return peaks.losses, None
+        assert place is not None  # a path that did not pass failed somewhere
+        maxima[place[0]] = self._losses(self.judge, path, [place]).item()
+        return maxima, place
+
     def _peaks(self, path: Path, losses: Tensor) -> tuple[Peaks | None, Place | None]:
         """The peaks of segments whose losses `(n - 1, grid + 1)` on the grid pass; refined where they may not pass beside it."""
         grid = losses.shape[1] - 1

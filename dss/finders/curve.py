@@ -12,7 +12,7 @@ from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.renamed import renamed
-from dss.certificates.sampling import sample_segments
+from dss.certificates.progressive import ProgressiveJudge
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Step
 from dss.problem import Problem
@@ -24,7 +24,8 @@ class Curve(Finder):
     """Train the inner control points of a curve on the loss at uniformly drawn places (Garipov et al. 2018, eq. 2).
 
     The curve is judged every `cycle` steps as the string of its sampled points, so that it can stop as early as any
-    other finder. The optimizer starts anew after each judgement.
+    other finder: by looks at few places and samples, then by all of them (`ProgressiveJudge.verdict`). The optimizer starts
+    anew after each judgement.
 
     Attributes:
         bends: inner control points.
@@ -61,9 +62,10 @@ class Curve(Finder):
         if step.round:
             path = self.trained(problem, step.path, bends, round=step.round)
             gradient_steps += self.cycle * self.draws
-        maxima = sample_segments(problem.judge, path, grid=self.grid, threshold=problem.threshold).losses
-        status = Status.FOUND if (maxima <= problem.threshold).all() else Status.SEARCHING
-        return replace(step, path=path, maxima=maxima, status=status, gradient_steps=gradient_steps)
+        look = ProgressiveJudge(problem.judge, problem.threshold, problem.scale)
+        maxima, place = look.verdict(path, self.grid, tuple(step.memory["failed"]) if "failed" in step.memory else None)
+        status, memory = (Status.FOUND, {}) if place is None else (Status.SEARCHING, {"failed": list(place)})
+        return replace(step, path=path, maxima=maxima, status=status, gradient_steps=gradient_steps, memory=memory)
 
     def trained(self, problem: Problem, path: Path, bends: int, *, round: int) -> Path:
         """The curve that `path` stands for after one more cycle, its `round`-th: it has random numbers of its own."""
