@@ -151,7 +151,7 @@ def test_training_goes_down_the_gradient_of_the_loss_at_the_places_drawn():
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]
     steps = train_segments(problem, path, lambda p: torch.optim.SGD(p, lr=0.1), generators[0])
     first = next(steps)
-    u = (torch.arange(24) + torch.rand(24, generator=generators[1], dtype=torch.float64)) / 24 * 3
+    u = 0.4 + (torch.arange(24) + torch.rand(24, generator=generators[1], dtype=torch.float64)) / 24 * (3 - 2 * 0.4)
     inner = path.beads[1:-1].clone().requires_grad_()
     beads = torch.cat([path.beads[:1], inner, path.beads[-1:]])
     points = torch.stack([beads[int(s)] + (s - int(s)) * (beads[int(s) + 1] - beads[int(s)]) for s in u])
