@@ -254,6 +254,10 @@ class NetworkObjective(Objective):
         return smaller
 
     @property
+    def evaluates_apart(self) -> bool:
+        return self._pieces.rows(self._samples) == 1
+
+    @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
         return self.samples if self._rows.loss.whole else min(self.samples, max(1, fitting(PLAIN_BYTES) // self._pieces.bytes))
