@@ -296,7 +296,7 @@ def test_the_sheet_is_the_path_at_one_and_the_line_at_zero():
     path = dss.Path(torch.tensor([[-1.0, 0.0], [-0.5, 0.9], [1.0, 0.0]], dtype=torch.float64))
     judge, sheet = dss.DoubleWell(), unroll(dss.DoubleWell(), path, threshold=1.0, resolution=16)
     arcs = path.arc_lengths()
-    assert len(sheet.along) == 25 + 1  # the bead
+    assert len(sheet.along) == 25  # the bead is one of them
     assert 0 in sheet.across.tolist() and 1 in sheet.across.tolist() and set(arcs.tolist()) <= set(sheet.along.tolist())
     for u, row in zip(sheet.across.tolist(), sheet.losses, strict=True):
         for s, loss in zip(sheet.along.tolist(), row.tolist(), strict=True):
@@ -306,6 +306,16 @@ def test_the_sheet_is_the_path_at_one_and_the_line_at_zero():
             on_line = (1 - s) * path.beads[0] + s * path.beads[-1]
             assert loss == pytest.approx(judge(((1 - u) * on_line + u * on_path)[None]).item(), abs=1e-12)
     assert 0.9 / 2 * 0.9 < sheet.widest <= 0.5
+
+
+@pytest.mark.parametrize("inner", [[0.5], [0.51], [0.02, 0.5], [0.51, 0.512, 0.515], [0.3125, 0.99]])
+def test_beads_on_a_sheet_take_the_places_of_those_near_them(inner):
+    beads = torch.tensor([[s, 0.001 * (i % 2)] for i, s in enumerate([0.0, *inner, 1.0])], dtype=torch.float64)
+    path = dss.Path(beads)
+    along, arcs = unroll(dss.DoubleWell(), path, threshold=1.0, resolution=16).along, path.arc_lengths()
+    assert along[0] == 0 and along[-1] == 1 and set(arcs.tolist()) <= set(along.tolist())
+    gaps = along.diff()
+    assert (gaps > 0).all() and gaps.max() <= 1.5 / 24 + 1e-12 and 24 <= len(along) <= 25 + len(inner)
 
 
 def test_a_sheet_of_a_long_string_is_no_larger_and_a_vertical_bead_is_on_it():

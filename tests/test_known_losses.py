@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dss
+from dss.cli.show import keep_losses
 from dss.page.profile import intervals_for, places_of
 from dss.page.report import write_report
 from dss.page.report.views import keep_known
@@ -65,6 +66,21 @@ def test_every_place_of_a_path_with_many_segments_is_known(found):
     inner = (t > 0) & (t < 1) & ((t * GRID).frac() == 0)
     assert inner.any() and not known[inner].isnan().any()
     torch.testing.assert_close(known[inner], dss.MuellerBrown()(path.points(segments[inner], t[inner])), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("rows", "apart"), [("loop", True), ("vmap", False)])
+def test_losses_of_small_networks_are_kept_where_the_company_of_a_point_does_not_matter(tmp_path, rows, apart):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2))
+    judge = dss.NetworkObjective(net, torch.nn.functional.cross_entropy, (torch.randn(20, 3), torch.arange(20) % 2), rows=rows)
+    points = torch.randn(7, judge.space.size)
+    assert judge.evaluates_apart is dss.objectives.wrappers.Wrapped(judge).evaluates_apart is apart
+    problem = Problem.of(judge, points[0], points[1], threshold=50.0)
+    *_, step = dss.StraightLine().steps(problem)
+    keep_losses(tmp_path, dss.conclude(problem, dss.StraightLine(), step, grid=GRID, prove="never"), GRID)
+    assert (tmp_path / PROFILE).exists() is apart
+    if apart:
+        assert torch.equal(judge(points), torch.cat([judge(point[None].clone()) for point in points]))
 
 
 def test_nothing_is_known_of_another_path(found):

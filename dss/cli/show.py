@@ -100,14 +100,15 @@ def write_page(
 
 
 def keep_losses(folder: Path, found: Connection, grid: int) -> None:
-    """Keep in a run folder the losses that its certificate evaluated and its page will show, where they cost something.
+    """Keep in a run folder the losses that its certificate evaluated and its page will show, where they can be used.
 
-    Cheap points go through the network together, and the last bit of a loss depends on which do. A run that goes on after an
-    interruption remembers others than one that was not interrupted; its page, asked afresh, is the same.
+    Where points go through a network together, the last bit of a loss depends on which do. A run that goes on after an interruption
+    remembers others than one that was not interrupted; its page, asked afresh, is the same. Large networks' losses cost too much
+    for that.
     """
     judge = found.problem.judge
-    if not is_cheap(judge, found.path.size):
-        keep_known(folder, judge, found.path, certified=grid, evaluations=FEW_EVALUATIONS)
+    if judge.evaluates_apart or not is_cheap(judge, found.path.size):
+        keep_known(folder, judge, found.path, certified=grid, evaluations=_evaluations(judge, found.path.size))
 
 
 def _evaluations(judge: Objective | None, size: int) -> int:

@@ -84,6 +84,11 @@ class Objective(ABC):
         return self
 
     @property
+    def evaluates_apart(self) -> bool:
+        """Whether points are evaluated one by one, so that a loss has the same bits whatever others are asked for with it."""
+        return False
+
+    @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory."""
         return self.samples

@@ -90,6 +90,10 @@ class Wrapped(Objective):
         return self.around(self.objective.with_batches_of(samples))
 
     @property
+    def evaluates_apart(self) -> bool:
+        return self.objective.evaluates_apart
+
+    @property
     def samples_at_once(self) -> int:
         return self.objective.samples_at_once
 

@@ -48,12 +48,12 @@ def unroll(judge: Objective, path: Path, *, threshold: float, resolution: int = 
         path: P.
         threshold: L0.
         resolution: intervals from the line to the path are half of it, those along them half as many again as it says, at
-            least 16; beads are added.
+            least 16; a bead takes the place of one that it is near.
     """
     arcs, half = path.arc_lengths().cpu(), max(2, resolution // 2)
     even = torch.linspace(0, 1, max(FEWEST, 3 * resolution // 2) + 1, dtype=torch.float64)
     # Beads of a long string lie as close as the even places do.
-    along = torch.cat([even, arcs]).unique() if len(path) <= resolution else even
+    along = _with_beads(even, arcs) if len(path) <= resolution else even
     across = torch.arange(-round(BEYOND * half), half + round(BEYOND * half) + 1, dtype=torch.float64) / half
     on_path, on_line = _following(path, along), _following(Path.straight(path.rows[0], path.rows[-1]), along)
 
@@ -64,6 +64,12 @@ def unroll(judge: Objective, path: Path, *, threshold: float, resolution: int = 
     count = len(across) * len(along)
     losses = in_pieces(judge, sheet, torch.arange(count), path.rows[0].nbytes).reshape(len(across), len(along))
     return LossSheet(along, across, losses, arcs, _widest(path, on_path, on_line, len(along)), threshold, judge.description)
+
+
+def _with_beads(even: Tensor, arcs: Tensor) -> Tensor:
+    """Places at equal steps, but for those that are nearer to a bead than half a step, and all beads."""
+    far = (even[:, None] - arcs).abs().amin(1) > (even[1] - even[0]) / 2
+    return torch.cat([even[far], arcs]).unique()
 
 
 def _following(path: Path, along: Tensor):

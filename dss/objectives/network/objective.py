@@ -20,6 +20,7 @@ from dss.objectives.network.bounds import Bounds
 from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
 from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
+from dss.objectives.network.images import takes_channels_last
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
 from dss.objectives.network.own_loss import readings, target_for
@@ -253,6 +254,10 @@ class NetworkObjective(Objective):
         return smaller
 
     @property
+    def evaluates_apart(self) -> bool:
+        return self._pieces.rows(self._samples) == 1
+
+    @property
     def samples_at_once(self) -> int:
         """How many samples `plain` can take in bounded memory; all of them where the loss has no parts."""
         return self.samples if self._rows.loss.whole else min(self.samples, max(1, fitting(PLAIN_BYTES) // self._pieces.bytes))
@@ -296,6 +301,8 @@ class NetworkObjective(Objective):
         probes = (Probe(rows, model, one, self._samples, parameters, whole) for one in readings(loss))
         ask_in_turn(probes)
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
+        constants = rows.constants_like(next(iter(parameters.values())))
+        rows.channels_last = takes_channels_last(rows.template, few, lambda some: rows.one(parameters, constants, some))
         size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
         self._pieces = Pieces(self._evaluation, size, self._choice == "vmap")
         self._bounds = Bounds(rows, self.space, size)

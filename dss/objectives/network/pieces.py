@@ -73,9 +73,12 @@ class Pieces:
 
     def _groups(self, points: Tensor, samples: Samples) -> list[Tensor]:
         """Rows to be evaluated together: as many as fit fast memory under vmap, one by one in a loop."""
+        return list(points.split(self.rows(samples)))
+
+    def rows(self, samples: Samples) -> int:
+        """How many rows are evaluated together: one where each goes through the model on its own."""
         rows = capacity.FAST_BYTES // (self.bytes * len(samples))
-        together = self.evaluation.rows.can_batch and (rows > 1 or self.always)
-        return list(points.split(max(rows, 2) if together else 1))
+        return max(rows, 2) if self.evaluation.rows.can_batch and (rows > 1 or self.always) else 1
 
     def _parts(self, group: Tensor, samples: Samples, training: bool) -> Iterator[Samples]:
         """The samples in chunks that fit memory; all at once where the loss is of the whole."""

@@ -86,7 +86,7 @@ class RowLosses:
             parameters, constants = _copied(parameters), _copied(constants)
         # Without a gradient nobody asks where a maximum lies. Where gradients are enabled says nothing: losses are taken there, too.
         plain = any(x.requires_grad for x in parameters.values()) or len(inputs[0]) < MANY
-        pooling = SlicedPooling() if self.channels_last and not plain else nullcontext()
+        pooling = SlicedPooling() if self.convolves and not plain else nullcontext()
         with told(self.names[0]), _plain_attention(), self.casting(parameters), pooling:
             if self._kept is not None:
                 self._kept.enter_context(self._seats.taken(parameters, constants))
