@@ -26,6 +26,8 @@ _INTO = {
     aten.sigmoid: torch.sigmoid, aten.sqrt: torch.sqrt, aten.rsqrt: torch.rsqrt, aten.reciprocal: torch.reciprocal,
     aten.gather: torch.gather, aten.index_select: torch.index_select, aten.cat: torch.cat, aten.topk: torch.topk,
     aten.logsumexp: torch.logsumexp, aten.logaddexp: torch.logaddexp, aten.erfc: torch.erfc,
+    aten.lt: torch.lt, aten.le: torch.le, aten.gt: torch.gt, aten.ge: torch.ge, aten.eq: torch.eq, aten.ne: torch.ne,
+    aten.addcmul: torch.addcmul, aten.stack: torch.stack, aten.logical_and: torch.logical_and,
 }  # fmt: skip
 """Operations that write their result into given memory without another pass, and what calls them at the least cost."""
 
