@@ -36,6 +36,8 @@ _SHAPED = {aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.o
 
 _COPIES = {aten._to_copy, aten.clone}
 
+_UNIT = {dtype: torch.ones((), dtype=dtype) for dtype in (torch.float32, torch.float64)}
+
 
 class CannotRecord(Exception):
     """The pass depends on numbers, or is too large."""
@@ -194,6 +196,8 @@ def _step(call: Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
     packet = call.function.overloadpacket
     if not results:
         return call.function, args, kwargs
+    if call.function == aten.rsub.Scalar and args[1:] == (1,) and not kwargs and args[0].dtype in _UNIT:
+        return torch.sub, (_UNIT[args[0].dtype], args[0]), {"out": results[0]}
     if packet in _COPIES:
         return Tensor.copy_, (results[0], args[0]), {}
     into = _INTO.get(packet) or _INTO_EXACTLY.get(call.function)

@@ -27,7 +27,8 @@ class SamplesApart(Apart):
         # Large networks wait for memory and arithmetic, not for Python.
         self.blocks = None
         if bounds.space.size <= SMALL and data.inputs[0].device.type == "cpu":
-            self.blocks = Blocks(bounds.bytes, most=memory // bytes_per_cell(bounds.bytes, parameters=0), memory=recording)
+            most = memory // bytes_per_cell(bounds.bytes, parameters=0)
+            self.blocks = Blocks(bounds.bytes, samples=len(data), most=most, memory=recording)
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
         return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory, self.blocks)
