@@ -52,3 +52,20 @@ def test_a_large_matrix_is_never_made():
     assert convolutions._pays((8, 4, 4), (8, 8, 3, 3), (1, 1, 1, 1))
     assert not convolutions._pays((64, 7, 7), (64, 64, 5, 5), (1, 2, 1, 1))
     assert not convolutions._pays((8, 8, 8), (8, 8, 3, 3), (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("dims", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_weights_are_taken_back_as_autograd_does(dims, kernel, stride, padding):
+    generator = torch.Generator().manual_seed(0)
+    for size, dilation in ((5, 1), (6, 2), (8, 1)):
+        options = ((stride,) + (1,) * (dims - 1), (padding,) * dims, (dilation,) * dims, 1)
+        x = torch.randn(2, 3, *(size,) * dims, dtype=torch.float64, generator=generator, requires_grad=True)
+        weight = torch.randn(4, 3, *(kernel,) * dims, dtype=torch.float64, generator=generator)
+        y = convolutions.CONVOLUTIONS[dims](x, weight, None, *options)
+        cotangent = torch.randn(y.shape, dtype=torch.float64, generator=generator)
+        (expected,) = torch.autograd.grad((y * cotangent).sum(), x)
+        found = convolutions._Transposed.apply(cotangent, weight, options, tuple(x.shape[1:]))
+        torch.testing.assert_close(found, expected)

@@ -168,6 +168,14 @@ def test_a_block_has_a_reasonable_size(bytes_per_sample):
     assert Blocks(bytes_per_sample, most=5).size == 5 and Blocks(bytes_per_sample, most=0).size == 1
 
 
+@pytest.mark.parametrize("samples", [1, 60, 64, 65, 200, 597, 2047])
+@pytest.mark.parametrize("bytes_per_sample", [1, 12_000])
+def test_blocks_of_all_samples_are_full_but_for_less_than_one_each(samples, bytes_per_sample):
+    block = Blocks(bytes_per_sample, samples=samples)
+    calls = -(-samples // block.size)
+    assert calls == -(-samples // Blocks(bytes_per_sample).size) and calls * block.size - samples < calls
+
+
 def test_a_proof_ends_as_without_blocks(monkeypatch):
     judge, beads, _ = judged("mlp")
     t = torch.linspace(0, 1, 33)[:, None]

@@ -92,7 +92,7 @@ def test_a_proof_with_samples_apart_bounds_every_loss(judged, goal, monkeypatch)
     losses = torch.stack([judge(torch.lerp(a, b, grid)) for a, b in itertools.pairwise(beads)])
     sizes, called = [], proof._Proof._found
     monkeypatch.setattr(
-        proof._Proof, "_found", lambda self, apart, parts, index: sizes.append(index.shape) or called(self, apart, parts, index)
+        proof._Proof, "_found", lambda self, cells, index, **how: sizes.append(index.shape) or called(self, cells, index, **how)
     )
     threshold, tolerance = (1.005 * losses.max().item(), None) if goal == "threshold" else (None, 3e-3)
     *_, bracket = proof.prove(judge, beads, threshold=threshold, tolerance=tolerance)

@@ -16,6 +16,7 @@ class ProofOptions:
             networks explode on wide cells, and say nothing of how wide they may be.
         order: the power of the width like which a bound's excess shrinks, which tells the number of parts.
         few: on data of at least `few` samples, these are bounded apart (`dss.certificates.apart`).
+        doubtful: a cell is cut after a few of its samples were bounded if their gap is so many times what there is room for.
         large, rehearsal: on data of at least `large` samples, cells are tried on `rehearsal` of them first: what is hopeless
             there is split unseen by the rest.
         at_once: cells that are tried in one step; a fixed number, so that a proof does not depend on the machine's speed.
@@ -28,6 +29,7 @@ class ProofOptions:
     many_parts: int = 16
     order: float = 3.0
     few: int = 64
+    doubtful: float = 1.5
     large: int = 2048
     rehearsal: int = 64
     at_once: int = 16

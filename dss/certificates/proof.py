@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
-from dss.certificates.apart import inherited, tightened, wanted
 from dss.certificates.bracket import Bracket, Verdict, lower_side
-from dss.certificates.cells import OPTIONS, Cell, Pace, Place
+from dss.certificates.cells import OPTIONS, Cell, Pace
 from dss.certificates.elsewhere import Elsewhere
+from dss.certificates.samplewise import Samplewise
 from dss.certificates.tripwire import check_bounds
-from dss.objectives.objective import Apart, Objective
+from dss.objectives.objective import Objective
 
 
 def prove(
@@ -89,10 +89,8 @@ class _Proof:
         self.waiting: list[Cell] = []
         self.part = objective.part(OPTIONS.rehearsal) if objective.samples >= OPTIONS.large else None
         self.bounding, self.trying = Pace(), Pace()
-        self.apart = objective.apart(beads) if self.part is None and objective.samples >= OPTIONS.few else None
-        # What is known of every sample on a cell that may be cut, and on parts of cut cells that wait to be bounded.
-        self.values: dict[Place, Tensor] = {}
-        self.gaps: dict[Place, Tensor] = {}
+        apart = objective.apart(beads) if self.part is None and objective.samples >= OPTIONS.few else None
+        self.apart = None if apart is None else Samplewise(apart, objective.samples, self._found)
         self.seen, self.place = -math.inf, (0, 0.0)
         self.evaluations: list[tuple[int, float, float]] = []
 
@@ -115,8 +113,8 @@ class _Proof:
             self.untried = self._try(self.part, self.untried[:count]) + self.untried[count:]
         else:
             count = self.bounding.affordable(OPTIONS.most_parts * count, min(deadline, time.monotonic() + OPTIONS.patience))
-            self._bound(self.waiting[:count])
-            self.waiting = self.waiting[count:]
+            smaller = self._bound(self.waiting[:count])
+            self.waiting = self.waiting[count:] + smaller
 
     def _queue(self, cells: list[Cell]) -> None:
         """Cells to be bounded, after a try if the data is large."""
@@ -137,7 +135,7 @@ class _Proof:
         cut = [(cell, self._parts(cell, loss)) for cell, loss in zip(worst, losses)]
         if self.apart is not None:
             for cell, parts in cut:
-                self._pass_on(self.apart, cell, parts)
+                self.apart.pass_on(cell, parts, self._middle(cell))
         self._queue(sorted(part for _, parts in cut for part in parts))
 
     def _try(self, objective: Objective, cells: list[Cell]) -> list[Cell]:
@@ -180,51 +178,48 @@ class _Proof:
         cuts = [cell.lower + (cell.upper - cell.lower) * i / count for i in range(count)] + [cell.upper]
         return [Cell(cell.key, cell.segment, a, b) for a, b in itertools.pairwise(cuts)]
 
-    def _bound(self, parts: list[Cell]) -> None:
-        bounds = (
-            self._bounds(self.objective, self.bounding, parts) if self.apart is None else self._bounds_apart(self.apart, parts)
-        )
-        for part, bound in zip(parts, bounds):
+    def _bound(self, cells: list[Cell]) -> list[Cell]:
+        """Bound cells; parts of those that were hopeless on a few samples are returned."""
+        smaller: list[Cell] = []
+        if self.apart is None:
+            bounds = self._bounds(self.objective, self.bounding, cells)
+        else:
+            cells, smaller = self._rehearsed(self.apart, cells)
+            bounds = self.apart.bounds(cells, self.goal, done=self.threshold is not None)
+        for cell, bound in zip(cells, bounds):
             # What bounds a cell bounds its parts.
-            heapq.heappush(self.heap, replace(part, key=max(-bound, part.key)))
+            heapq.heappush(self.heap, replace(cell, key=max(-bound, cell.key)))
+        return smaller
 
-    def _pass_on(self, apart: Apart, cell: Cell, parts: list[Cell]) -> None:
-        """Give the parts of a cut cell what is known of every sample on the whole."""
-        values = self.values.pop(cell.place, None)
-        if values is None or not math.isfinite(cell.bound):
-            return
-        point = torch.lerp(self.beads[cell.segment], self.beads[cell.segment + 1], cell.middle)
-        gaps = (values[:, 2:4].mean(1) - apart.losses(point)).nan_to_num(nan=math.inf)
-        for i, part in enumerate(parts):
-            self.values[part.place] = inherited(values, i / len(parts), (i + 1) / len(parts))
-            self.gaps[part.place] = gaps
+    def _rehearsed(self, apart: Samplewise, cells: list[Cell]) -> tuple[list[Cell], list[Cell]]:
+        """Cells that are worth all samples, and parts of those that a few showed to be hopeless."""
+        unknown = [cell for cell in cells if apart.is_unknown(cell) and not cell.narrow]
+        if not unknown:
+            return cells, []
+        losses, gaps = (
+            self._look([(cell.segment, cell.middle) for cell in unknown]),
+            apart.tried(unknown, [self._middle(cell) for cell in unknown]),
+        )
+        hopeless, smaller = set(), []
+        for cell, loss, gap in zip(unknown, losses, gaps):
+            if gap > OPTIONS.doubtful * max(0.0, self.goal - loss):
+                apart.forget(cell)
+                hopeless.add(cell)
+                self.bounding.note(1, 0.0)
+                smaller += [replace(part, key=cell.key) for part in self._parts(replace(cell, key=-(loss + gap)), loss)]
+        return [cell for cell in cells if cell not in hopeless], sorted(smaller)
 
-    def _bounds_apart(self, apart: Apart, parts: list[Cell]) -> list[float]:
-        """Bounds on cells of which only some samples are bounded anew."""
-        everything = torch.arange(self.objective.samples)
-        index = dict.fromkeys(parts, everything)
-        for part in parts:
-            if (values := self.values.get(part.place)) is not None:
-                gaps = self.gaps.pop(part.place)
-                excess = apart.mean(values).max().item() - self.goal
-                index[part] = gaps.argsort(descending=True)[: wanted(gaps, excess)] if excess > 0 else everything[:0]
-        for size in sorted({len(rows) for rows in index.values()} - {0}):
-            together = [part for part in parts if len(index[part]) == size]
-            for part, found in zip(together, self._found(apart, together, torch.stack([index[part] for part in together]))):
-                old = self.values.get(part.place)
-                self.values[part.place] = found if old is None else tightened(old, index[part], found)
-        bounds = [apart.mean(self.values[part.place]).max().item() for part in parts]
-        for part, bound in zip(parts, bounds):
-            if bound <= self.goal and self.threshold is not None:
-                del self.values[part.place]
-        return [math.inf if math.isnan(bound) else bound for bound in bounds]
+    def _middle(self, cell: Cell) -> Tensor:
+        """The point in the middle of a cell."""
+        return torch.lerp(self.beads[cell.segment], self.beads[cell.segment + 1], cell.middle)
 
-    def _found(self, apart: Apart, parts: list[Cell], index: Tensor) -> Tensor:
-        """Bounds `(k, m, c)` on some samples of cells."""
+    def _found(self, cells: list[Cell], index: Tensor, *, tried: bool) -> Tensor:
+        """Bounds `(k, m, c)` on some samples of cells, which count unless they are only tried."""
+        assert self.apart is not None
         began = time.monotonic()
-        enclose = apart.enclose if self.elsewhere is None else self.elsewhere.on_samples
-        found = enclose(*self._ends(parts), index)
-        self.bounding.note(len(parts), time.monotonic() - began)
+        enclose = self.apart.apart.enclose if self.elsewhere is None else self.elsewhere.on_samples
+        found = enclose(*self._ends(cells), index)
+        self.bounding.note(0 if tried else len(cells), time.monotonic() - began)
         return found
 
     def _bounds(self, objective: Objective, pace: Pace, parts: list[Cell]) -> list[float]:

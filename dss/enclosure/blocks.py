@@ -23,15 +23,18 @@ class Blocks:
 
     Args:
         bytes_per_sample: what a forward pass takes.
+        samples: of the data, for blocks of even size.
         most: samples that memory allows in a block.
         memory: bytes that may be held while a pass is recorded.
     """
 
-    def __init__(self, bytes_per_sample: int, *, most: int = MOST, memory: int = LARGEST):
+    def __init__(self, bytes_per_sample: int, *, samples: int | None = None, most: int = MOST, memory: int = LARGEST):
         self.memory = memory
         # The power of two at or below what fits the cache.
         suited = 2 ** (CACHE // max(1, bytes_per_sample)).bit_length() // 2
-        self.size = max(1, min(MOST, max(LEAST, suited), most))
+        size = max(1, min(MOST, max(LEAST, suited), most))
+        # A block that is not full takes as long as one that is.
+        self.size = size if samples is None else -(-samples // -(-samples // size))
         self.tape: Tape | None = None
         self.passes, self.can_record, self._plain = 0, True, True
 

@@ -26,6 +26,8 @@ _INTO = {
     aten.sigmoid: torch.sigmoid, aten.sqrt: torch.sqrt, aten.rsqrt: torch.rsqrt, aten.reciprocal: torch.reciprocal,
     aten.gather: torch.gather, aten.index_select: torch.index_select, aten.cat: torch.cat, aten.topk: torch.topk,
     aten.logsumexp: torch.logsumexp, aten.logaddexp: torch.logaddexp, aten.erfc: torch.erfc,
+    aten.lt: torch.lt, aten.le: torch.le, aten.gt: torch.gt, aten.ge: torch.ge, aten.eq: torch.eq, aten.ne: torch.ne,
+    aten.addcmul: torch.addcmul, aten.stack: torch.stack, aten.logical_and: torch.logical_and,
 }  # fmt: skip
 """Operations that write their result into given memory without another pass, and what calls them at the least cost."""
 
@@ -33,6 +35,8 @@ _INTO_EXACTLY = {aten.where.self: torch.where, aten.sum.dim_IntList: torch.sum}
 _SHAPED = {aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.ones_like, aten.full_like}
 
 _COPIES = {aten._to_copy, aten.clone}
+
+_UNIT = {dtype: torch.ones((), dtype=dtype) for dtype in (torch.float32, torch.float64)}
 
 
 class CannotRecord(Exception):
@@ -192,6 +196,8 @@ def _step(call: Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
     packet = call.function.overloadpacket
     if not results:
         return call.function, args, kwargs
+    if call.function == aten.rsub.Scalar and args[1:] == (1,) and not kwargs and args[0].dtype in _UNIT:
+        return torch.sub, (_UNIT[args[0].dtype], args[0]), {"out": results[0]}
     if packet in _COPIES:
         return Tensor.copy_, (results[0], args[0]), {}
     into = _INTO.get(packet) or _INTO_EXACTLY.get(call.function)

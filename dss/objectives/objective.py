@@ -133,7 +133,13 @@ class Objective(ABC):
 
 
 class Apart(ABC):
-    """An objective's samples, each with a loss of its own."""
+    """An objective's samples, each with a loss of its own.
+
+    Attributes:
+        block: how many are best bounded together.
+    """
+
+    block: int = 64
 
     @abstractmethod
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
@@ -145,8 +151,8 @@ class Apart(ABC):
         """Bounds `(c,)` on the objective, from bounds `(n, c)` on all its samples."""
 
     @abstractmethod
-    def losses(self, point: Tensor) -> Tensor:
-        """Computed losses `(n,)` of all samples at a point `(p,)`."""
+    def losses(self, point: Tensor, index: Tensor | None = None) -> Tensor:
+        """Computed losses `(n,)` of all samples at a point `(p,)`, or of those at `index` `(n,)`."""
 
 
 def as_point(objective: Objective, given: End, name: str) -> Tensor:

@@ -1,6 +1,7 @@
 """Convolutions whose weight and input both move."""
 
 import math
+import operator
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -141,6 +142,13 @@ class _Transposed(torch.autograd.Function):
     @staticmethod
     def forward(cotangent: Tensor, weight: Tensor, options: tuple, shape: tuple[int, ...]) -> Tensor:
         stride, padding, dilation, groups = options
+        reach = [step * (size - 1) for step, size in zip(dilation, weight.shape[2:])]
+        if groups == 1 and all(map(operator.ge, reach, padding)):
+            # A convolution too, which torch does two to three times as fast.
+            ends = [size + 2 * pad - window for size, pad, window in zip(shape[1:], padding, reach)]
+            turned = weight.flip(tuple(range(2, weight.dim()))).transpose(0, 1)
+            options = ((1,) * len(stride), tuple(map(operator.sub, reach, padding)), dilation, 1)
+            return _plain(options, _with_gaps(cotangent, stride, ends), turned)
         image = cotangent.new_empty(()).expand(*cotangent.shape[: cotangent.dim() - len(shape)], *shape)
         return torch.ops.aten.convolution_backward(cotangent, image, weight, None, stride, padding, dilation, False, (0,),
                                                    groups, (True, False, False))[0]  # fmt: skip
@@ -152,6 +160,17 @@ class _Transposed(torch.autograd.Function):
     @staticmethod
     def vmap(info, in_dims, cotangent: Tensor, weight: Tensor, options: tuple, shape: tuple[int, ...]):
         return _over_cells(info, in_dims, cotangent, weight, lambda a, b: _Transposed.apply(a, b, options, shape))
+
+
+def _with_gaps(images: Tensor, stride: tuple[int, ...], sizes: list[int]) -> Tensor:
+    """Images of the given sizes with zeros between entries `stride` apart."""
+    for at, (step, size) in enumerate(zip(stride, sizes), 2):
+        after = (0, 0) * (images.dim() - at - 1)
+        if step > 1:
+            images = F.pad(images.unsqueeze(at + 1), (*after, 0, step - 1)).flatten(at, at + 1)
+        if images.shape[at] != size:  # shorter or longer
+            images = F.pad(images, (*after, 0, size - images.shape[at]))
+    return images
 
 
 def _over_cells(info, in_dims: tuple, images: Tensor, weight: Tensor, function: Callable) -> tuple[Tensor, int]:

@@ -1,8 +1,7 @@
 """Functions with kinks: ReLU and its kin, maxima, max-pooling.
 
-Over the range [l, u] of z the chord of relu has the slope s = u / (u - l), and relu(z) - s z lies in [0, -s l]: convex,
-it is largest at the ends, and 0 at the kink. So relu(z) is s z and a gap, which is an error; it is zero where the kink is out
-of reach.
+relu(z) is a slope times z, a parabola in tau and what is left of both, which is an error; it is zero where the kink is out of
+reach (`dss.enclosure.rules.parabolas`).
 """
 
 from functools import partial
@@ -14,8 +13,8 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined, through, tracked
 from dss.enclosure.passes import count_kink, note_kink
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import TINY, UNIT
 from dss.enclosure.rules.arithmetic import dims_of, negative, total_of
+from dss.enclosure.rules.parabolas import bow
 from dss.enclosure.rules.shapes import broadcast, curved, joined
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
@@ -28,30 +27,26 @@ def kink(x, left: float, right: float) -> Enclosure:
     x = lift(x)
     if count_kink(x.center.numel()) % STRIDE == 0:
         x = refined(x)
-    low, high = x.extent
-    share, half = _chord_of_relu(low, high, x.reach)
+    part, jump = bow(x, x.reach), right - left
     # left + (right - left) share, of which relu needs nothing but the share
-    steep = share if (left, right) == (0.0, 1.0) else left + (right - left) * share
-    half = half if right - left == 1 else half * (right - left)
+    steep = part.share if (left, right) == (0.0, 1.0) else left + jump * part.share
     size = steep if left >= 0 else steep.abs()
-    result = settled(steep * x.center + half, steep * x.slope, size * x.error + half, *curved(lambda part: steep * part, x),
-                     magnitude=x.reach * (1 + max(abs(left), abs(right))))  # fmt: skip
+    bend, twist = curved(lambda each: steep * each, x)
+    largest = 3 * x.reach * max(1.0, abs(left), abs(right), jump)
+    result = settled(
+        steep * x.center + _times(jump, part.center),
+        steep * x.slope + _times(jump, part.slope),
+        size * x.error + _times(jump, part.error),
+        total_of(_times(jump, part.bend), bend),
+        twist,
+        magnitude=largest,
+    )
+    result._most = result._reach = largest
     return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight)
 
 
-def _chord_of_relu(low: Tensor, high: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """A slope s in [0, 1], and half the gap g so that relu(z) - s z lies in [0, g] on the range; `size` bounds the terms
-    of which `low` and `high` are sums.
-
-    Where the range stays on one side, the quotient is <= 0 or >= 1 in any arithmetic that rounds monotonically, so that
-    the clamp makes s exact and the gap zero. The ends of a range are a little apart: 0/0 does not occur. A computed s is
-    off by 3 u s at most, which moves the other end of the gap, (1 - s) high, by 3 u high: far less than what callers
-    allow for rounding, 64 u `size`.
-    """
-    margin = 32 * UNIT * size + TINY
-    low, high = low - margin, high + margin
-    share = (high / (high - low)).clamp(0.0, 1.0)
-    return share, (share * low).clamp(max=0.0) * -0.5
+def _times(factor: float, part: Tensor) -> Tensor:
+    return part if factor == 1 else factor * part
 
 
 @rule("relu")
@@ -96,7 +91,7 @@ def relu6(x) -> Enclosure:
 
 @rule("maximum")
 def maximum(x, y) -> Enclosure:
-    """x + relu(y - x) = (1 - s) x + s y and the gap of relu at y - x."""
+    """x + relu(y - x) = (1 - s) x + s y and what is left of relu at y - x."""
     x, y = lift(x), lift(y)
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
@@ -108,10 +103,13 @@ def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
     """The maximum of two of the same shape, and the share s."""
     note_kink()
     size = x.reach + y.reach
-    share, half = _chord_of_relu(*_difference(y, x).extent, size)
-    center, slope, error = (torch.lerp(getattr(x, part), getattr(y, part), share) for part in PARTS[:3])
-    bend, twist = _mixed(x.bend, y.bend, share), _mixed(x.twist, y.twist, share)
-    return settled(center + half, slope, error + half, bend, twist, magnitude=size), share
+    part = bow(_difference(y, x), size)
+    center, slope, error = (torch.lerp(getattr(x, name), getattr(y, name), part.share) for name in PARTS[:3])
+    bend, twist = _mixed(x.bend, y.bend, part.share), _mixed(x.twist, y.twist, part.share)
+    bend = total_of(part.bend, bend)
+    result = settled(center + part.center, slope + part.slope, error + part.error, bend, twist, magnitude=3 * size)
+    result._most = result._reach = 3 * size
+    return result, part.share
 
 
 def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +118,7 @@ def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
-    """x - y without the rounding of its parts, which the margin of a chord covers."""
+    """x - y without the rounding of its parts, for which `bow` allows."""
     minus = negative(y)
     bend, twist = total_of(x.bend, minus.bend), total_of(x.twist, minus.twist)
     return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, twist)

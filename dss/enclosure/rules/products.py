@@ -66,9 +66,10 @@ def _multiplied(sums: dict[int, Tensor | None], function: Product, x: Enclosure,
         add(order, function(part, y.center))
     for order, part in others.items():
         add(order, function(x.center, part))
-    for m, one in ones.items():
-        for n, other in others.items():
-            half = function(one, other) / 2
+    for n, other in others.items():
+        other = other / 2  # exact, and mostly weights, which are the same for all samples
+        for m, one in ones.items():
+            half = function(one, other)
             add(m + n, half)
             add(abs(m - n), half)
 
@@ -97,21 +98,23 @@ def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: flo
     An error that is one number for a whole tensor (rounding of the weights) is bounded by the largest entry it meets.
     """
     # Twice: a bias may cancel what it is added to.
-    lost = 2 * terms * gamma(terms) * x.most * y.most
+    share = 2 * terms * gamma(terms)
+    if is_number(y) and not is_number(x):
+        # All that is asked of `y` is the same for all samples.
+        rest = x.reach * (share * y.most + terms * y.error)
+        carried, moved = function(x.error, y.amount), function(x.error, y.sway)
+        if unit == UNIT:
+            return carried, rest + moved
+        wide = 1 + 2 * gamma(terms, unit)
+        return carried * wide, (rest + moved) * wide + _roundings(function, x, y, terms, unit)
+    lost = share * x.most * y.most
     if is_number(x) and is_number(y):
         rest = lost + terms * (x.error * y.most + (x.most + x.error) * y.error)
         return x.center.new_zeros(()), rest if unit == UNIT else rest + _roundings(function, x, y, terms, unit)
     if is_number(x):
         carried = function(x.amount, y.error)
         return carried, lost + function(x.sway + x.error, y.error) + terms * x.error * y.most
-    carried = function(x.error, y.amount)
-    if is_number(y):
-        rest = lost + terms * y.error * (x.most + largest(x.error))
-        if unit == UNIT:
-            return carried, rest + function(x.error, y.sway)
-        wide = 1 + 2 * gamma(terms, unit)
-        return carried * wide, (rest + function(x.error, y.sway)) * wide + _roundings(function, x, y, terms, unit)
-    carried = carried + function(x.amount, y.error)
+    carried = function(x.error, y.amount) + function(x.amount, y.error)
     return carried, lost + function(x.error, y.sway) + function(x.sway + x.error, y.error)
 
 

@@ -27,7 +27,9 @@ class SamplesApart(Apart):
         # Large networks wait for memory and arithmetic, not for Python.
         self.blocks = None
         if bounds.space.size <= SMALL and data.inputs[0].device.type == "cpu":
-            self.blocks = Blocks(bounds.bytes, most=memory // bytes_per_cell(bounds.bytes, parameters=0), memory=recording)
+            most = memory // bytes_per_cell(bounds.bytes, parameters=0)
+            self.blocks = Blocks(bounds.bytes, samples=len(data), most=most, memory=recording)
+            self.block = self.blocks.size
 
     def enclose(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, index: Tensor) -> Tensor:
         return self.bounds.on_samples(starts, ends, lower, upper, self.data, index, self.memory, self.blocks)
@@ -35,5 +37,5 @@ class SamplesApart(Apart):
     def mean(self, values: Tensor) -> Tensor:
         return self.bounds.mean(values, self.weight)
 
-    def losses(self, point: Tensor) -> Tensor:
-        return self.bounds.losses(point, self.data)
+    def losses(self, point: Tensor, index: Tensor | None = None) -> Tensor:
+        return self.bounds.losses(point, self.data if index is None else self.data.take(index))

@@ -69,7 +69,8 @@ class Bounds:
         starts, ends, lower, upper = cells
         start, end = self.space.unflatten(starts), self.space.unflatten(ends)
         rows, constants, loss = self.rows, self.rows.constants_like(starts), self.rows.loss
-        each = len(starts) * bytes_per_cell(self.bytes, parameters=0)
+        # Blocks take one cell after the other.
+        each = (len(starts) if blocks is None else 1) * bytes_per_cell(self.bytes, parameters=0)
         # Recurrent networks take thousands of operations: with a few samples they would wait for Python.
         size = max(1, memory // each, min(16, 4 * memory // each))
         if rows.writes:
