@@ -50,8 +50,8 @@ class BendString(Finder):
     `patience` rounds, or where the string rises far above the threshold, greedy insertion begins at the straight line: what
     `GreedyString` finds is found here.
 
-    A path of bends that passes is pulled tight (`tauten`) for as many gradient steps as the search took, times `tighten`: with the
-    few evaluations that its looks read, that takes about as long as the search. Only what passes is kept.
+    A path of bends that passes is pulled tight (`tauten`) for as many gradient steps as the search took, times `tighten`, which
+    with two beads and few looks takes little longer than so many steps of the search. Only what passes is kept.
 
     Where gradients are exact and cheap, as those of a small network on all its data, a `GeodesicString` takes the bends' place.
 
@@ -75,7 +75,7 @@ class BendString(Finder):
     round_steps: int = 400
     check_every: int = 10
     patience: int = 4
-    tighten: float = 1.5
+    tighten: float = 2.0
     grid: int = 20
     small: GeodesicString | None = field(default_factory=GeodesicString)
     fallback: GreedyString = field(default_factory=GreedyString)
