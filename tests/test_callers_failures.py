@@ -106,7 +106,7 @@ def task():
 
 
 def test_a_task_that_fails_ends_a_command_with_2_and_a_traceback_if_wanted(tiny, tmp_path, capsys):
-    (tmp_path / "task.py").write_text(TASK.format(after=500))
+    (tmp_path / "task.py").write_text(TASK.format(after=200))
     name = f"{tmp_path / 'task.py'}:task"
     command = ["connect", str(tiny / "a.pt"), str(tiny / "b.safetensors"), "--task", name, "--threshold", "0.3"]
     assert main([*command, "--out", str(tmp_path / "run"), "--quiet", "--traceback"]) == 2

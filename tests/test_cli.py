@@ -22,6 +22,15 @@ def connect(tiny, out, *more, threshold="0.25"):
             "--threshold", threshold, "--out", str(out), "--lr", "0.01", *more]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "finder"),
+    [((), "bend"), (("--margin", "0.01"), "greedy"), (("--insertion", "midpoint"), "greedy"), (("--bead-steps", "900"), "bend")],
+)
+def test_where_no_finder_is_named_bends_are_unless_an_option_is_greedys(tiny, tmp_path, options, finder):
+    assert main(connect(tiny, tmp_path / "run", "--prove", "never", *options)) == 0
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["finder"] == finder
+
+
 def test_connect_writes_a_run_and_says_connected(tiny, tmp_path, capsys):
     assert main(connect(tiny, tmp_path / "run", "--json")) == 0
     summary = json.loads(capsys.readouterr().out)

@@ -110,7 +110,7 @@ def test_what_several_ranks_cannot_do_is_refused(tiny, tmp_path, capsys, monkeyp
 @pytest.mark.slow
 def test_a_run_on_two_ranks_that_is_cut_short_goes_on_on_two(tiny, tmp_path):
     """Cut after some rounds, as a kill does; the beads of both ranks are in the one run folder."""
-    whole = connect(tiny, tmp_path / "whole", "--prove", "never", "--threshold", "0.2")
+    whole = connect(tiny, tmp_path / "whole", "--finder", "greedy", "--prove", "never", "--threshold", "0.2")
     assert torchrun(whole).returncode == 0
     cut = tmp_path / "cut"
     shutil.copytree(tmp_path / "whole", cut)
@@ -118,7 +118,7 @@ def test_a_run_on_two_ranks_that_is_cut_short_goes_on_on_two(tiny, tmp_path):
         (cut / name).unlink()
     lines = (cut / "steps.jsonl").read_text().splitlines(keepends=True)
     (cut / "steps.jsonl").write_text("".join(lines[: len(lines) // 2]) + lines[-1][:20])
-    again = torchrun(connect(tiny, cut, "--prove", "never", "--threshold", "0.2", "--resume"))
+    again = torchrun(connect(tiny, cut, "--finder", "greedy", "--prove", "never", "--threshold", "0.2", "--resume"))
     assert again.returncode == 0, again.stderr
     one, two = (load_run(folder) for folder in (tmp_path / "whole", cut))
     assert len(lines) > 3 and len(one.path) > 4 and two.path.digests == one.path.digests

@@ -21,7 +21,7 @@ from dss.cli.config import as_toml
 from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.ends import Ends, add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
-from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_search, make_finder
+from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_search, default_finder, make_finder
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
@@ -43,8 +43,6 @@ log = logging.getLogger(__name__)
 
 # Where beads lie while a run with --beads-on-disk searches.
 BEADS = ".beads"
-# What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
-DEFAULT_FINDER = "greedy"
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -64,7 +62,8 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--finder",
         choices=FINDERS,
-        help="the algorithm (default: greedy, and a constructed path where that finds or proves nothing; fastest: the constructed path first)",
+        help="the algorithm (default: bend, or greedy where --margin, --alpha, --insertion or --schedule is given, and a constructed path where that "
+        "finds or proves nothing; fastest: the constructed path first)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
     add_reading(parser)
@@ -101,8 +100,8 @@ def run(options: argparse.Namespace) -> int:
     options.record = as_toml(options)
     options.constructed = options.finder is None
     if options.constructed:
-        log.info("finder %s, for none was named; a constructed path may take the place of what it does not find", DEFAULT_FINDER)
-    options.finder = options.finder or DEFAULT_FINDER
+        options.finder = default_finder(options)
+        log.info("finder %s, for none was named; a constructed path may take the place of what it does not find", options.finder)
     with ranks.joined(options.device) as several:
         if not several:
             return _run(options)

@@ -6,11 +6,13 @@ from functools import partial
 
 from dss.base.adam import Adam
 from dss.base.errors import InputError
-from dss.finders import FINDERS
+from dss.finders import FINDERS, GreedyString
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
 
-# Options that only some finders have.
+# What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
+DEFAULT = "bend"
+# Options that only some finders have: `greedy` has all of them.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
 # Limits by their flag.
@@ -32,6 +34,13 @@ def add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-steps", type=int, help="gradient steps of all beads together")
     group.add_argument("--max-evaluations", type=int, help="judged losses of single points")
     group.add_argument("--max-seconds", type=float, help="of search, shortening and proof together; gives up reproducibility")
+
+
+def default_finder(options: argparse.Namespace) -> str:
+    """The finder where none is named: an option that only greedy insertion has asks for it."""
+    known = {field.name for field in fields(FINDERS[DEFAULT])}
+    asked = [name for name in FINDER_OPTIONS if getattr(options, name) is not None]
+    return DEFAULT if known.issuperset(asked) else GreedyString.name
 
 
 def make_finder(options: argparse.Namespace) -> Finder:
