@@ -24,7 +24,13 @@ def connect(tiny, out, *more, threshold="0.25"):
 
 @pytest.mark.parametrize(
     ("options", "finder"),
-    [((), "bend"), (("--margin", "0.01"), "greedy"), (("--insertion", "midpoint"), "greedy"), (("--bead-steps", "900"), "bend")],
+    [
+        ((), "bend"),
+        (("--margin", "0.01"), "greedy"),
+        (("--insertion", "midpoint"), "greedy"),
+        (("--bead-steps", "900"), "bend"),
+        (("--beads-on-disk",), "greedy"),
+    ],
 )
 def test_where_no_finder_is_named_bends_are_unless_an_option_is_greedys(tiny, tmp_path, options, finder):
     assert main(connect(tiny, tmp_path / "run", "--prove", "never", *options)) == 0

@@ -62,7 +62,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--finder",
         choices=FINDERS,
-        help="the algorithm (default: bend, or greedy where --margin, --alpha, --insertion or --schedule is given, and a constructed path where that "
+        help="the algorithm (default: bend, or greedy where --margin, --alpha, --insertion, --schedule or --beads-on-disk is given, and a constructed path where that "
         "finds or proves nothing; fastest: the constructed path first)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")

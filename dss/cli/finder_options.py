@@ -37,10 +37,10 @@ def add_search(group: argparse._ArgumentGroup) -> None:
 
 
 def default_finder(options: argparse.Namespace) -> str:
-    """The finder where none is named: an option that only greedy insertion has asks for it."""
+    """The finder where none is named: an option that only greedy insertion has asks for it, and so do beads on disk."""
     known = {field.name for field in fields(FINDERS[DEFAULT])}
     asked = [name for name in FINDER_OPTIONS if getattr(options, name) is not None]
-    return DEFAULT if known.issuperset(asked) else GreedyString.name
+    return DEFAULT if known.issuperset(asked) and not options.beads_on_disk else GreedyString.name
 
 
 def make_finder(options: argparse.Namespace) -> Finder:
