@@ -10,6 +10,7 @@ from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
+from dss.base.rounded import above
 from dss.base.shown import Shown
 from dss.certificates.certificate import Certificate, certify
 from dss.finders import ElasticBand, GeodesicString
@@ -58,9 +59,7 @@ class Barrier(Shown):
 
     def __repr__(self) -> str:
         how = "proved" if self.certificate.proven else "sampled"
-        return (
-            f"Barrier(at most {self.upper:.6g}, {how}; {self.linear:.6g} on the straight line, {self.ends:.6g} at the higher end)"
-        )
+        return f"Barrier(at most {above(self.upper)}, {how}; {self.linear:.6g} on the straight line, {self.ends:.6g} at the higher end)"
 
     @property
     def excess(self) -> float:

@@ -15,6 +15,7 @@ from dss.base.errors import EnclosureError, InputError
 from dss.base.limits import Limits
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
+from dss.base.rounded import above
 from dss.certificates.bracket import Verdict
 from dss.certificates.closing import bracket
 from dss.objectives.objective import End, Objective
@@ -123,8 +124,8 @@ class _Looker:
         except EnclosureError as error:
             return replace(line, proof=f"no proof: {error}")
         if found.verdict is Verdict.BRACKETED:
-            return replace(line, bracket=found, proof=f"proved: nowhere on the line is the loss above {found.upper:.6g}")
+            return replace(line, bracket=found, proof=f"proved: nowhere on the line is the loss above {above(found.upper)}")
         if found.upper == float("inf"):
             return replace(line, proof=f"no proof: {found.verdict.value}")
-        words = f"proved, but not closely: nowhere on the line is the loss above {found.upper:.6g} ({found.verdict.value})"
+        words = f"proved, but not closely: nowhere on the line is the loss above {above(found.upper)} ({found.verdict.value})"
         return replace(line, bracket=found, proof=words)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import EnclosureError
+from dss.base.rounded import above, below
 from dss.base.shown import Shown
 from dss.objectives.objective import Objective
 
@@ -54,10 +55,8 @@ class Bracket(Shown):
     lower: float = -math.inf
 
     def __repr__(self) -> str:
-        lower = f"{self.lower:.6g}" if math.isfinite(self.lower) else "not known"
-        return (
-            f"Bracket(largest loss proved at most {self.upper:.6g}, at least {lower}; {self.cells} cells; {self.verdict.value})"
-        )
+        lower = below(self.lower) if math.isfinite(self.lower) else "not known"
+        return f"Bracket(largest loss proved at most {above(self.upper)}, at least {lower}; {self.cells} cells; {self.verdict.value})"
 
     @property
     def proven(self) -> bool:

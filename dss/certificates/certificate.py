@@ -14,6 +14,7 @@ from dss.base.memory import explained, limit, size
 from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
+from dss.base.rounded import at_most
 from dss.base.shown import Shown
 from dss.certificates.bracket import Bracket, Verdict
 from dss.certificates.closing import watched
@@ -145,9 +146,7 @@ def _by_convexity(judge: Objective, path: Path, threshold: float) -> Certificate
         return Certificate(threshold, True, False, None, seen, *place, 1.0, len(pieces.losses), reason)
     if not pieces.upper <= threshold:
         return None
-    reason = (
-        f"proved: the loss is at most {pieces.upper:.6g} <= {threshold:g} at every point of the path (by convexity: {counts})"
-    )
+    reason = f"proved: the loss is at most {at_most(pieces.upper, threshold)} at every point of the path (by convexity: {counts})"
     return Certificate(
         threshold, True, True, pieces.upper, seen, *place, None, len(pieces.losses), reason, "convexity", pieces.cells,
     )  # fmt: skip
@@ -165,9 +164,7 @@ def _from_bracket(bracket: Bracket, threshold: float) -> Certificate:
     if not bracket.proven:
         reason = _refusal(bracket.seen, threshold, *place)
         return Certificate(threshold, False, False, None, bracket.seen, *place, None, bracket.cells, reason)
-    reason = (
-        f"proved: the loss is at most {bracket.upper:.6g} <= {threshold:g} at every point of the path ({bracket.cells} cells)"
-    )
+    reason = f"proved: the loss is at most {at_most(bracket.upper, threshold)} at every point of the path ({bracket.cells} cells)"
     return Certificate(
         threshold, True, True, bracket.upper, bracket.seen, *place, None, bracket.cells, reason, "cells", bracket.bounds
     )

@@ -9,9 +9,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path as FilePath
 
+import torch
+
 from dss.base.errors import InputError
 from dss.base.limits import Limits, Spent, Status
 from dss.base.path import Path
+from dss.base.rounded import above, below
 from dss.certificates.bracket import Bracket
 from dss.certificates.certificate import Certificate, certify
 from dss.certificates.closing import bracket as close_in
@@ -152,19 +155,26 @@ def _bracket(options: argparse.Namespace, path: Path, judge: NetworkObjective) -
             judge, path, tolerance=options.tolerance, limits=_limits(options), progress=meter(options), executor=executor,
             source=_source(options),
         )  # fmt: skip
-    words = (
-        f"{bracket.verdict.value}: {_least(bracket)} (segment {bracket.segment}, t = {bracket.t:.6f}), "
-        f"proved at most {bracket.upper:.9g}, {bracket.cells} cells"
-    )
-    answer(options, _figures(bracket), words)
+    answer(options, _figures(bracket), _in_words(bracket, path.rows[0].dtype))
     return 0 if bracket.verdict is bracket.verdict.BRACKETED else 1
 
 
-def _least(bracket: Bracket) -> str:
-    """The lower side in words: proved where it is."""
-    if bracket.lower > -math.inf:
-        return f"proved at least {bracket.lower:.9g}, computed {bracket.seen:.9g}"
-    return f"computed {bracket.seen:.9g}"
+def _in_words(bracket: Bracket, dtype: torch.dtype) -> str:
+    """What is proved of the largest loss, both sides rounded outward, and what was computed, in the digits that its dtype has.
+
+    The computed one may lie below the proved lower side, which encloses the rounding of computing it.
+    """
+    upper = above(bracket.upper, 9)
+    sides = (
+        f"at least {below(bracket.lower, 9)} and at most {upper}, both proved"
+        if bracket.lower > -math.inf
+        else f"at most {upper}, proved"
+    )
+    digits = min(9, math.ceil(-math.log10(torch.finfo(dtype).eps)))
+    return (
+        f"{bracket.verdict.value}: {sides} ({bracket.cells} cells)\n"
+        f"  largest computed     {bracket.seen:.{digits}g}, on segment {bracket.segment} at t = {bracket.t:.6f}, rounded in {str(dtype).removeprefix('torch.')}"
+    )
 
 
 def _limits(options: argparse.Namespace) -> Limits:

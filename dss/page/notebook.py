@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from html import escape
-from math import isfinite
 
 import plotly.graph_objects as go
 
@@ -23,7 +22,7 @@ from dss.page.figures.style import number
 from dss.page.figures.tree import barrier_matrix, components_by_threshold, merge_tree_figure
 from dss.page.loss_sheet import unroll
 from dss.page.profile import EVALUATIONS, describe, measure_path, picture_string
-from dss.page.report.words import Fact, above, key_figures, verdict
+from dss.page.report.words import Fact, above, below, key_figures, verdict
 from dss.symmetry.alignment import Alignment
 from dss.topology.tree import MergeTree
 
@@ -142,11 +141,14 @@ def _(found: Alignment) -> str:
 
 @html_of.register
 def _(bracket: Bracket) -> str:
-    lower = number(bracket.lower) if isfinite(bracket.lower) else "not known"
     facts = [
         ("at most", above(bracket.upper), "proved: no point of the path has more"),
-        ("at least", lower, "proved, once the bracket has ended"),
-        ("largest loss seen", number(bracket.seen), f"on segment {bracket.segment}, at t = {bracket.t:.4g}"),
+        ("at least", below(bracket.lower), "proved, once the bracket has ended"),
+        (
+            "largest loss computed",
+            number(bracket.seen),
+            f"on segment {bracket.segment}, at t = {bracket.t:.4g}; rounded as it was computed",
+        ),
         ("cells", f"{bracket.cells:,}", "bounded on the whole data"),
     ]
     word = "proven" if bracket.verdict in (Verdict.PROVEN, Verdict.BRACKETED) else "failed"

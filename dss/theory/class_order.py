@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.rounded import below
 from dss.enclosure.rounding import TINY, UNIT
 from dss.theory.exact import rounded_down
 from dss.theory.head import Head, Reading
@@ -115,7 +116,7 @@ class PolygonObstruction(_ClassObstruction):
         return (
             f"The rows of classes {classes} of the last layer turn clockwise at one end and counter-clockwise at the other, so "
             f"on every path one of the three lies between the other two somewhere, and its class is never strictly the largest. "
-            f"There the network has {self._words()} of at least {lower:.6g}."
+            f"There the network has {self._words()} of at least {below(lower)}."
         )
 
     def _same(self, first: Head, second: Head) -> str:
@@ -147,7 +148,7 @@ class OrderObstruction(_ClassObstruction):
         classes = " and ".join(map(str, self.pair(first.weight, second.weight) or ()))
         return (
             f"The weights of classes {classes} in the last layer come in opposite orders at the ends, so on every path they are equal "
-            f"somewhere, and the two outputs differ by a constant. There the network has {self._words()} of at least {lower:.6g}."
+            f"somewhere, and the two outputs differ by a constant. There the network has {self._words()} of at least {below(lower)}."
         )
 
     def _same(self, first: Head, second: Head) -> str:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.rounded import below
 from dss.enclosure.rounding import WIDE, gamma
 from dss.theory.bottleneck import check_matrix, real_matrix
 from dss.theory.exact import determinant_sign, integers
@@ -78,7 +79,7 @@ class DecoderObstruction(Obstruction):
         return (
             f"The last layers of the ends have opposite orientations ({' and '.join(signs)}, the signs of det R W), so on every path "
             f"between them some combination of the outputs is the same for all inputs. On these targets the loss "
-            f"({FUNCTIONS[self.loss]}) is at least {lower:.6g} there."
+            f"({FUNCTIONS[self.loss]}) is at least {below(lower)} there."
         )
 
     def _same(self, first: Head, second: Head) -> str:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dss.base.errors import InputError
+from dss.base.rounded import below
 from dss.theory.exact import determinant_sign, integers, rounded_down
 from dss.theory.head import Head, Reading
 from dss.theory.obstruction import Obstruction
@@ -72,7 +73,7 @@ class MultiLabelObstruction(Obstruction):
         return (
             f"The rows of the labels {labels} in the last layer have determinants of opposite signs at the ends, so on every path their "
             f"outputs are linearly dependent somewhere, the same way for all inputs. Samples with every pattern of these labels exist, "
-            f"and some get one wrong: the binary cross-entropy is at least {lower:.6g} there."
+            f"and some get one wrong: the binary cross-entropy is at least {below(lower)} there."
         )
 
     def _same(self, first: Head, second: Head) -> str:

@@ -1,9 +1,9 @@
 """The outcome and the key figures of a run, in words that a newcomer understands."""
 
-from decimal import ROUND_CEILING, Decimal
 from math import isfinite
 from typing import Any
 
+from dss.base import rounded
 from dss.base.limits import Status
 from dss.base.path import Path
 from dss.finders import ConvexPath, FastestPath
@@ -46,11 +46,12 @@ def verdict(summary: dict | None, threshold: float) -> tuple[str, str]:
 def above(value: float, digits: int = 4) -> str:
     """An upper bound in few digits, rounded up so that what is printed is still a bound."""
     value = _real(value)
-    if not isfinite(value) or value == 0:
-        return number(value)
-    exact = Decimal(value)
-    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), rounding=ROUND_CEILING)
-    return format(rounded.normalize(), "f" if -5 < exact.adjusted() < 7 else "e").replace("-", "−")
+    return rounded.above(value, digits).replace("-", "−") if isfinite(value) else number(value)
+
+
+def below(value: float, digits: int = 4) -> str:
+    """A lower bound, rounded down."""
+    return rounded.below(value, digits).replace("-", "−") if isfinite(value) else "not known"
 
 
 def key_figures(summary: dict | None, question: dict) -> list[Fact]:
