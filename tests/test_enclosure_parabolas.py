@@ -47,6 +47,7 @@ def test_no_point_of_a_relu_lies_farther_off_than_the_error(seed):
     generator = torch.Generator().manual_seed(seed)
     z = enclosures(generator)
     part = bow(z, size_of(z))
+    assert z.bend is not None
     assert ((part.share >= 0) & (part.share <= 1)).all()
     for tau, share in places(z, generator):
         q = 2 * tau * tau - 1

@@ -16,9 +16,11 @@ The weights A may be rounded: with any A, E_k differs from the sum by <A_in - L^
 products that is at most gamma_n <|A_out|, |L| error_in>, which a share gamma_n of the error in `local` covers.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import takewhile
 
 import torch
 from torch import Tensor
@@ -33,6 +35,9 @@ MOST_ROWS = 32
 
 INNER_ROWS, INNER_ENTRIES = 256, 2**17
 """The same inside a network; and rows times the entries of the largest tensor before, which is what a sample takes in memory."""
+
+GROUP_ENTRIES = 2**18
+"""The same where groups of entries are traced back together."""
 
 WINDOW = 2
 """As far back as so many places inside are errors traced there."""
@@ -58,6 +63,8 @@ class Node:
         sources: places of the tensors whose errors are passed on.
         pull: from weights of the result to those of the sources, the transpose of L.
         lost: relative rounding of `pull`.
+        apart: groups of entries that stay apart: where it is a multiple of m, and tensors are m runs of equal length in the order of their
+            entries, a run of the result depends on the same run of each source alone.
     """
 
     place: int
@@ -66,15 +73,17 @@ class Node:
     sources: tuple[int, ...]
     pull: Pull
     lost: float
+    apart: int = 1
 
 
 def is_number(x: Enclosure) -> bool:
-    """Whether one number bounds the errors of all entries (rounding of weights): it is reckoned as local where it is met."""
-    return x.error.dim() == 0 < x.center.dim()
+    """Whether one number bounds the errors of all entries (rounding of weights; none of constants): it is reckoned as local where it is
+    met."""
+    return x.exact or x.error.dim() == 0 < x.center.dim()
 
 
 def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosure], pull: Pull, *,
-            terms: int = 1) -> Enclosure:  # fmt: skip
+            terms: int = 1, apart: bool = False) -> Enclosure:  # fmt: skip
     """`result`, with a note of where its error comes from.
 
     Args:
@@ -82,17 +91,29 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
         sources: the arguments of L. If the error of one is a number, nothing is noted, and the result is a source itself.
         pull: from weights of the result to those of every source, linear.
         terms: products that a sum in `pull` has at most; 0 if it only moves weights about.
+        apart: whether an entry depends on those alone that have the same places in the leading dimensions that all of the same number of
+            dimensions share.
     """
     state = current()
     if state is None or any(map(is_number, (result, *sources))):
         return result
     if carried is not None:  # a small source in a large sum
         carried = carried.expand(result.center.shape)
-    return _noted(state.nodes, result, carried, tuple(_place(state.nodes, x) for x in sources), pull, _lost(terms))
+    places = tuple(_place(state.nodes, x) for x in sources)
+    return _noted(state.nodes, result, carried, places, pull, _lost(terms), _shared(result, *sources) if apart else 1)
+
+
+def _shared(*tensors: Enclosure) -> int:
+    """How many places there are in the leading dimensions that all share."""
+    shapes = [x.center.shape for x in tensors]
+    if len(set(map(len, shapes))) > 1:
+        return 1
+    leading = takewhile(lambda sizes: len(set(sizes)) == 1, zip(*shapes))
+    return max(1, math.prod(sizes[0] for sizes in leading))
 
 
 def through(result: Enclosure, x: Enclosure, carry: Callable[[Tensor], Tensor], pull: Callable[[Tensor], Tensor], *,
-            terms: int = 1) -> Enclosure:  # fmt: skip
+            terms: int = 1, apart: bool = False) -> Enclosure:  # fmt: skip
     """Like `tracked`, for a map that keeps absolute values (|L^T w| = |L|^T |w|: each entry of `x` goes to one place).
 
     What is local to `x` may then as well count as local to the result, which saves a product. If `x` is a source, the
@@ -100,17 +121,19 @@ def through(result: Enclosure, x: Enclosure, carry: Callable[[Tensor], Tensor], 
 
     Args:
         carry: from errors of `x` to |L| times them.
+        apart: whether entries keep their order.
     """
     state, inner = current(), x.node
     if state is None or is_number(x) or not _is_noted(state.nodes, x) or not inner.sources:
         return result
     carried = carry(x.error if inner.carried is None else inner.carried)
-    return _noted(state.nodes, result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), inner.lost + _lost(terms))
+    lost, groups = inner.lost + _lost(terms), inner.apart if apart else 1
+    return _noted(state.nodes, result, carried, inner.sources, lambda weight: inner.pull(pull(weight)), lost, groups)
 
 
 def _noted(nodes: list[Node], result: Enclosure, carried: Tensor | None, sources: tuple[int, ...], pull: Pull,
-           lost: float) -> Enclosure:  # fmt: skip
-    result.node = Node(len(nodes), result.error, carried, sources, pull, lost)
+           lost: float, apart: int = 1) -> Enclosure:  # fmt: skip
+    result.node = Node(len(nodes), result.error, carried, sources, pull, lost, apart)
     nodes.append(result.node)
     return result
 
@@ -153,22 +176,41 @@ def refined(x: Enclosure) -> Enclosure:
     if state is None or not state.inside or is_number(x) or not _is_noted(state.nodes, x):
         return x
     nodes = state.nodes[: x.node.place + 1]
-    if count > INNER_ROWS or count * max(node.error.numel() for node in nodes) > INNER_ENTRIES:
-        return x
-    start = state.refined[-WINDOW] if len(state.refined) >= WINDOW else 0
-    result = tracked(_with_traced(x, nodes, min(start, x.node.place)), None, (x,), lambda weight: (weight,), terms=0)
+    start = min(state.refined[-WINDOW] if len(state.refined) >= WINDOW else 0, x.node.place)
+    most, groups = max(node.error.numel() for node in nodes), 1
+    if count > INNER_ROWS or count * most > INNER_ENTRIES:
+        groups = math.prod(x.shape[:-1])
+        if groups == 1 or x.shape[-1] > INNER_ROWS or not _pays(nodes, start, groups):
+            return x
+    result = tracked(_with_traced(x, nodes, start, groups), None, (x,), lambda weight: (weight,), terms=0, apart=True)
     state.refined.append(result.node.place)
     return result
 
 
-def _with_traced(x: Enclosure, nodes: list[Node], start: int = 0) -> Enclosure:
-    """`x`, the result of the last node, with errors that are traced back as far as `start` where they are less."""
+def _pays(nodes: list[Node], start: int, groups: int) -> bool:
+    """Whether groups of the last node's entries are worth tracing back together: through two products with matrices, before they meet."""
+    rows, met, wanted, products = nodes[-1].error.numel() // groups, 0, {nodes[-1].place}, 0
+    for node in reversed(nodes[start:]):
+        if node.place in wanted:
+            met = max(met, node.error.numel())
+            if node.apart % groups == 0:
+                wanted |= set(node.sources)
+                products += node.lost > _lost(2 * rows)
+    return products >= 2 and rows * met <= GROUP_ENTRIES
+
+
+def _with_traced(x: Enclosure, nodes: list[Node], start: int = 0, groups: int = 1) -> Enclosure:
+    """`x`, the result of the last node, with errors that are traced back as far as `start` where they are less.
+
+    Entries at the same place of several groups are traced back together, as far as the groups stay apart: weights of one never meet
+    those of another.
+    """
     dtype = torch.float32 if is_plain_float32(x.device) else torch.float64
     # What underflow may take from weights, times the errors they meet.
     floor = FLOOR * reduce(torch.add, (node.error.sum() for node in nodes), x.center.new_ones(()))
-    rows = torch.eye(x.center.numel(), dtype=dtype, device=x.device)
-    traced = torch.vmap(lambda row: _traced(nodes, start, row.view(x.center.shape), floor))(rows).view(x.center.shape)
-    traced = traced.to(torch.float64) + floor
+    rows, shape = torch.eye(x.center.numel() // groups, dtype=dtype, device=x.device), x.center.shape
+    traced = torch.vmap(lambda row: _traced(nodes, start, row.expand(groups, -1).reshape(shape), floor, groups))(rows)
+    traced = traced.T.reshape(shape).to(torch.float64) + floor
     # A NaN knows nothing, and loses.
     return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.twist)
 
@@ -186,22 +228,23 @@ def _place(nodes: list[Node], x: Enclosure) -> int:
     return x.node.place
 
 
-def _traced(nodes: list[Node], start: int, weight: Tensor, floor: Tensor) -> Tensor:
-    """A bound on |<weight, E>| for the result of the last node, but for `floor`; what comes from before `start` counts as it is known."""
-    weights, total = {len(nodes) - 1: weight}, weight.new_zeros(())
+def _traced(nodes: list[Node], start: int, weight: Tensor, floor: Tensor, groups: int) -> Tensor:
+    """Bounds `(groups,)` on |<weight, E>| over each group of the last node's entries, but for `floor`; what comes from before
+    `start`, or where groups meet, counts as it is known."""
+    weights, total = {len(nodes) - 1: weight}, weight.new_zeros(groups)
     for node in reversed(nodes[start:]):
-        if node.place not in weights:
+        if node.place not in weights or node.apart % groups:
             continue
         weight = weights.pop(node.place)
         if node.carried is not None or node.lost:
-            total = total + _product(weight, _local(node), floor)
+            total = total + _product(weight, _local(node), floor, groups)
         for source, part in zip(node.sources, node.pull(weight) if node.sources else (), strict=True):
             if source in weights:
                 part = weights[source] + part
-                total = total + _product(part, 2 * UNIT32 * nodes[source].error, floor)
+                total = total + _product(part, 2 * UNIT32 * nodes[source].error, floor, groups)
             weights[source] = part
     for place, weight in weights.items():
-        total = total + _product(weight, nodes[place].error, floor)
+        total = total + _product(weight, nodes[place].error, floor, groups)
     return total * (1 + 4 * gamma(len(nodes), UNIT32))
 
 
@@ -211,8 +254,12 @@ def _local(node: Node) -> Tensor:
     return lost if node.carried is None else (node.error - node.carried).clamp(min=0.0) + lost
 
 
-def _product(weight: Tensor, local: Tensor, floor: Tensor) -> Tensor:
-    """<|weight|, local>, rounded up, and what weights pulled from these may have lost by underflow."""
+def _product(weight: Tensor, local: Tensor, floor: Tensor, groups: int) -> Tensor:
+    """<|weight|, local> for each group, rounded up, and what weights pulled from these may have lost by underflow."""
     dtype = weight.dtype if weight.numel() <= LONG else torch.float64
-    found = torch.dot(weight.abs().to(dtype).flatten(), (local + floor).to(dtype).flatten()).to(weight.dtype)
-    return found * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))
+    one, other = weight.abs().to(dtype), (local + floor).to(dtype).expand(weight.shape)
+    if groups == 1:
+        found = torch.dot(one.flatten(), other.flatten())[None]
+    else:
+        found = (one * other).reshape(groups, -1).sum(1)
+    return found.to(weight.dtype) * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))

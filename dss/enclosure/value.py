@@ -44,6 +44,7 @@ class Enclosure(_Tensor):
         center, slope, error: the components. Infinite or NaN components mean "nothing is known".
         bend, twist: None for zero.
         node: where its error comes from, as `adjoint` noted it; None if it did not.
+        exact: whether it is a given constant, whose error is zero.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
 
     Its sizes, each at least as large as the true one (what is rounded is rounded up):
@@ -66,6 +67,7 @@ class Enclosure(_Tensor):
     twist: Tensor | None
     ceiling: tuple[Tensor, ...] | None
     node: Any
+    exact: bool
 
     @staticmethod
     def __new__(
@@ -83,7 +85,7 @@ class Enclosure(_Tensor):
         self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend, self.twist = (None if part is None else part.expand(shape) for part in (bend, twist))
-        self.node = None
+        self.node, self.exact = None, False
         for name in _LAZY:
             setattr(self, name, None)
         return self
@@ -195,7 +197,9 @@ def lift(value: Tensor | float) -> Enclosure:
         raise EnclosureError("complex numbers cannot be enclosed")
     center = value.to(torch.float64) if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
     zero = torch.zeros((), dtype=torch.float64, device=center.device)
-    return Enclosure(center, zero, zero)
+    result = Enclosure(center, zero, zero)
+    result.exact = True
+    return result
 
 
 def settled(center: Tensor, slope: Tensor, error: Tensor, bend=None, twist=None, *, magnitude: Tensor | None = None,

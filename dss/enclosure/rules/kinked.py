@@ -42,7 +42,7 @@ def kink(x, left: float, right: float) -> Enclosure:
         magnitude=largest,
     )
     result._most = result._reach = largest
-    return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight)
+    return through(result, x, lambda error: size * error, lambda weight: steep.to(weight.dtype) * weight, apart=True)
 
 
 def _times(factor: float, part: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     if reshapes:
-        return through(result, x, function, lambda weight: weight.reshape(x.center.shape), terms=0)
+        return through(result, x, function, lambda weight: weight.reshape(x.center.shape), terms=0, apart=True)
     copies = result.center.numel() if copies is None else copies
     return tracked(result, None, (x,), transposed(function, x.center), terms=copies if copies > 1 else 0)
 

@@ -47,7 +47,7 @@ def apply(curve: Curve, x, *, counts: int = 1) -> Enclosure:
     count_curve(counts)
     cubic, steep = keeps_third() and curve.third is not None, curve.slope(x.center)
     result = (_cubic if cubic else _taylor)(curve, x, low, high)
-    result = through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight)
+    result = through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight, apart=True)
     return result if curve.span is None else nearer(result, ranged(*curve.span(low, high)))
 
 
@@ -113,7 +113,7 @@ def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
     def chosen(part: Tensor) -> Tensor:
         return torch.where(choose, part, 0.0)
 
-    return through(Enclosure(*parts), one, chosen, chosen, terms=0)
+    return through(Enclosure(*parts), one, chosen, chosen, terms=0, apart=True)
 
 
 for _name, _curve in {"sigmoid": SIGMOID, "tanh": TANH, "silu": SILU, "erf": ERF, "log": LOG, "sqrt": SQRT,
