@@ -52,6 +52,7 @@ def compared(rank, file, out):
     problem = dss.Problem.of(shared, points[0], points[1], threshold=9.0)
     same["alone"] = ranks.alone(problem).objective.objective is alone and ranks.alone(problem).tally is problem.tally
     Path(f"{out}-{rank}").write_text(json.dumps(same))
+    dist.barrier()  # no rank goes while another may still speak to it
     dist.destroy_process_group()
 
 

@@ -23,6 +23,7 @@ def in_group(rank, file, out, world, work):
     """Call `work` as one of several ranks and keep what it says."""
     dist.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=world)
     Path(f"{out}-{rank}").write_text(json.dumps(work(rank, world)))
+    dist.barrier()  # no rank goes while another may still speak to it
     dist.destroy_process_group()
 
 
