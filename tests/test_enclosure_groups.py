@@ -77,6 +77,33 @@ def test_no_worst_point_escapes_what_is_traced_back_in_groups(name, seed, monkey
             assert_inside(sharp, tau, function(worst(function, x, tau, k)), slack=1e-12)
 
 
+def heads(product):
+    """A norm of every head of a token, after a product that mixes the heads; traced back together, the two would cancel."""
+    generator = torch.Generator().manual_seed(1)
+    one, half = torch.randn(6, 6, generator=generator, dtype=F64), torch.randn(6, 3, generator=generator, dtype=F64)
+    matrix = torch.cat([half, -half], 1)
+
+    def function(h):
+        h = h + torch.tanh(F.linear(h, one))
+        h = F.linear(h, matrix.T) if product == "linear" else h @ matrix
+        return F.layer_norm(h.view(1, TOKENS, 2, 3), (3,))
+
+    return function
+
+
+@pytest.mark.parametrize("product", ["linear", "matmul"])
+def test_no_worst_point_escapes_where_products_mix_parts_of_a_token(product, monkeypatch):
+    monkeypatch.setattr(adjoint, "INNER_ROWS", 3)
+    monkeypatch.setattr(adjoint, "_pays", lambda *_: True)
+    function, x = heads(product), random_enclosure((1, TOKENS, 6), torch.Generator().manual_seed(0), error=1e-4)
+    sharp, places = enclosed(function, x)
+    assert places == 1
+    for k in range(TOKENS * 6):
+        for tau in (-1.0, 0.3, 1.0):
+            tau = torch.tensor(tau, dtype=F64)
+            assert_inside(sharp, tau, function(worst(function, x, tau, k)), slack=1e-12)
+
+
 def test_tokens_apart_give_what_every_entry_alone_gives(monkeypatch):
     x = cell(0)
     alone, places = enclosed(apart, x)

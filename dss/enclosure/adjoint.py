@@ -83,7 +83,7 @@ def is_number(x: Enclosure) -> bool:
 
 
 def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosure], pull: Pull, *,
-            terms: int = 1, apart: bool = False) -> Enclosure:  # fmt: skip
+            terms: int = 1, mixes: int | None = None) -> Enclosure:  # fmt: skip
     """`result`, with a note of where its error comes from.
 
     Args:
@@ -91,8 +91,8 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
         sources: the arguments of L. If the error of one is a number, nothing is noted, and the result is a source itself.
         pull: from weights of the result to those of every source, linear.
         terms: products that a sum in `pull` has at most; 0 if it only moves weights about.
-        apart: whether an entry depends on those alone that have the same places in the leading dimensions that all of the same number of
-            dimensions share.
+        mixes: how many of the last dimensions an entry depends on whole; in those before it depends on its own place alone, as far as
+            tensors of the same number of dimensions share their sizes. None: on all.
     """
     state = current()
     if state is None or any(map(is_number, (result, *sources))):
@@ -100,15 +100,17 @@ def tracked(result: Enclosure, carried: Tensor | None, sources: Sequence[Enclosu
     if carried is not None:  # a small source in a large sum
         carried = carried.expand(result.center.shape)
     places = tuple(_place(state.nodes, x) for x in sources)
-    return _noted(state.nodes, result, carried, places, pull, _lost(terms), _shared(result, *sources) if apart else 1)
+    return _noted(
+        state.nodes, result, carried, places, pull, _lost(terms), 1 if mixes is None else _shared(mixes, result, *sources)
+    )
 
 
-def _shared(*tensors: Enclosure) -> int:
-    """How many places there are in the leading dimensions that all share."""
+def _shared(mixes: int, *tensors: Enclosure) -> int:
+    """How many places there are in the leading dimensions that all share, but for the last `mixes`."""
     shapes = [x.center.shape for x in tensors]
     if len(set(map(len, shapes))) > 1:
         return 1
-    leading = takewhile(lambda sizes: len(set(sizes)) == 1, zip(*shapes))
+    leading = takewhile(lambda sizes: len(set(sizes)) == 1, zip(*(shape[: max(0, len(shape) - mixes)] for shape in shapes)))
     return max(1, math.prod(sizes[0] for sizes in leading))
 
 
@@ -182,7 +184,7 @@ def refined(x: Enclosure) -> Enclosure:
         groups = math.prod(x.shape[:-1])
         if groups == 1 or x.shape[-1] > INNER_ROWS or not _pays(nodes, start, groups):
             return x
-    result = tracked(_with_traced(x, nodes, start, groups), None, (x,), lambda weight: (weight,), terms=0, apart=True)
+    result = tracked(_with_traced(x, nodes, start, groups), None, (x,), lambda weight: (weight,), terms=0, mixes=0)
     state.refined.append(result.node.place)
     return result
 

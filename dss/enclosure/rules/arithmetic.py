@@ -74,7 +74,7 @@ def _added(x: Enclosure, y: Enclosure, *, moves: bool = False) -> Enclosure:
     shapes = [z.center.shape for z in sources]
     carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
     return tracked(result, carried, sources,
-                   lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y), apart=True)  # fmt: skip
+                   lambda weight: [weight.sum_to_size(shape) for shape in shapes], terms=_copies(x, y), mixes=0)  # fmt: skip
 
 
 def total_of(one: Tensor | None, other: Tensor | None) -> Tensor | None:
@@ -121,7 +121,7 @@ def negative(x) -> Enclosure:
     """Exact: what is unknown is symmetric."""
     x = lift(x)
     result = Enclosure(-x.center, -x.slope, x.error, *curved(torch.neg, x))
-    return tracked(result, None, (x,), lambda weight: (-weight,), terms=0, apart=True)
+    return tracked(result, None, (x,), lambda weight: (-weight,), terms=0, mixes=0)
 
 
 @rule("mul", "multiply", "__mul__", "__rmul__")
@@ -132,7 +132,7 @@ def multiply(x, y) -> Enclosure:
     if isinstance(y, (int, float)):
         return _scaled(lift(x), y)
     x, y = lift(x), lift(y)
-    return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y), apart=True,
+    return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y), mixes=0,
                     back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
 
 
@@ -141,7 +141,7 @@ def _scaled(x: Enclosure, factor: float) -> Enclosure:
     carried = x.error * abs(factor)
     center = x.center * factor
     scaled = settled(center, x.slope * factor, carried, *curved(lambda part: part * factor, x), magnitude=_of_constant(center, x))
-    tracked(scaled, carried, (x,), lambda weight: (weight * factor,), apart=True)
+    tracked(scaled, carried, (x,), lambda weight: (weight * factor,), mixes=0)
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
     return scaled
@@ -216,7 +216,7 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
     lost = gamma(math.prod(shape[d] for d in dims) if shape else 1)
     carried = fold(x.error)
     folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), *curved(fold, x))
-    tracked(folded, carried, (x,), transposed(fold, x.center), apart=True)
+    tracked(folded, carried, (x,), transposed(fold, x.center), mixes=0)
     if x.ceiling is not None:
         folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)
     return folded

@@ -21,7 +21,7 @@ Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None = None, rough: Product | None = None,
-             back: Product | None = None, apart: bool = False) -> Enclosure:  # fmt: skip
+             back: Product | None = None, mixes: int | None = None) -> Enclosure:  # fmt: skip
     """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
 
     With T_n for Chebyshev's polynomials of tau (1, tau, 2 tau^2 - 1, 4 tau^3 - 3 tau), T_m T_n = (T_{m+n} + T_{|m-n|}) / 2. So the
@@ -33,7 +33,7 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
         rough: f in float32, for all but the center, where the error of y is one number: what it loses belongs to parts
             that are small.
         back: from weights of f(x, y) and y to weights of x; torch finds it otherwise.
-        apart: whether it keeps the places in shared leading dimensions apart (`tracked`).
+        mixes: how many of the last dimensions it mixes; all by default (`tracked`).
     """
     x, y, bias = lift(x), lift(y), lift(0.0 if bias is None else bias)
     unit, small = (UNIT32, rough) if rough and is_number(y) else (UNIT, function)
@@ -53,7 +53,7 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
     sources = tuple(z for z in (x, y) if not is_number(z))
     # What is carried may have been rounded up by `unit`, as weights are when they are traced back.
     return tracked(
-        result, carried, sources, partial(_pull, function, back, x, y), terms=(fan or center.numel()) + 4 * terms, apart=apart
+        result, carried, sources, partial(_pull, function, back, x, y), terms=(fan or center.numel()) + 4 * terms, mixes=mixes
     )
 
 
@@ -130,13 +130,15 @@ def _roundings(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: 
 @rule("linear")
 def linear(x, weight, bias=None) -> Enclosure:
     """x W^T + b."""
-    return bilinear(F.linear, x, weight, bias, terms=weight.shape[-1], back=torch.matmul, apart=is_number(lift(weight)))
+    return bilinear(
+        F.linear, x, weight, bias, terms=weight.shape[-1], back=torch.matmul, mixes=1 if is_number(lift(weight)) else None
+    )
 
 
 @rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "__matmul__")
 def matmul(x, y) -> Enclosure:
     """The product of two matrices, or of batches of them."""
-    return bilinear(torch.matmul, x, y, terms=x.shape[-1], apart=is_number(lift(y)) and y.dim() == 2)
+    return bilinear(torch.matmul, x, y, terms=x.shape[-1], mixes=1 if is_number(lift(y)) and y.dim() == 2 else None)
 
 
 @rule("__rmatmul__")
