@@ -17,7 +17,7 @@ from dss.base.path import Path
 from dss.base.progress import ProgressMeter
 from dss.base.renamed import renamed
 from dss.certificates.certificate import Certificate, certify, proof_bytes
-from dss.finders import BendString, ConvexPath, GreedyString
+from dss.finders import ConvexPath, default_finder
 from dss.finders.constructed import constructed_path
 from dss.finders.finder import Finder, Step
 from dss.geodesic.shortening import UNLIMITED, Shortened, Shortening, shorten_within
@@ -59,7 +59,7 @@ def connect(
         start, end: points `(p,)` or state dicts; see `ParameterSpace.flatten`.
         threshold: L0.
         judge: the loss that must stay below; the objective itself by default. It needs no gradient.
-        finder: the algorithm. By default `BendString` (with `beads_on_disk` `GreedyString`), and where it finds nothing, or the proof of what it found fails or runs out
+        finder: the algorithm. By default `BendString` (`GreedyString` for large networks), and where it finds nothing, or the proof of what it found fails or runs out
             of its limits, a constructed path (`ConvexPath`) if the network can be taken apart; see docs/finders.md, "How connect chooses".
         shorten: pull the path tight inside its level set before it is certified; True or options (`dss.Shortening`).
         limits: of the search, in place of the finder's own; seconds are those of search, shortening and proof together.
@@ -81,19 +81,14 @@ def connect(
         RuntimeError: a proved wall and a certificate contradict each other.
     """
     began = time.monotonic()
-    chosen = (finder or default_finder(beads_on_disk)).within(limits)
     problem = Problem.of(objective, start, end, threshold=threshold, judge=judge, seed=seed)
+    chosen = (finder or default_finder(problem.start.numel(), on_disk=beads_on_disk is not None)).within(limits)
     wall = highest_wall(obstructions, problem.judge, problem.start, problem.end)
     last = chosen.run(problem, resume=first_step(problem, chosen, wall), progress=progress, beads_on_disk=beads_on_disk)
     return conclude(
         problem, chosen, last, shorten=shorten, grid=grid, prove=prove, began=began, progress=progress, wall=wall,
         constructed=finder is None,
     )  # fmt: skip
-
-
-def default_finder(beads_on_disk: FilePath | None) -> Finder:
-    """Bends; greedy insertion where memory is short, for it moves one large bead at a time."""
-    return BendString() if beads_on_disk is None else GreedyString()
 
 
 def first_step(problem: Problem, finder: Finder, wall: Wall | None) -> Step:

@@ -9,6 +9,7 @@ from torch import nn
 import dss
 from dss.certificates.progressive import LEVELS, ProgressiveJudge
 from dss.certificates.sampling import evaluate, sample_segments
+from dss.finders.default import LARGE, default_finder
 from dss.finders.segments import natural_rate, train_segments
 from dss.finders.taut import tauten
 
@@ -246,3 +247,16 @@ def test_what_bends_do_not_connect_is_what_greedy_insertion_finds(small):
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(dss.InputError, match=next(iter(options))):
         dss.BendString(**options)
+
+
+def test_large_networks_and_beads_on_disk_are_searched_greedily_where_no_finder_is_named(monkeypatch):
+    assert [default_finder(size, on_disk=disk).name for size, disk in ((9, False), (9, True), (LARGE, False))] == [
+        "bend",
+        "greedy",
+        "greedy",
+    ]
+    problem = ring()
+    ends = (problem.start, problem.end)
+    assert dss.connect(dss.Ring(), *ends, threshold=0.2, prove="never").finder == "bend"
+    monkeypatch.setattr("dss.finders.default.LARGE", 2)
+    assert dss.connect(dss.Ring(), *ends, threshold=0.2, prove="never").finder == "greedy"

@@ -21,7 +21,7 @@ from dss.cli.config import as_toml
 from dss.cli.deadline import asked, left, room_for_page, start
 from dss.cli.ends import Ends, add_buffers, add_reading, load_ends, with_subset
 from dss.cli.exits import YES
-from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_search, default_finder, make_finder
+from dss.cli.finder_options import DESCENT_OPTIONS, FINDER_OPTIONS, LIMITS, add_search, make_finder, name_default
 from dss.cli.judges import digests_of, facts_of
 from dss.cli.printing import modulo_symmetry, print_outcome
 from dss.cli.progress import meter
@@ -62,7 +62,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--finder",
         choices=FINDERS,
-        help="the algorithm (default: bend, or greedy where --margin, --alpha, --insertion, --schedule or --beads-on-disk is given, and a constructed path where that "
+        help="the algorithm (default: bend; greedy for large networks, or where --margin, --alpha, --insertion, --schedule or --beads-on-disk is given; and a constructed path where that "
         "finds or proves nothing; fastest: the constructed path first)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of every random choice (default: %(default)s)")
@@ -99,9 +99,6 @@ def run(options: argparse.Namespace) -> int:
     start(options)
     options.record = as_toml(options)
     options.constructed = options.finder is None
-    if options.constructed:
-        options.finder = default_finder(options)
-        log.info("finder %s, for none was named; a constructed path may take the place of what it does not find", options.finder)
     with ranks.joined(options.device) as several:
         if not several:
             return _run(options)
@@ -119,8 +116,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _help(options: argparse.Namespace) -> int:
     """What the other ranks do: the same search, of which the first keeps the record, and nothing after it."""
-    finder = ranks.spread_out(make_finder(options))
     ends, objective, judge = _question_of(options)
+    finder = ranks.spread_out(_finder_of(options, ends))
     if options.shorten:
         check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
@@ -140,8 +137,8 @@ def _run(options: argparse.Namespace) -> int:
     resuming = options.resume and (options.out / QUESTION).exists()
     if not resuming:
         check_free(options.out, overwrite=options.overwrite)
-    finder = ranks.spread_out(make_finder(options))
     ends, objective, judge = _question_of(options)
+    finder = ranks.spread_out(_finder_of(options, ends))
     if options.shorten:
         check_room(ends.start)
     problem = _problem(options, ends, objective, judge)
@@ -161,6 +158,14 @@ def _run(options: argparse.Namespace) -> int:
             _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
         complete_page(options.out, progress=meter(options), until=room_for_page(options))
     return print_outcome(load_run(options.out), options)
+
+
+def _finder_of(options: argparse.Namespace, ends: Ends) -> Finder:
+    """The finder that was named, or the one that is taken for such ends."""
+    if options.constructed:
+        options.finder = name_default(options, ends.start.numel())
+        log.info("finder %s, for none was named; a constructed path may take the place of what it does not find", options.finder)
+    return make_finder(options)
 
 
 def _question_of(options: argparse.Namespace) -> tuple[Ends, NetworkObjective, NetworkObjective]:

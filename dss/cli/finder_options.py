@@ -6,12 +6,10 @@ from functools import partial
 
 from dss.base.adam import Adam
 from dss.base.errors import InputError
-from dss.finders import FINDERS, GreedyString
+from dss.finders import FINDERS, GreedyString, default_finder
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Limits
 
-# What is taken where no finder is named; a constructed path may then take the place of what it did not find or prove.
-DEFAULT = "bend"
 # Options that only some finders have: `greedy` has all of them.
 FINDER_OPTIONS = ("insertion", "schedule", "alpha", "margin")
 DESCENT_OPTIONS = ("lr", "bead_steps")
@@ -36,11 +34,12 @@ def add_search(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--max-seconds", type=float, help="of search, shortening and proof together; gives up reproducibility")
 
 
-def default_finder(options: argparse.Namespace) -> str:
-    """The finder where none is named: an option that only greedy insertion has asks for it, and so do beads on disk."""
-    known = {field.name for field in fields(FINDERS[DEFAULT])}
+def name_default(options: argparse.Namespace, size: int) -> str:
+    """The finder where none is named, for points of `size` coordinates: an option that only greedy insertion has asks for it."""
+    default = default_finder(size, on_disk=options.beads_on_disk)
+    known = {field.name for field in fields(FINDERS[default.name])}
     asked = [name for name in FINDER_OPTIONS if getattr(options, name) is not None]
-    return DEFAULT if known.issuperset(asked) and not options.beads_on_disk else GreedyString.name
+    return default.name if known.issuperset(asked) else GreedyString.name
 
 
 def make_finder(options: argparse.Namespace) -> Finder:

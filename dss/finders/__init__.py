@@ -5,6 +5,7 @@ from dss.finders.bend import BendString
 from dss.finders.constrained import ConstrainedString
 from dss.finders.convex import ConvexPath
 from dss.finders.curve import BezierCurve, PolygonalChain
+from dss.finders.default import default_finder
 from dss.finders.fastest import FastestPath
 from dss.finders.geodesic import GeodesicString
 from dss.finders.greedy import GreedyString
@@ -36,4 +37,5 @@ __all__ = [
     "GreedyString",
     "PolygonalChain",
     "StraightLine",
+    "default_finder",
 ]
