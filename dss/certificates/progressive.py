@@ -4,6 +4,8 @@ Evaluations on a subsample decide only what a search does next. What is said of 
 (`sample_segments`, `certify`), so nothing here can make a path pass that does not.
 """
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -90,13 +92,19 @@ class ProgressiveJudge:
         """
         maxima = torch.full((len(path) - 1,), torch.nan, dtype=torch.float64)
         place = self.failure(path, first)
-        if place is None or self._losses(self.judge, path, [place]).item() <= self.threshold:
+        loss = self._asked(path, place)
+        if loss <= self.threshold:
             peaks, place = self.judged(path, grid)
             if peaks is not None:
                 return peaks.losses, None
+            loss = self._asked(path, place)
         assert place is not None  # a path that did not pass failed somewhere
-        maxima[place[0]] = self._losses(self.judge, path, [place]).item()
+        maxima[place[0]] = loss
         return maxima, place
+
+    def _asked(self, path: Path, place: Place | None) -> float:
+        """The loss of all samples at a place; below every threshold where there is none."""
+        return -inf if place is None else self._losses(self.judge, path, [place]).item()
 
     def _peaks(self, path: Path, losses: Tensor) -> tuple[Peaks | None, Place | None]:
         """The peaks of segments whose losses `(n - 1, grid + 1)` on the grid pass; refined where they may not pass beside it."""
