@@ -1,10 +1,21 @@
 """Points inside enclosures: random and extreme ones, for tests that nothing leaves."""
 
 import torch
+from hypothesis import strategies as st
 
-from dss.enclosure import CORNERS, Enclosure
+from dss.enclosure import CORNERS, Enclosure, StandIn
+from dss.enclosure.passes import under_way
+from dss.enclosure.standin import value_of
 
 F64 = torch.float64
+
+CELLS = {
+    "seed": st.integers(0, 2**31), "width": st.integers(-20, 0).map(lambda power: 2.0**power), "error": st.sampled_from([0.0, 2**-3, 2.0]),
+    "kind": st.sampled_from(["random", "zeros", "ties", "signs"]),
+    "third": st.booleans(),
+    "inside": st.booleans(),
+}  # fmt: skip
+SCALES = st.sampled_from([2.0**-100, 2.0**-10, 1.0, 4.0, 32.0, 2.0**13])
 
 
 def random_enclosure(shape, generator, *, width=2**-4, scale=1.0, error=2**-3, kind="random", low=None):
@@ -64,3 +75,16 @@ def under_corners(values, tau):
     high = ((1 - tau) * values[0] + (1 + tau) * values[-1]) / 2
     part = 0.0 if floor == 1 else (2 * tau**2 - 1 - floor) / (1 - floor)
     return (1 - part) * low + part * high
+
+
+def check(function, shapes, seed, third=False, inside=False, **options):
+    """Whether no point of random cells leaves what a function makes of their enclosures."""
+    generator = torch.Generator().manual_seed(seed)
+    cells = [random_enclosure(shape, generator, **options) for shape in shapes]
+    with under_way(third=third, inside=inside):
+        result = value_of(function(*(StandIn(x, F64) for x in cells)))
+    assert isinstance(result, Enclosure)
+    if options["width"] <= 2**-10 and options["error"] <= 2**-3 and options["scale"] <= 4:
+        assert result.center.isfinite().all() and result.error.isfinite().all(), "a narrow cell must be known"
+    for tau, values in points_inside(cells, generator):
+        assert_inside(result, tau, function(*(value.clone() for value in values)))

@@ -5,13 +5,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from enclosure_points import F64, assert_inside, points_inside, random_enclosure
+from enclosure_points import CELLS, F64, SCALES, check
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from dss.enclosure import Enclosure, StandIn
-from dss.enclosure.passes import under_way
-from dss.enclosure.standin import value_of
 
 IMAGE, MATRIX = (2, 3, 6, 6), (4, 5)
 MASK = torch.tensor([[True, False, True, True], [True, True, False, True], [False, False, True, True]])
@@ -134,26 +130,6 @@ LOSSES = {
     "error rate": lambda x: (x.argmax(1) != LABELS).double().mean(), "accuracy": lambda x: 1 - (x.argmax(1) == LABELS).double().mean(),
     "scaled sum": lambda x: 0.5 * F.cross_entropy(x, LABELS) + 0.1 * (x**2).sum(), "reflected": lambda x: F.cross_entropy(x, LABELS) * -2, "excess": lambda x: F.cross_entropy(x, LABELS) - 1,
 }  # fmt: skip
-
-CELLS = {
-    "seed": st.integers(0, 2**31), "width": st.integers(-20, 0).map(lambda power: 2.0**power), "error": st.sampled_from([0.0, 2**-3, 2.0]),
-    "kind": st.sampled_from(["random", "zeros", "ties", "signs"]),
-    "third": st.booleans(),
-    "inside": st.booleans(),
-}  # fmt: skip
-SCALES = st.sampled_from([2.0**-100, 2.0**-10, 1.0, 4.0, 32.0, 2.0**13])
-
-
-def check(function, shapes, seed, third=False, inside=False, **options):
-    generator = torch.Generator().manual_seed(seed)
-    cells = [random_enclosure(shape, generator, **options) for shape in shapes]
-    with under_way(third=third, inside=inside):
-        result = value_of(function(*(StandIn(x, F64) for x in cells)))
-    assert isinstance(result, Enclosure)
-    if options["width"] <= 2**-10 and options["error"] <= 2**-3 and options["scale"] <= 4:
-        assert result.center.isfinite().all() and result.error.isfinite().all(), "a narrow cell must be known"
-    for tau, values in points_inside(cells, generator):
-        assert_inside(result, tau, function(*(value.clone() for value in values)))
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)

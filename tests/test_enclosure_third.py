@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from dss.enclosure import Enclosure, StandIn
 from dss.enclosure.passes import under_way
-from dss.enclosure.rules import activations, curves
+from dss.enclosure.rules import activations, composed, curves
 from dss.enclosure.rules.arithmetic import multiply
 from dss.enclosure.rules.curves import Curve, thirds
 from dss.enclosure.standin import value_of
@@ -14,7 +14,7 @@ from dss.enclosure.standin import value_of
 F64 = torch.float64
 CURVES = {
     name: curve
-    for name, curve in (vars(curves) | vars(activations)).items()
+    for name, curve in (vars(curves) | vars(activations) | vars(composed)).items()
     if isinstance(curve, Curve) and curve.third is not None
 } | {"x^2.5": curves.power_curve(2.5), "x^-.7": curves.power_curve(-0.7)}
 

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dss.base.errors import EnclosureError, InputError
+from dss.base.errors import EnclosureError, InputError, NotFinite
 from dss.certificates.bracket import Verdict
 from dss.certificates.proof import prove
 from dss.objectives.objective import Objective
@@ -235,6 +235,21 @@ def test_bad_options_are_refused(options):
 def test_bad_beads_are_refused(beads):
     with pytest.raises(InputError, match="beads"):
         next(prove(Bowl(), beads, threshold=1.0))
+
+
+def test_beads_that_are_not_finite_are_refused():
+    with pytest.raises(NotFinite, match="finite beads"):
+        next(prove(Bowl(), torch.stack([LINE[0], LINE[1] * math.nan]), threshold=1.0))
+
+
+def test_a_loss_that_is_no_number_refutes_a_threshold_and_is_nothing_to_bracket():
+    class Hole(Bowl):
+        def __call__(self, points):
+            return torch.where(points[:, 0] == 0, math.nan, super().__call__(points))
+
+    assert last(Hole(0.5), LINE, threshold=1.2).verdict is Verdict.REFUTED
+    with pytest.raises(NotFinite, match="not finite"):
+        last(Hole(0.5), LINE, tolerance=1e-9)
 
 
 def test_an_objective_without_enclosure_says_so():

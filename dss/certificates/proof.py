@@ -12,7 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dss.base.errors import InputError
+from dss.base.chunks import all_finite
+from dss.base.errors import InputError, NotFinite
 from dss.certificates.bracket import Bracket, Verdict, lower_side
 from dss.certificates.cells import OPTIONS, Cell, Pace
 from dss.certificates.elsewhere import Elsewhere
@@ -52,6 +53,7 @@ def prove(
 
     Raises:
         InputError: beads or options that cannot be used.
+        NotFinite: NaN or infinity in the beads, or, with a tolerance, as the loss at a point of the path.
         EnclosureError: the objective cannot be enclosed.
         SoundnessError: the network itself contradicts the bounds; then no finished bracket is given.
     """
@@ -245,6 +247,11 @@ class _Proof:
         best = max(range(len(losses)), key=losses.__getitem__)
         if losses[best] > self.seen:
             self.seen, self.place = losses[best], places[best]
+        if self.tolerance is not None and self.seen == math.inf:
+            segment, t = self.place
+            raise NotFinite(
+                f"the loss at t={t:g} of segment {segment} is not finite, so nothing brackets it; a threshold can be refuted"
+            )
         return losses
 
     def _losses(self, objective: Objective, places: list[tuple[int, float]]) -> list[float]:
@@ -280,6 +287,8 @@ class _Proof:
 def _check(beads: Tensor, threshold: float | None, tolerance: float | None, max_cells: int, batch_cells: int) -> None:
     if beads.dim() != 2 or len(beads) < 2 or not beads.is_floating_point():
         raise InputError(f"beads must be a floating-point tensor (n, p) with n >= 2, got {tuple(beads.shape)}")
+    if not all_finite(beads):
+        raise NotFinite("a path needs finite beads, got NaN or infinity")
     if (threshold is None) == (tolerance is None):
         raise InputError(f"give a threshold or a tolerance, got threshold={threshold}, tolerance={tolerance}")
     if threshold is not None and not math.isfinite(threshold):

@@ -12,7 +12,7 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import gamma, raised
-from dss.enclosure.rules.curves import power_curve
+from dss.enclosure.rules.curves import EXP, LOG, power_curve
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import curved, where
 from dss.enclosure.rules.smooth import apply, reciprocal, whole_power
@@ -171,9 +171,11 @@ def square(x) -> Enclosure:
 
 @rule("pow", "__pow__")
 def power(x, exponent) -> Enclosure:
-    """Whole powers by products, negative ones and those of a positive base by Taylor."""
+    """Whole powers by products, negative ones and those of a positive base by Taylor, exponents that differ or move by exp(y log x)."""
     if isinstance(exponent, Tensor) and not isinstance(exponent, Enclosure) and exponent.dim() == 0:
         exponent = exponent.item()
+    if isinstance(exponent, Tensor):
+        return apply(EXP, multiply(exponent, apply(LOG, x)))
     if not isinstance(exponent, (int, float)) or not isinstance(x, Enclosure) or exponent == 0:
         raise EnclosureError(f"no rule encloses a power with exponent {exponent!r}; constants other than 0 have one")
     if exponent != int(exponent):

@@ -28,8 +28,15 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False, dtype=No
         return total(absolute(x), dim, keepdim)
     if p == 2:
         return apply(SQRT, total(x * x, dim, keepdim))
-    powers = power(x, p) if p == int(p) and p % 2 == 0 else apply(power_curve(p), absolute(x))
+    powers = _powers(x, p)
     return apply(power_curve(1 / p), total(powers, dim, keepdim))
+
+
+def _powers(x: Enclosure, p: float) -> Enclosure:
+    """|x|^p: by products where p is whole, and entries may be zero."""
+    if p != int(p):
+        return apply(power_curve(p), absolute(x))
+    return multiply(absolute(x), power(x, p - 1)) if p % 2 else power(x, p)
 
 
 @rule("normalize")
