@@ -309,7 +309,7 @@ REFUSED = {
     "noise with a generator": (lambda net, h: h + torch.randn(8, generator=torch.Generator().manual_seed(0)), X, "random operation"),
     "noise": (lambda net, h: h + torch.rand_like(h), X, "rand_like"),
     "branch on tokens": (lambda net, h: net.w[h].mean(1) * (2 if (h >= 0).any() else 1), TOKENS, "data-dependent control flow"),
-    "branch on data": (lambda net, h: h * (2 if (net.mask * h.detach() > 4).any() else 1), X, "'gt'|'__gt__'"),
+    "branch on data": (lambda net, h: h * (2 if (net.mask * h.detach() > 4).any() else 1), X, "'any'"),
     "branch on a value": (lambda net, h: h if h.mean() > 0 else -h, X, "branch on it cannot be followed"),
     "swallowed refusal": (_swallowed, X, "branch"), "into a constant": (_into_a_constant, X, "holds no enclosure"),
     "sort": (lambda net, h: h.sort(1)[0], X, "'sort' of entries whose order"), "topk": (lambda net, h: h.topk(2, 1)[0].repeat(1, 4), X, "'topk' of entries"),

@@ -23,8 +23,15 @@ _OF_WHOLE = {"sum", "add", "sub", "mul", "neg", "to", "type", "long", "int"}
 """Operations whose results on whole numbers are the real ones."""
 
 _BRANCHES = {"__bool__", "item", "__float__", "__int__", "__index__", "tolist", "numpy", "__array__", "any", "all", "nonzero",
-             "gt", "lt", "ge", "le", "eq", "ne", "__gt__", "__lt__", "__ge__", "__le__", "__eq__", "__ne__", "greater", "less",
-             "isnan", "isinf", "isfinite", "equal", "allclose", "__contains__", "sign", "argsort", "round", "floor", "ceil"}  # fmt: skip
+             "eq", "ne", "__eq__", "__ne__", "isnan", "isinf", "isfinite", "equal", "allclose", "__contains__", "argsort"}  # fmt: skip
+_COMPARISONS = {"gt", "lt", "ge", "le", "__gt__", "__lt__", "__ge__", "__le__", "greater", "less", "greater_equal", "less_equal"}
+"""They give masks, which choose entry by entry."""
+
+_OF_MASKS = {"logical_not", "bitwise_not", "__invert__", "logical_and", "bitwise_and", "__and__", "__rand__", "logical_or", "bitwise_or",
+             "__or__", "__ror__", "mul", "where", "view", "reshape", "flatten", "squeeze", "unsqueeze", "expand", "expand_as", "repeat",
+             "transpose", "permute", "t", "T", "mT", "movedim", "flip", "roll", "select", "narrow", "broadcast_to", "chunk", "split", "unbind", "__getitem__", "cat", "stack", "clone", "contiguous", "detach", "to"}  # fmt: skip
+"""Operations whose results on masks are the real ones."""
+
 _ORDERS = {
     "sort",
     "topk",
@@ -173,11 +180,17 @@ def _found(operation: str, func: Callable, args: tuple, kwargs: dict, folded: An
                           "cannot be followed")  # fmt: skip
         if operation in _ORDERS:
             raise refusal(operation, "of entries whose order depends on the parameters; maxima and minima have rules")
+        if operation == "setitem" and _is_mask(args[1]) and args[1].shape == args[0].shape:
+            operation = "masked_fill"
         return answer(operation, func, mapped(args, _known), mapped(kwargs, _known))
     except EnclosureError:
         if folded is _UNKNOWN:
             raise
     return mapped(folded, lambda x: lift(x) if x.is_floating_point() else x)
+
+
+def _is_mask(x: Any) -> bool:
+    return isinstance(x, StandIn) and x.dtype == torch.bool
 
 
 def _known(x: Tensor) -> Tensor:
@@ -204,7 +217,8 @@ class _Call:
 
     def dtype(self) -> torch.dtype:
         """That of the result by torch's promotion of types, where torch was not asked."""
-        return reduce(torch.promote_types, (x.dtype for x in self.tensors if x.is_floating_point()))
+        floating = [x.dtype for x in self.tensors if x.is_floating_point()]
+        return reduce(torch.promote_types, floating) if floating else self.tensors[0].dtype
 
 
 def _wrapped(found: Any, expected: Any, folded: Any, call: _Call) -> Any:
@@ -250,6 +264,9 @@ def _check_dtype(dtype: torch.dtype, call: _Call) -> None:
     if dtype.is_floating_point:
         if dtype.itemsize < _NARROW and dtype not in given:
             raise refusal(call.name, f"which rounds to {dtype}, to two or three digits: the bound would be on another number")
+    elif dtype == torch.bool:
+        if call.operation not in _COMPARISONS and not (call.operation in _OF_MASKS and given <= {torch.bool}):
+            raise refusal(call.name, "which gives a mask that nothing is known of")
     elif (
         any(each.is_floating_point for each in given)
         or dtype not in (torch.int64, torch.int32)

@@ -9,7 +9,7 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, through, tracked, transposed
 from dss.enclosure.registry import name_of, rule, rule_with_function
-from dss.enclosure.value import Enclosure, lift
+from dss.enclosure.value import Enclosure, lift, settled
 
 
 def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool = False) -> Enclosure:
@@ -150,14 +150,40 @@ def pad(x, pad, mode: str = "constant", value: float | None = None) -> Enclosure
 
 @rule("where")
 def where(condition, x, y) -> Enclosure:
-    """A choice that does not depend on the parameters, as a function or as a method of `x`."""
+    """A choice, as a function or as a method of `x`; both, where it is not known which."""
     if isinstance(x, Tensor) and x.dtype == torch.bool and condition.dtype != torch.bool:
         condition, x = x, condition
-    if isinstance(condition, Enclosure):
-        raise EnclosureError("no rule encloses 'where' with a condition that depends on the parameters")
     x, y = lift(x), lift(y)
     shape = torch.broadcast_shapes(condition.shape, x.center.shape, y.center.shape)
-    return combined(partial(torch.where, condition), broadcast(x, shape), broadcast(y, shape))
+    x, y = broadcast(x, shape), broadcast(y, shape)
+    if not isinstance(condition, Enclosure):
+        return combined(partial(torch.where, condition), x, y)
+    sure, never = sides(condition)
+    return where(sure, x, where(never, y, _either(x, y)))
+
+
+def sides(mask) -> tuple[Tensor, Tensor]:
+    """Where a mask of ones and zeros is surely 1, and where it is surely 0."""
+    if not isinstance(mask, Enclosure):
+        sure = torch.as_tensor(mask, dtype=torch.bool)
+        return sure, ~sure
+    low, high = mask.extent
+    return low > 0.5, high < 0.5
+
+
+def _either(x: Enclosure, y: Enclosure) -> Enclosure:
+    """What holds both: the mean of the two, and half of what lies between."""
+    center, slope = ((one + other) / 2 for one, other in ((x.center, y.center), (x.slope, y.slope)))
+    apart = (x.center - y.center).abs() / 2 + (x.slope - y.slope).abs() / 2
+    more = []
+    for one, other in ((x.bend, y.bend), (x.twist, y.twist)):
+        if one is None and other is None:
+            more.append(None)
+            continue
+        one, other = (torch.zeros_like(center) if part is None else part for part in (one, other))
+        more.append((one + other) / 2)
+        apart = apart + (one - other).abs() / 2
+    return settled(center, slope, torch.maximum(x.error, y.error) + apart, *more, magnitude=x.magnitude + y.magnitude)
 
 
 def broadcast(x: Enclosure, shape: torch.Size) -> Enclosure:
