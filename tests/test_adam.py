@@ -87,3 +87,20 @@ print("torch._dynamo" in sys.modules, "sympy" in sys.modules, found.certificate.
 def test_a_connection_and_its_proof_do_not_import_the_compiler():
     said = subprocess.run([sys.executable, "-c", MODED], capture_output=True, text=True, check=True)
     assert said.stdout.split() == ["False", "False", "True"]
+
+
+PULLED = """
+import sys
+import torch
+import dss
+from dss.finders.taut import tauten
+ends = [dss.Ring.at(angle) for angle in (0.0, 0.8, 1.7, 2.5)]
+problem = dss.Problem.of(dss.Ring(), ends[0], ends[-1], threshold=0.2)
+tauten(problem, dss.Path(torch.stack(ends)), 0.01, 10, torch.Generator().manual_seed(0))
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_pulling_a_string_tight_does_not_import_the_compiler():
+    said = subprocess.run([sys.executable, "-c", PULLED], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"

@@ -11,6 +11,7 @@ from dss.certificates.progressive import LEVELS, ProgressiveJudge
 from dss.certificates.sampling import evaluate, sample_segments
 from dss.finders.default import LARGE, default_finder
 from dss.finders.segments import natural_rate, train_segments
+from dss.finders import taut as pulling
 from dss.finders.taut import tauten
 
 
@@ -187,6 +188,22 @@ def test_pulling_takes_the_gradient_steps_that_it_is_given():
     problem, path = ring(), dss.Path(torch.stack([dss.Ring.at(a) for a in (0.0, 0.8, 1.7, 2.5)]))
     taut = tauten(problem, path, 0.01, 101, torch.Generator().manual_seed(0))
     assert taut.gradient_steps == 100 and taut.path.normalized_length < path.normalized_length
+
+
+def test_a_pulled_string_descends_as_torchs_optimizer_with_momentum_does(monkeypatch):
+    beads = torch.randn(3, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gradients = torch.randn(8, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    given = iter(gradients.clone())
+    monkeypatch.setattr(pulling, "segment_gradient", lambda *_: (next(given), 0.0))
+    descent, theirs = pulling._Descent(ring(), beads.clone()), beads.clone().requires_grad_()
+    optimizer = torch.optim.SGD([theirs], lr=1.0, momentum=pulling.MOMENTUM)
+    size = gradients[0].norm(dim=1).mean()
+    for i, gradient in enumerate(gradients):
+        descent.step(torch.zeros(2, 2), torch.Generator())
+        size = pulling.AVERAGING * size + (1 - pulling.AVERAGING) * gradient.norm(dim=1).mean() if i else size
+        theirs.grad = gradient * (descent.length / size)
+        optimizer.step()
+        torch.testing.assert_close(descent.inner, theirs.detach(), rtol=1e-12, atol=0)
 
 
 def test_a_string_with_no_room_is_given_back():

@@ -45,14 +45,14 @@ def tauten(problem: Problem, path: Path, pull: float, gradient_steps: int, gener
         gradient_steps: of all beads together; one step of each at least.
         generator: draws places and minibatches.
     """
-    ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone().requires_grad_()
-    mean, descent = inner.detach().clone(), _Descent(problem, inner)
+    ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone()
+    mean, descent = inner.clone(), _Descent(problem, inner)
     look, best, now, rounds = ProgressiveJudge(problem.judge, problem.threshold, problem.scale), path, pull, 0
     while not rounds or (rounds + 1) * len(inner) <= gradient_steps:
         rounds += 1
         descent.step(ends, generator)
         _pull(inner, ends, now)
-        mean.lerp_(inner.detach(), 1 - AVERAGING)
+        mean.lerp_(inner, 1 - AVERAGING)
         if rounds % EVERY == 0:
             seen = Path(torch.cat([ends[:1], mean, ends[1:]]))
             room = max(-1.0, (problem.threshold - look.highest(seen)) / problem.scale - AIM)
@@ -69,17 +69,17 @@ class _Descent:
     def __init__(self, problem: Problem, inner: Tensor):
         self.objective, self.inner, self.size = problem.objective.with_batches_of(BATCH), inner, 0.0
         self.length = STEP * (problem.end - problem.start).norm(dtype=torch.float64).item()
-        self.optimizer = torch.optim.SGD([inner], lr=1.0, momentum=MOMENTUM)
+        # Written out: torch's own optimizers import its compiler, 1.5 s of every process that makes its first one.
+        self.velocity = torch.zeros_like(inner)
 
     def step(self, ends: Tensor, generator: torch.Generator) -> None:
         gradient, _ = segment_gradient(self.objective, ends, self.inner, generator)
         size = gradient.norm(dim=1, dtype=torch.float64).mean().item()
         self.size = AVERAGING * self.size + (1 - AVERAGING) * size if self.size else size
-        self.inner.grad = gradient.mul_(self.length / self.size) if self.size else gradient
-        self.optimizer.step()
+        gradient = gradient.mul_(self.length / self.size) if self.size else gradient
+        self.inner.sub_(self.velocity.mul_(MOMENTUM).add_(gradient))
 
 
 def _pull(inner: Tensor, ends: Tensor, share: float) -> None:
-    with torch.no_grad():
-        beads = torch.cat([ends[:1], inner, ends[1:]])
-        inner.lerp_((beads[:-2] + beads[2:]) / 2, share)
+    beads = torch.cat([ends[:1], inner, ends[1:]])
+    inner.lerp_((beads[:-2] + beads[2:]) / 2, share)
