@@ -9,9 +9,9 @@ from torch import nn
 import dss
 from dss.certificates.progressive import LEVELS, ProgressiveJudge
 from dss.certificates.sampling import evaluate, sample_segments
+from dss.finders import taut as pulling
 from dss.finders.default import LARGE, default_finder
 from dss.finders.segments import natural_rate, train_segments
-from dss.finders import taut as pulling
 from dss.finders.taut import tauten
 
 
