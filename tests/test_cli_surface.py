@@ -1,6 +1,8 @@
 """What holds of every command, and the commands that only tell."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -141,3 +143,19 @@ def test_a_relative_threshold_means_the_same_to_connect_certify_and_plane(tiny, 
     out = ["--resolution", "8", "--out", str(tmp_path / "plane.html"), "--json"]
     assert main(["plane", a, b, str(tmp_path / "c.pt"), *task, "--threshold", "4x", *out]) == 0
     assert json.loads(capsys.readouterr().out)["threshold"] == pytest.approx(level, rel=1e-12)
+
+
+FROZEN = """
+import gc, sys
+from dss.cli import main
+main(["tasks"])
+print("frozen:", gc.get_freeze_count() > 0)
+sys.argv = ["dss", "tasks"]
+main()
+print("frozen:", gc.get_freeze_count() > 100_000, gc.isenabled())
+"""
+
+
+def test_a_command_looks_for_no_garbage_among_what_imports_made_and_leaves_a_callers_alone():
+    said = subprocess.run([sys.executable, "-c", FROZEN], capture_output=True, text=True, check=True).stdout
+    assert [line for line in said.splitlines() if "frozen" in line] == ["frozen: False", "frozen: True True"]

@@ -52,6 +52,22 @@ def last(*args, **options):
     return bracket
 
 
+class Floored(Bowl):
+    """One whose lower side is known as well: `floor` is asked for it."""
+
+    asked = 0
+
+    def floor(self, starts, ends, t):
+        self.asked += 1
+        return self(starts + t[:, None] * (ends - starts))
+
+
+def test_the_lower_side_is_proved_for_a_tolerance_and_costs_a_threshold_nothing():
+    judge = Floored()
+    assert last(judge, CORNER, threshold=2.01).lower == -math.inf and judge.asked == 0
+    assert last(judge, CORNER, tolerance=0.01).lower == 2.0 and judge.asked == 1
+
+
 @pytest.mark.parametrize("loose", [0.0, 3.0, 1e4])
 @pytest.mark.parametrize("batch", [1, 7, 64])
 def test_a_true_threshold_is_proven(loose, batch):

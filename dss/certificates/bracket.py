@@ -41,8 +41,8 @@ class Bracket(Shown):
         cells: how many cells were bounded on the whole data so far.
         verdict: where the proof stands.
         bounds: `(c, 4)` float64, the cells that cover the path in order: segment, lower t, upper t, proved bound.
-        lower: proved, where the proof has ended: at that place of the path the loss is at least this, the rounding of computing
-            it enclosed; minus infinity where that is not known.
+        lower: proved, where a proof to a tolerance has ended: at that place of the path the loss is at least this, the rounding of
+            computing it enclosed; minus infinity where that is not known.
     """
 
     upper: float

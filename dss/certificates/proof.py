@@ -67,7 +67,8 @@ def prove(
         bracket = proof.bracket(max_cells, deadline)
         if bracket.verdict.finished:
             check_bounds(objective, beads, bracket.bounds, proof.evaluations)
-            bracket = replace(bracket, lower=lower_side(objective, beads, bracket))
+            if tolerance is not None:  # it costs as much as some cells do, and a threshold does not ask for it
+                bracket = replace(bracket, lower=lower_side(objective, beads, bracket))
         yield bracket
         if bracket.verdict.finished:
             return

@@ -143,7 +143,7 @@ def _(found: Alignment) -> str:
 def _(bracket: Bracket) -> str:
     facts = [
         ("at most", above(bracket.upper), "proved: no point of the path has more"),
-        ("at least", below(bracket.lower), "proved, once the bracket has ended"),
+        ("at least", below(bracket.lower), "proved, once a proof to a tolerance has ended"),
         (
             "largest loss computed",
             number(bracket.seen),
