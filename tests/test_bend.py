@@ -113,6 +113,53 @@ def test_a_judgement_that_fails_at_a_bead_asks_for_the_beads_alone():
     assert ProgressiveJudge(judge, 0.2, 0.2).judged(dss.Path(beads), 20) == (None, (1, 0.0)) and judge.asked == 1
 
 
+class OneByOne(Watched):
+    """The same of points that are evaluated one by one, and where they were asked for."""
+
+    evaluates_apart = True
+
+    def __init__(self, loss=None):
+        super().__init__()
+        self.loss, self.places = loss or dss.Ring(), []
+
+    def __call__(self, points):
+        self.asked += len(points)
+        self.places += points[:, 0].tolist()
+        return self.loss(points)
+
+
+def test_points_that_are_evaluated_one_by_one_are_asked_until_one_fails_and_decide_the_same():
+    torch.manual_seed(2)
+    failed, together, one_by_one = 0, Watched(), OneByOne()
+    for _ in range(200):
+        path = dss.Path(0.7 * torch.randn(4, 2, dtype=torch.float64))
+        before = together.asked, one_by_one.asked
+        (peaks, place), (same, found) = (ProgressiveJudge(judge, 0.6, 0.6).judged(path, 20) for judge in (together, one_by_one))
+        if place is None:
+            assert peaks is not None and same is not None and torch.equal(peaks.losses, same.losses)
+            assert together.asked - before[0] == one_by_one.asked - before[1]
+        else:
+            assert same is None and found is not None and together.asked - before[0] >= one_by_one.asked - before[1]
+            assert evaluate(dss.Ring(), path, torch.tensor([found[0]]), torch.tensor([found[1]])).item() > 0.6
+            failed += 1
+    assert 10 < failed < 190 and one_by_one.asked < together.asked
+
+
+def test_after_beads_and_middles_the_places_come_first_where_their_losses_lead_one_to_expect_most():
+    heights = torch.tensor([0.2, 0.6, 0.9, 0.1, 0.0], dtype=torch.float64)  # at 0, 1/2, 1, 3/2 and 2, linear between
+
+    def loss(points):
+        x = 2 * points[:, 0]
+        below = x.floor().clamp_max(3).long()
+        return torch.lerp(heights[below], heights[below + 1], x - below)
+
+    path = dss.Path(torch.tensor([[0.0], [1.0], [2.0]], dtype=torch.float64))
+    judge = OneByOne(loss)
+    assert ProgressiveJudge(judge, 1.0, 1.0).judged(path, 4)[0] is not None
+    # Beside the bead at 1 the losses are .75 and .5; ends are not asked for and count as low.
+    assert judge.places[:5] == [1.0, 0.5, 1.5, 0.75, 1.25] and sorted(judge.places[5:]) == [0.25, 1.75]
+
+
 def test_where_all_samples_failed_before_they_are_asked_again_though_few_pass():
     judge = line_fit()
     path = dss.Path(torch.tensor([[0.0, 0.0], [1.0, -1.0]], dtype=torch.float64))

@@ -4,10 +4,12 @@ Evaluations on a subsample decide only what a search does next. What is said of 
 (`sample_segments`, `certify`), so nothing here can make a path pass that does not.
 """
 
+from collections.abc import Iterator
 from math import inf
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from dss.base.path import Path
 from dss.certificates.sampling import Peaks, evaluate, refined
@@ -65,14 +67,11 @@ class ProgressiveJudge:
     def judged(self, path: Path, grid: int) -> tuple[Peaks | None, Place | None]:
         """The judgement of a path by all samples, which ends where it is seen to fail: (peaks if it passed, place if it failed).
 
-        Beads come first, then middles, then the rest of the grid of `sample_segments`: a path that fails usually fails early, at
-        a tenth of the price. Only peaks near the threshold are refined (`_near`); a certificate refines them all.
+        A path that fails usually fails early, at a tenth of the price. Only peaks near the threshold are refined (`_peaks`); a
+        certificate refines them all.
         """
         losses = torch.full((len(path) - 1, grid + 1), torch.nan, dtype=torch.float64)
-        for columns in ([0], [grid // 2], [i for i in range(1, grid) if i != grid // 2]):
-            places = [(s, i) for s in range(len(path) - 1) for i in columns if i or s]
-            if not places:
-                continue
+        for places in self._likely(losses):
             which, column = torch.tensor(places).T
             found = losses[which, column] = evaluate(self.judge, path, which, column.double() / grid)
             if (found > self.threshold).any():
@@ -80,6 +79,20 @@ class ProgressiveJudge:
                 return None, (places[worst][0], places[worst][1] / grid)
         losses[:-1, -1] = losses[1:, 0]
         return self._peaks(path, losses)
+
+    def _likely(self, losses: Tensor) -> Iterator[list[tuple[int, int]]]:
+        """Places (segment, column) of the grid of `losses` `(n - 1, grid + 1)`, those that are likelier to fail first: beads, middles,
+        then the rest, from where the losses found so far expect most. One by one where the judge takes them so, else together."""
+        segments, middle = range(len(losses)), losses.shape[1] // 2
+        yield from self._asked_together([(s, 0) for s in segments[1:]])
+        yield from self._asked_together([(s, middle) for s in segments])
+        expected = _expected(losses, middle)
+        rest = [(s, i) for s in segments for i in range(1, losses.shape[1] - 1) if i != middle]
+        yield from self._asked_together(sorted(rest, key=lambda place: -expected[place].item()))
+
+    def _asked_together(self, places: list[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+        """Where each takes a pass of its own there is nothing to gain by more than are needed."""
+        return [[place] for place in places] if self.judge.evaluates_apart or not places else [places]
 
     def verdict(self, path: Path, grid: int, first: Place | None = None) -> tuple[Tensor, Place | None]:
         """Whether a path passes, by all samples: few of them only say where it may fail, and are not believed before all are asked.
@@ -129,6 +142,13 @@ class ProgressiveJudge:
     def _losses(judge: Objective, path: Path, places: list[tuple[int, float]]) -> Tensor:
         which, t = zip(*places, strict=True)
         return evaluate(judge, path, torch.tensor(which), torch.tensor(t, dtype=torch.float64))
+
+
+def _expected(losses: Tensor, middle: int) -> Tensor:
+    """Losses on a grid `(n - 1, grid + 1)`, linear between those at beads and middles; an end that was not asked counts as the lowest."""
+    beads = torch.cat([losses[:, 0], losses.new_full((1,), torch.nan)]).nan_to_num(nan=losses[~losses.isnan()].min().item())
+    known = torch.stack([beads[:-1], losses[:, middle], beads[1:]], 1)
+    return interpolate(known[:, None], losses.shape[1], mode="linear", align_corners=True)[:, 0]
 
 
 def _rise(losses: Tensor, peak: Tensor) -> Tensor:
