@@ -13,6 +13,7 @@ from benchmarks.operations import OPERATIONS, Draw
 from dss.base.errors import EnclosureError
 from dss.enclosure import Enclosure, StandIn, known_operations, lift, standin
 from dss.enclosure.fresh import FreshMemory
+from dss.enclosure.rules import paired
 
 F64 = torch.float64
 SHAPES = ((6,), (3, 4), (2, 4, 4))
@@ -72,7 +73,8 @@ def test_every_rule_gives_the_shape_and_the_dtype_of_torch_and_shares_memory_whe
 
 def test_every_rule_is_among_the_operations_of_the_campaign(monkeypatch):
     used, answer = set(), standin.answer
-    monkeypatch.setattr(standin, "answer", lambda name, *rest: used.add(name) or answer(name, *rest))
+    for module in (standin, paired):
+        monkeypatch.setattr(module, "answer", lambda name, *rest: used.add(name) or answer(name, *rest))
     for name in OPERATIONS:
         for step, dtype, tensors in steps(name, 2, (F64,)):
             called(step, [StandIn(lift(x), dtype) for x in tensors])

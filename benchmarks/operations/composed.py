@@ -16,6 +16,14 @@ several({
     "by other names": lambda h: torch.arcsinh(h) + torch.arcsin(h.tanh() / 2) + torch.arccos(h.tanh() / 2) + torch.arccosh(h * h + 1.5) + torch.arctanh(h.tanh() / 2)
     + torch.arctan2(h, h * h + 1) + torch.special.xlogy(h, h * h + 1) + torch.trapz(h, dim=-1).unsqueeze(-1),
 })  # fmt: skip
+several({
+    "fft": lambda h: torch.fft.fft(h, dim=-1).real / 2, "rfft": lambda h: torch.fft.rfft(h, norm="ortho").abs(), "ifft": lambda h: torch.fft.ifft(torch.fft.fft(h)[..., :2] * (0.5 - 1j)).imag + h[..., :2],
+    "irfft": lambda h: torch.fft.irfft(-torch.fft.rfft(h), n=h.shape[-1]), "hfft": lambda h: torch.fft.hfft(torch.fft.ihfft(h), n=h.shape[-1]),
+}, 1, 2, 3)  # fmt: skip
+several({
+    "fft2": lambda h: torch.fft.ifft2(torch.fft.fft2(h) + h).real, "fftn": lambda h: torch.fft.ifftn(torch.fft.fftn(h, dim=(-2, -1)) - h, dim=(-2, -1)).imag + h,
+    "rfft2": lambda h: torch.fft.irfft2(torch.fft.rfft2(h), s=h.shape[-2:]), "rfftn": lambda h: torch.fft.irfftn(torch.fft.rfftn(h, dim=(-2, -1)), s=h.shape[-2:], dim=(-2, -1)),
+}, 2, 3)  # fmt: skip
 several({"lp_pool1d": lambda h: F.lp_pool1d(torch.cat([h, h], -1) ** 2 + 0.1, 3, 2)}, 2)
 several({"lp_pool2d": lambda h: F.lp_pool2d(torch.cat([h, h], -1), 2, (1, 2), ceil_mode=True), "matrix_norm": lambda h: h - torch.linalg.matrix_norm(h, 1, keepdim=True) / 3}, 3)  # fmt: skip
 

@@ -16,7 +16,7 @@ from dss.enclosure.rules.magnitudes import norm
 from dss.enclosure.rules.means import avg_pool1d, avg_pool2d, cumsum
 from dss.enclosure.rules.products import matmul
 from dss.enclosure.rules.shapes import joined, where
-from dss.enclosure.rules.smooth import apply
+from dss.enclosure.rules.smooth import apply, root
 from dss.enclosure.value import Enclosure, lift
 
 ARSINH = Curve(
@@ -66,8 +66,8 @@ def atanh(x) -> Enclosure:
 
 @rule("hypot")
 def hypot(x, y) -> Enclosure:
-    """sqrt(x^2 + y^2), away from the origin."""
-    return apply(SQRT, multiply(x, x) + multiply(y, y))
+    """sqrt(x^2 + y^2)."""
+    return root(SQRT, multiply(lift(x), x) + multiply(lift(y), y))
 
 
 @rule("atan2", "arctan2")

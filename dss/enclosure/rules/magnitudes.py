@@ -12,7 +12,7 @@ from dss.enclosure.rules.curves import RSQRT, SQRT, power_curve
 from dss.enclosure.rules.entropy import Choice
 from dss.enclosure.rules.kinked import absolute, amax, amin, clamp, maximum, minimum
 from dss.enclosure.rules.normal import batch_norm, normalized
-from dss.enclosure.rules.smooth import apply
+from dss.enclosure.rules.smooth import apply, root
 from dss.enclosure.value import Enclosure, lift
 
 
@@ -27,9 +27,9 @@ def norm(x, p: float | str | None = 2, dim=None, keepdim: bool = False, dtype=No
     if p == 1:
         return total(absolute(x), dim, keepdim)
     if p == 2:
-        return apply(SQRT, total(x * x, dim, keepdim))
+        return root(SQRT, total(x * x, dim, keepdim))
     powers = _powers(x, p)
-    return apply(power_curve(1 / p), total(powers, dim, keepdim))
+    return root(power_curve(1 / p), total(powers, dim, keepdim))
 
 
 def _powers(x: Enclosure, p: float) -> Enclosure:
@@ -68,7 +68,7 @@ def variance(x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *
 @rule("std")
 def deviation(x, dim=None, unbiased: bool | None = None, keepdim: bool = False, *, correction: int | None = None) -> Enclosure:
     """The root of the variance."""
-    return apply(SQRT, variance(x, dim, unbiased, keepdim, correction=correction))
+    return root(SQRT, variance(x, dim, unbiased, keepdim, correction=correction))
 
 
 @rule("var_mean")

@@ -1,4 +1,4 @@
-"""Complex numbers as pairs of real ones: rotary embeddings as Meta's Llama has them."""
+"""Complex numbers as pairs of real ones: rotary embeddings as Meta's Llama has them, spectra of Fourier transforms."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,8 +8,10 @@ from torch import Tensor
 
 from dss.enclosure.memory import Memory
 from dss.enclosure.passes import note_refusal
-from dss.enclosure.registry import name_of, refusal, rule
+from dss.enclosure.registry import answer, name_of, refusal, rule
+from dss.enclosure.rules.curves import SQRT
 from dss.enclosure.rules.shapes import joined, reshape
+from dss.enclosure.rules.smooth import root
 from dss.enclosure.standin import StandIn, value_of
 from dss.enclosure.value import METADATA, Enclosure, lift
 
@@ -46,6 +48,8 @@ class Pairs(torch.Tensor):
                 return func(*args, **(kwargs or {}))
         handler = _HANDLERS.get(name)
         try:
+            if name.startswith("fft_"):
+                return _transform_of(name, func, args, kwargs or {})
             if handler is None or kwargs:
                 raise refusal(name, "of complex numbers; products, sums, reshape, real, imag and view_as_real have rules")
             return handler(*args)
@@ -63,7 +67,7 @@ def view_as_complex(x) -> Pairs:
     return Pairs(lift(x))
 
 
-def _parts(x: Any) -> tuple[Enclosure, Enclosure]:
+def parts_of(x: Any) -> tuple[Enclosure, Enclosure]:
     """Real and imaginary part of anything."""
     if isinstance(x, Pairs):
         return x.parts[..., 0], x.parts[..., 1]
@@ -86,23 +90,49 @@ def _paired(real: Enclosure, imaginary: Enclosure, *of: Any) -> Pairs:
 
 def _product(x: Any, y: Any) -> Pairs:
     """(a + ib)(c + id) = (ac - bd) + i(ad + bc)."""
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = parts_of(x), parts_of(y)
     return _paired(a * c - b * d, a * d + b * c, x, y)
 
 
 def _sum(x: Any, y: Any) -> Pairs:
-    (a, b), (c, d) = _parts(x), _parts(y)
+    (a, b), (c, d) = parts_of(x), parts_of(y)
     return _paired(a + c, b + d, x, y)
 
 
 def _conjugate(x: Pairs) -> Pairs:
-    real, imaginary = _parts(x)
+    real, imaginary = parts_of(x)
     return Pairs(joined(torch.stack, [real, -imaginary], -1), x.dtype, (x,))
 
 
 def _reshaped(x: Pairs, *shape) -> Pairs:
     shape = tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
     return Pairs(reshape(x.parts, *shape, 2), x.dtype, (x,))
+
+
+def _difference(x: Any, y: Any) -> Pairs:
+    (a, b), (c, d) = parts_of(x), parts_of(y)
+    return _paired(a - c, b - d, x, y)
+
+
+def _negative(x: Pairs) -> Pairs:
+    return Pairs(-x.parts, x.dtype)
+
+
+def _item(x: Pairs, index: Any) -> Pairs:
+    index = index if isinstance(index, tuple) else (index,)
+    return Pairs(x.parts[(*index, slice(None)) if Ellipsis in index else index], x.dtype, (x,))
+
+
+def _size(x: Pairs) -> StandIn:
+    """sqrt(a^2 + b^2)."""
+    real, imaginary = parts_of(x)
+    return StandIn(root(SQRT, real * real + imaginary * imaginary), _REAL[x.dtype])
+
+
+def _transform_of(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A Fourier transform, by its rule."""
+    found, given = answer(name, func, args, kwargs), args[0].dtype
+    return Pairs(found.parts, given) if isinstance(found, Pairs) else StandIn(found, _REAL[given])
 
 
 def _real(part: Callable[[Pairs], Enclosure]) -> Callable[[Pairs], StandIn]:
@@ -118,6 +148,7 @@ def _real(part: Callable[[Pairs], Enclosure]) -> Callable[[Pairs], StandIn]:
 
 _HANDLERS: dict[str, Callable] = {
     **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__"), _product), **dict.fromkeys(("add", "__add__", "__radd__"), _sum),
-    **dict.fromkeys(("view", "reshape"), _reshaped), "conj": _conjugate, "view_as_real": _real(lambda x: x.parts),
-    "real": _real(lambda x: _parts(x)[0]), "imag": _real(lambda x: _parts(x)[1]),
+    **dict.fromkeys(("sub", "__sub__"), _difference), **dict.fromkeys(("neg", "__neg__"), _negative), **dict.fromkeys(("abs", "__abs__"), _size),
+    **dict.fromkeys(("view", "reshape"), _reshaped), "__getitem__": _item, "conj": _conjugate, "view_as_real": _real(lambda x: x.parts),
+    "real": _real(lambda x: parts_of(x)[0]), "imag": _real(lambda x: parts_of(x)[1]),
 }  # fmt: skip

@@ -116,6 +116,14 @@ def nearer(one: Enclosure, other: Enclosure) -> Enclosure:
     return through(Enclosure(*parts), one, chosen, chosen, terms=0, apart=True)
 
 
+def root(curve: Curve, x: Enclosure) -> Enclosure:
+    """A root of what is a sum of powers, and never negative: where it may vanish, and Taylor knows nothing, from 0 to that of the
+    largest value."""
+    high = x.extent[1]
+    top = curve.value((high + 8 * UNIT * high.abs()).clamp(min=0.0))
+    return nearer(apply(curve, x), ranged(torch.zeros_like(top), top))
+
+
 for _name, _curve in {"sigmoid": SIGMOID, "tanh": TANH, "silu": SILU, "erf": ERF, "log": LOG, "sqrt": SQRT,
                       "rsqrt": RSQRT}.items():  # fmt: skip
     rule(_name)(partial(apply, _curve))
