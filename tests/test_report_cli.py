@@ -63,6 +63,33 @@ def test_show_writes_the_page_and_opens_it(connected, monkeypatch, capsys):
     assert 'id="plot-plane"' in text and "a.pt → b.pt" in text
 
 
+COUNTED = """
+import pathlib, torch, dss
+
+def task():
+    with open(pathlib.Path(__file__).with_name("built"), "a") as file:
+        file.write(".")
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(40, 2, generator=generator), torch.randint(2, (40,), generator=generator)
+    batches = ((x[i : i + 8], y[i : i + 8]) for i in range(0, 40, 8))
+    return dss.Task(torch.nn.Linear(2, 2), torch.nn.functional.cross_entropy, batches, (x[:20], y[:20]), name="counted")
+"""
+
+
+def test_connect_draws_its_page_with_what_it_judged_with_as_show_does_with_what_it_builds_again(tmp_path):
+    (tmp_path / "counted.py").write_text(COUNTED)
+    for name, sign in {"a": 1.0, "b": 0.5}.items():
+        torch.save({"weight": sign * torch.eye(2), "bias": torch.zeros(2)}, tmp_path / f"{name}.pt")
+    question = ["--task", f"{tmp_path / 'counted.py'}:task", "--threshold", "2", "--prove", "never"]
+    assert run(connect, tmp_path / "a.pt", tmp_path / "b.pt", *question, "--out", tmp_path / "run") == 0
+    assert (tmp_path / "built").read_text() == "."
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert all(name in page for name in ("judged loss", "training loss", "error rate")) and "could not be rebuilt" not in page
+    (tmp_path / "run" / "profile.json").unlink()
+    assert run(show, tmp_path / "run", "--no-open", "--out", tmp_path / "again.html") == 0
+    assert (tmp_path / "built").read_text() == ".." and (tmp_path / "again.html").read_text() == page
+
+
 def test_show_without_opening_writes_elsewhere(connected, tmp_path, monkeypatch):
     monkeypatch.setattr(webbrowser, "open", lambda address: pytest.fail("opened"))
     assert run(show, connected, "--no-open", "--out", tmp_path / "page.html", "--plane", 0) == 0

@@ -156,7 +156,7 @@ def _run(options: argparse.Namespace) -> int:
             last = ranks.dealt_out(finder, last)
             wall = highest_wall(ends.task.obstructions, problem.judge, problem.start, problem.end)
             _search(problem, finder, recorder, last, options, objective, question["data"], wall, ends.dtypes)
-        complete_page(options.out, progress=meter(options), until=room_for_page(options))
+        complete_page(options.out, progress=meter(options), until=room_for_page(options), judged=(ends.task, objective, judge))
     return print_outcome(load_run(options.out), options)
 
 

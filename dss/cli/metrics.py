@@ -27,19 +27,29 @@ PADDING = -100
 # Parameters times samples of one evaluation, above which a metric that is not the judge must be asked for.
 CHEAP = 1e9
 
+Judged = tuple[Task, NetworkObjective, NetworkObjective]
+"""What a run was judged with: its task, the training objective and the judge."""
 
-def metrics_of(run: Run, *, every: bool = False) -> dict[str, Objective]:
+
+def metrics_of(run: Run, *, every: bool = False, judged: Judged | None = None) -> dict[str, Objective]:
     """By name: the judge, then the training loss, and what else the task can be measured by.
 
     Args:
         every: also those that cost more than the judge is worth.
+        judged: what this process has judged the run with; otherwise it is rebuilt.
 
     Raises:
         TaskError: the task cannot be built any more.
         RunError: it gives other data than the run had.
     """
-    task = task_of(run)
-    found = metrics_for(task, *rebuilt(run, task), run.question["buffers"])
+    if judged is None:
+        task = task_of(run)
+        training, judge = rebuilt(run, task)
+    else:
+        task, training, judge = judged
+        # As it was read: a stream is read once.
+        task = replace(task, train=training.data, judge=None if task.judge is None else judge.data)
+    found = metrics_for(task, training, judge, run.question["buffers"])
     size = run.path.size
     return {name: metric for name, metric in found.items() if name == JUDGE or every or is_cheap(metric, size)}
 

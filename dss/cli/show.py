@@ -12,7 +12,7 @@ from dss.base.limits import Spent
 from dss.base.progress import ProgressMeter
 from dss.cli.answers import answer
 from dss.cli.deadline import Timed
-from dss.cli.metrics import JUDGE, is_cheap, metrics_of, watched
+from dss.cli.metrics import JUDGE, Judged, is_cheap, metrics_of, watched
 from dss.cli.progress import meter
 from dss.objectives.objective import Objective
 from dss.page.profile import EVALUATIONS
@@ -77,6 +77,7 @@ def write_page(
     out: Path | None = None,
     progress: ProgressMeter | None = None,
     until: float | None = None,
+    judged: Judged | None = None,
 ) -> Path:
     """The page of a run; if its task cannot be built any more, or the time is up, of what the folder holds.
 
@@ -85,9 +86,10 @@ def write_page(
         every: metrics that are expensive, too.
         progress: shown the losses that are evaluated.
         until: when `time.monotonic()` is there, no loss is evaluated any more; what was is kept in the folder.
+        judged: see `dss.cli.metrics.metrics_of`.
     """
     with (progress or ProgressMeter()).stage("losses", "points") as stage:
-        metrics = _metrics(found, every, stage) if until is None or time.monotonic() < until else None
+        metrics = _metrics(found, every, stage, judged) if until is None or time.monotonic() < until else None
         if metrics is not None and until is not None:
             metrics = {name: Timed(metric, until) for name, metric in metrics.items()}
         evaluations = evaluations or _evaluations(None if metrics is None else metrics[JUDGE], found.path.size)
@@ -115,10 +117,12 @@ def _evaluations(judge: Objective | None, size: int) -> int:
     return EVALUATIONS if judge is not None and is_cheap(judge, size) else FEW_EVALUATIONS
 
 
-def complete_page(folder: Path, *, progress: ProgressMeter | None = None, until: float | None = None) -> None:
+def complete_page(
+    folder: Path, *, progress: ProgressMeter | None = None, until: float | None = None, judged: Judged | None = None
+) -> None:
     """The page of a run folder, if it has none, or one that was drawn before its summary."""
     if not is_current(folder):
-        write_page(load_run(folder), progress=progress, until=until)
+        write_page(load_run(folder), progress=progress, until=until, judged=judged)
 
 
 def view_of(found: Run, *, resolution: int, sheet: int, progress: ProgressMeter) -> Views:
@@ -127,10 +131,10 @@ def view_of(found: Run, *, resolution: int, sheet: int, progress: ProgressMeter)
         return view(found, _metrics(found, False, stage), resolution=resolution, sheet=sheet)
 
 
-def _metrics(found: Run, every: bool, stage: ProgressMeter) -> dict[str, Objective] | None:
+def _metrics(found: Run, every: bool, stage: ProgressMeter, judged: Judged | None = None) -> dict[str, Objective] | None:
     """The metrics of a run with a meter, or None and a word on the terminal."""
     try:
-        return watched(metrics_of(found, every=every), stage)
+        return watched(metrics_of(found, every=every, judged=judged), stage)
     except TaskError as error:
         print(f"dss: the task cannot be rebuilt, so no loss can be evaluated: {error}", file=sys.stderr)
         return None
