@@ -47,6 +47,18 @@ def test_no_point_leaves_a_rule_of_positive_numbers(name, seed, scale, **options
     check(POSITIVE[name], [MATRIX], seed, scale=scale, low=2**-4, **options)
 
 
+@pytest.mark.parametrize("dim", [0, -1])
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax", "amin"])
+@given(**CELLS)
+@settings(max_examples=6, deadline=None)
+def test_no_point_leaves_what_is_reduced_at_given_places(reduce, include, dim, seed, **options):
+    index = torch.randint(3, (3, 4), generator=torch.Generator().manual_seed(seed))
+    check(
+        lambda x, y: x.scatter_reduce(dim, index, y, reduce, include_self=include), [MATRIX, MATRIX], seed, scale=1.0, **options
+    )
+
+
 def moving(*values, slope=0.01):
     """One number after the other, each moving a little."""
     center = torch.tensor(values, dtype=F64)
@@ -96,6 +108,7 @@ def test_what_is_no_number_stays_unknown():
     [
         lambda x: torch.linalg.matrix_norm(x, 2), lambda x: torch.linalg.matrix_norm(x, "nuc"), lambda x: torch.linalg.matrix_power(x, -1),
         lambda x: torch.trapezoid(x, torch.arange(2.0)), lambda x: torch.cov(x, fweights=torch.tensor([1, 2])), lambda x: x**0,
+        lambda x: x.scatter_reduce(0, torch.zeros(1, 2, dtype=torch.long), x, "prod"),
     ],
 )  # fmt: skip
 def test_what_has_no_formula_here_is_refused(function):

@@ -25,7 +25,8 @@ def _(draw, shape):
 @operation("scatter_reduce")
 def _(draw, shape):
     index = draw.whole(shape[-1], *shape)
-    return Step(lambda h: h.scatter_reduce(-1, index.expand_as(h), torch.sigmoid(h), "sum"))
+    reduce, include = draw.choice(("sum", "mean", "amax", "amin")), draw.random() < 0.5
+    return Step(lambda h: h.scatter_reduce(-1, index.expand_as(h), torch.sigmoid(h), reduce, include_self=include))
 
 
 @operation("index_put", 1)

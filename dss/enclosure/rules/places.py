@@ -6,11 +6,14 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
 from dss.enclosure.rules.arithmetic import add, multiply, subtract, total
-from dss.enclosure.rules.kinked import amax
+from dss.enclosure.rules.kinked import amax, amin
 from dss.enclosure.rules.means import averaged, scatter_add
 from dss.enclosure.rules.products import embedding
-from dss.enclosure.rules.shapes import broadcast, combined, joined, with_item
+from dss.enclosure.rules.shapes import broadcast, combined, joined, where, with_item
 from dss.enclosure.value import Enclosure, lift
+
+MOST_PAIRS = 2**20
+"""Places times entries of a sample."""
 
 
 @rule("scatter")
@@ -39,10 +42,42 @@ def _covering(src, index: Tensor) -> torch.Size:
 
 @rule("scatter_reduce")
 def scatter_reduce(x, dim: int, index, src, reduce: str, *, include_self: bool = True) -> Enclosure:
-    """Entries added at given places; other reductions have no rule."""
-    if reduce != "sum" or not include_self:
-        raise EnclosureError(f"no rule encloses scatter_reduce with reduce={reduce!r}; 'sum' with include_self has one")
-    return scatter_add(x, dim, index, src)
+    """Sums, means and extrema of the entries that go to one place, which does not depend on the parameters."""
+    if reduce not in ("sum", "mean", "amax", "amin") or isinstance(index, Enclosure):
+        raise EnclosureError(
+            f"no rule encloses scatter_reduce with reduce={reduce!r}; sum, mean, amax and amin at given places have one"
+        )
+    x, dim = lift(x), dim % max(1, x.dim())
+    src = lift(src)[tuple(slice(size) for size in index.shape)]
+    taken = torch.zeros(x.shape, device=x.device, dtype=torch.float64).scatter_add(
+        dim, index, torch.ones_like(index, dtype=torch.float64)
+    )
+    if reduce in ("amax", "amin"):
+        return _extremes(x, dim, index, src, amax if reduce == "amax" else amin, include_self)
+    kept = x if include_self else where(taken > 0, 0.0, x)
+    sums = scatter_add(kept, dim, index, src)
+    return sums if reduce == "sum" else multiply(sums, 1 / (taken + include_self).clamp(min=1))
+
+
+def _extremes(x: Enclosure, dim: int, index: Tensor, src: Enclosure, extreme, include_self: bool) -> Enclosure:
+    """Of every place, over all entries: one that goes elsewhere is replaced by one that belongs there."""
+    places = torch.arange(x.shape[dim], device=x.device)
+    goes = index.movedim(dim, -1).unsqueeze(-2) == places[:, None]  # (..., places, entries)
+    if goes.numel() > MOST_PAIRS:
+        raise EnclosureError(f"no rule encloses extrema of so many entries at given places: {goes.numel()} pairs")
+    entries, old = src.movedim(dim, -1), x.movedim(dim, -1)[tuple(slice(size) for size in index.movedim(dim, -1).shape[:-1])]
+    filler = old if include_self else where(goes.any(-1), _first(entries, goes), old)
+    chosen = extreme(where(goes, entries.unsqueeze(-2), filler.unsqueeze(-1)), -1)
+    if include_self:
+        chosen = extreme(joined(torch.stack, [chosen, old], -1), -1)
+    return with_item(
+        x, tuple(slice(size) if d != dim else slice(None) for d, size in enumerate(index.shape)), chosen.movedim(-1, dim)
+    )
+
+
+def _first(entries: Enclosure, goes: Tensor) -> Enclosure:
+    """Of every place the first entry that goes there, or any."""
+    return entries.gather(-1, goes.to(torch.int64).argmax(-1))
 
 
 @rule("index_put")
