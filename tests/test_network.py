@@ -35,6 +35,22 @@ def naive(model, data, loss, point):
     return value.item(), torch.cat([g.reshape(-1) for g in gradient])
 
 
+@pytest.mark.parametrize(
+    "wrong", [lambda x: x[0], lambda x: x[:, :5], lambda x: x[None], lambda x: x.long(), lambda x: torch.cat([x, x], 1)]
+)
+def test_points_of_another_shape_are_refused_with_the_cure(wrong):
+    objective = dss.NetworkObjective(
+        nn.Linear(3, 2), nn.functional.cross_entropy, (torch.randn(8, 3), torch.randint(2, (8,))), batch_size=4
+    )
+    points = wrong(torch.zeros(1, 8))
+    for loss in (objective, lambda x: objective.estimate(x, torch.Generator())):
+        with pytest.raises(
+            dss.InputError,
+            match=r"points must be floating-point numbers \(k, 8\), got .*" + (r"point\[None\]" if points.shape == (8,) else ""),
+        ):
+            loss(points)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_losses_and_gradients_equal_a_naive_loop_over_models(case, dtype):
     model, (x, y), loss = case

@@ -120,6 +120,18 @@ class ParameterSpace:
             raise InputError(f"finite weights are needed, got NaN or infinity in {listed(bad)}")
         return point
 
+    def check(self, points: Tensor) -> None:
+        """Refuse what is not points `(k, p)`, one in each row.
+
+        Raises:
+            InputError: another shape, or whole numbers.
+        """
+        if points.dim() != 2 or points.shape[1] != self.size or not points.is_floating_point():
+            hint = "; one point is point[None]" if points.shape == (self.size,) else ""
+            raise InputError(
+                f"points must be floating-point numbers (k, {self.size}), got {points.dtype} {tuple(points.shape)}{hint}"
+            )
+
     def unflatten(self, points: Tensor) -> dict[str, Tensor]:
         """Named views `(..., *shape)` of points `(..., p)`; nothing is copied."""
         lead, parts = points.shape[:-1], points.split(self.sizes, -1)

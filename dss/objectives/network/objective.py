@@ -203,6 +203,7 @@ class NetworkObjective(Objective):
         return {name: named[name] for name in self._rows.template.state_dict() if name in named}
 
     def __call__(self, points: Tensor) -> Tensor:
+        self.space.check(points)
         given = points if torch.is_grad_enabled() else points.detach()
         return RowLoss.apply(given, partial(self._exact, gradient=False), partial(self._exact, gradient=True))
 
@@ -211,6 +212,7 @@ class NetworkObjective(Objective):
         weight of all. With recalibrated statistics every layer normalises by the minibatch instead, as in training."""
         if self.exact_estimate:
             return self(points)
+        self.space.check(points)
         sums = partial(self._sums, samples=self._drawn(points, generator), training=True)
         return RowLoss.apply(points, partial(sums, gradient=False), partial(sums, gradient=True))
 
