@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import daqp
 import numpy
 import torch
 from torch import Tensor
@@ -69,89 +70,69 @@ class LBFGSModel:
         return out
 
 
-# Added to the diagonal of a face's matrix, relative to its largest entry: constraints that repeat one another make it singular.
-RIDGE = 1e-14
-# A slope that so many roundings of its terms could make is none.
-ROUNDINGS = 64 * numpy.finfo(float).eps
+# Ridges for a matrix of diagonal 1 that is not positive definite, until one serves: rounding asks for the first ones.
+RIDGES = [10.0**power for power in range(-10, 3)]
+# Steps that undo the ridge. More of them would follow directions that rounding alone makes profitable.
+PROXIMAL_STEPS = 10
+# Diagonal entries below this share of the largest are rounding.
+NOTHING = 1e-13
+# The solver's infinity, and how far it may leave the box where the solution is of the size 1.
+UNBOUNDED, TOLERANCE = 1e30, 1e-12
 
 
-def box_qp(matrix: Tensor, linear: Tensor, bound: float, start: Tensor) -> Tensor:
+def box_qp(matrix: Tensor, linear: Tensor, bound: float) -> Tensor:
     """The minimum `(m,)` of `x' matrix x / 2 - linear' x` with 0 <= x <= bound.
 
-    An active-set method: to the minimum of the face that `start` lies in, by Newton steps; then off every bound that pushes
-    inwards, one coordinate after the other, and so on (More & Toraldo 1991, Algorithms for bound constrained quadratic
-    programming, section 3, whose gradient projection the coordinates take over). Every part lowers the value, so no face
-    comes twice. Consecutive programs of `dss.geodesic.sqp` differ little: the last multipliers as `start` leave few faces.
+    By the dual active-set method of Arnstroem, Bemporad & Axehill 2022 (A dual active-set solver for embedded quadratic programming
+    using recursive LDL' updates), which wants a positive definite matrix. Constraints that repeat one another make it singular, and
+    rounding makes it indefinite: it then gets a ridge, which proximal steps undo (Rockafellar 1976). A matrix of diagonal 1 goes in.
 
     Args:
         matrix: `(m, m)` float64, positive semi-definite up to rounding.
         linear: `(m,)` float64; in the matrix's range where the bound is infinite.
         bound: upper bound of every entry.
-        start: `(m,)` float64, where to start.
 
     Returns:
-        The minimum; NaN where the problem is not finite.
+        The minimum; NaN where the problem is not finite, or so far from convex that no ridge helps.
     """
-    k, right, x = matrix.numpy(), linear.numpy(), start.clamp(0, bound).numpy().copy()
-    size = numpy.abs(k)
-    if not (numpy.isfinite(size).all() and numpy.isfinite(right).all()):
-        return torch.full_like(start, torch.nan)
-    for _ in range(100 + 10 * len(x)):
-        slope, noise = _minimise_face(k, right, size, x, bound)
-        pushed = numpy.flatnonzero(((x == 0) & (slope < -noise)) | ((x == bound) & (slope > noise)))
-        if not len(pushed):
-            break
-        _release(k, x, slope, pushed, bound)
+    k, right = matrix.numpy(), linear.numpy()
+    if not (numpy.isfinite(k).all() and numpy.isfinite(right).all()):
+        return torch.full_like(linear, torch.nan)
+    largest = k.diagonal().max(initial=0.0)
+    units = 1 / numpy.sqrt(numpy.maximum(k.diagonal(), NOTHING * largest if largest > 0 else 1.0))
+    slopes = units * right
+    size = numpy.abs(slopes).max(initial=0.0) or 1.0
+    x, sides = _minimum(units[:, None] * k * units, slopes / size, numpy.minimum(bound / (size * units), UNBOUNDED))
+    # Entries at a bound are there exactly: callers ask.
+    x = numpy.select([sides > 0, sides < 0], [bound, 0.0], (size * units * x).clip(0, bound))
     return torch.from_numpy(x)
 
 
-def _minimise_face(
-    k: numpy.ndarray, right: numpy.ndarray, size: numpy.ndarray, x: numpy.ndarray, bound: float
-) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Move to the minimum over the entries at no bound, fewer with every bound met; the slope there, and its rounding."""
-    for _ in range(50 + 2 * len(x)):
-        slope = k @ x - right
-        noise = ROUNDINGS * (size @ x + numpy.abs(right))
-        free = numpy.flatnonzero((x > 0) & (x < bound))
-        if (numpy.abs(slope[free]) <= noise[free]).all():
+def _minimum(k: numpy.ndarray, right: numpy.ndarray, upper: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The minimum over `0 <= x <= upper`, and on which side each entry is held: positive above, negative below, 0 nowhere."""
+    x, sides, solved = _solved(k, right, upper)
+    if solved:
+        return x, sides
+    for ridge in RIDGES:
+        ridged = k + ridge * numpy.eye(len(right))
+        x, sides, solved = _solved(ridged, right, upper)
+        if solved:
             break
-        moved = _newton_step(k[numpy.ix_(free, free)], x[free], slope[free], bound)
-        if not moved.any():
+    else:
+        return numpy.full_like(right, numpy.nan), numpy.zeros_like(right)
+    for _ in range(PROXIMAL_STEPS):
+        last, (x, sides, _) = x, _solved(ridged, right + ridge * x, upper)
+        if numpy.abs(x - last).max() <= TOLERANCE * numpy.abs(x).max():
             break
-        x[free] += moved
-    return slope, noise
+    return x, sides
 
 
-def _newton_step(within: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, bound: float) -> numpy.ndarray:
-    """A Newton step cut off at the box, which meets many bounds at once; if that does not lower the value, as far as the first one."""
-    step = -_solved(within, slope)
-    moved = numpy.clip(x + step, 0.0, bound) - x
-    gain = slope @ moved
-    if gain + moved @ within @ moved / 2 <= 1e-4 * gain < 0:
-        return moved
-    limits, moving = numpy.where(step > 0, bound - x, x), step != 0
-    shares = limits[moving] / numpy.abs(step[moving])
-    return numpy.clip(x + min(1.0, shares.min(initial=1.0)) * step, 0.0, bound) - x
-
-
-def _solved(within: numpy.ndarray, slope: numpy.ndarray) -> numpy.ndarray:
-    """`within^-1 slope`, with a ridge that makes the factorisation possible: steps with a ridge end at the same minimum, a proximal
-    point at a time, and where slope is left in a direction without curvature they lead far along it, to a bound."""
-    matrix, right = torch.from_numpy(within), torch.from_numpy(slope)[:, None]
-    ridge = RIDGE * max(within.diagonal().max(), numpy.finfo(float).tiny / RIDGE)
-    while True:
-        factor, failed = torch.linalg.cholesky_ex(matrix + ridge * torch.eye(len(matrix), dtype=matrix.dtype))
-        if not failed:
-            return torch.cholesky_solve(right, factor)[:, 0].numpy()
-        ridge *= 100
-
-
-def _release(k: numpy.ndarray, x: numpy.ndarray, slope: numpy.ndarray, pushed: numpy.ndarray, bound: float) -> None:
-    """Minimise along one coordinate after the other."""
-    for i in pushed:
-        new = min(max(x[i] - slope[i] / max(k[i, i], numpy.finfo(float).tiny), 0.0), bound)
-        slope += (new - x[i]) * k[i]
-        x[i] = new
+def _solved(k: numpy.ndarray, right: numpy.ndarray, upper: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray, bool]:
+    """The solver's minimum, multipliers of the bounds, and whether it holds the matrix for positive definite."""
+    none, zeros = numpy.zeros((0, len(right))), numpy.zeros(len(right))
+    free = numpy.zeros(len(right), dtype=numpy.int32)
+    x, _, flag, more = daqp.solve(k, -right, none, upper, zeros, free, primal_tol=TOLERANCE, eps_prox=0.0)
+    return x, more["lam"], flag == 1
 
 
 def _dot(a: Tensor, b: Tensor) -> float:

@@ -201,7 +201,7 @@ class _Program:
         active = torch.nonzero(self.values >= -self.solver.margin - ACTIVE)[:, 0]
         gram = self._gram([])
         inner, linear = gram[1:, 1:][active][:, active], 2 * gram[0, 1:][active]
-        multipliers = box_qp(inner, -linear, float("inf"), torch.zeros(len(active), dtype=torch.float64))
+        multipliers = box_qp(inner, -linear, inf)
         total = 4 * gram[0, 0]
         left = total + 2 * multipliers @ linear + multipliers @ inner @ multipliers
         # On the straight line there is nothing to balance but rounding.
@@ -242,7 +242,7 @@ class _Program:
         matrix = gram[1 : m + 1] @ solved[:, 1:]
         linear = self.values - gram[1 : m + 1] @ solved[:, 0]
         # Rounding must not make the dual problem lopsided: its solver takes it for symmetric.
-        self.multipliers = box_qp((matrix + matrix.T) / 2, linear, self.bound, self.multipliers)
+        self.multipliers = box_qp((matrix + matrix.T) / 2, linear, self.bound)
         # Above the multipliers, so that the direction is one of descent; halved towards them, so that one large multiplier
         # does not make the merit stiff for good (Powell 1978).
         self.penalties = torch.maximum(1.1 * self.multipliers, (self.penalties + self.multipliers) / 2)
