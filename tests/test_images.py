@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 import dss
 from dss.objectives.network.data import as_samples
 from dss.objectives.network.images import takes_channels_last
+from dss.objectives.network.samples import Samples
 
 X = torch.randn(20, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(20) % 5
@@ -67,6 +68,18 @@ def test_the_order_is_tried(model, takes):
     before = torch.random.get_rng_state()
     assert takes_channels_last(model, as_samples((X, Y)), lambda some: some.given_to(model)) is takes
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [X[:, :1].contiguous(), X[3:9, :1].contiguous()[2:], X[:, :1], X[:, :1, :1].contiguous(), X],
+    ids=["one channel", "a part", "cut out", "one row", "three channels"],
+)
+def test_images_of_one_channel_are_put_in_order_without_a_copy(images):
+    found = as_samples((images, Y[: len(images)])).cast(torch.float32, torch.device("cpu"), channels_last=True).inputs[0]
+    assert torch.equal(found, images) and found.stride() == images.to(memory_format=torch.channels_last).stride()
+    (own,) = Samples((images,), Y).cast(torch.float32, torch.device("cpu"), channels_last=True).inputs
+    assert (own.data_ptr() == images.data_ptr()) is (images.shape[1] == 1 and images.is_contiguous())
 
 
 def test_training_in_that_order_is_training(monkeypatch):

@@ -205,8 +205,16 @@ class _Cast:
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(self.device, self.dtype) if x.is_floating_point() else x.to(self.device)
-        # Not `contiguous`: an image of one channel is already so, in strides that make convolutions choose their slow order.
-        return x.to(memory_format=torch.channels_last) if self.channels_last and x.ndim == 4 else x
+        return _channels_last(x) if self.channels_last and x.ndim == 4 else x
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Images `(n, c, h, w)` with their channels together; those of one channel need no copy, only the strides by which convolutions choose
+    their order."""
+    _, channels, height, width = x.shape
+    if channels == 1 and x.is_contiguous():
+        return x.as_strided(x.shape, (height * width, 1, width, 1))
+    return x.to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True, eq=False)
