@@ -22,6 +22,33 @@ def test_a_peak_is_the_densest_grids(judge):
     assert ((expected - peaks.losses).abs() <= 2e-3 * spread).all()
 
 
+class Along(dss.Objective):
+    """A loss of the first coordinate, noting how many points were asked for."""
+
+    def __init__(self, loss):
+        self.loss, self.asked = loss, 0
+
+    def __call__(self, points):
+        self.asked += len(points)
+        return self.loss(points[:, 0])
+
+
+UNIT = dss.Path(torch.tensor([[0.0], [1.0]], dtype=FLOAT))
+
+
+def test_a_peak_between_two_equal_losses_is_not_settled():
+    # The first place beside .5 that is asked is .525, as high as .5: the kink between them is higher by a fortieth of the range.
+    peaks = sample_segments(Along(lambda x: -(x - 0.5125).abs()), UNIT, grid=20)
+    assert peaks.losses.item() == pytest.approx(0, abs=1e-3) and peaks.t.item() == pytest.approx(0.5125, abs=1e-3)
+
+
+def test_a_loss_that_rises_up_to_a_bead_is_followed_to_a_thousandth_of_its_range():
+    judge = Along(lambda x: x)
+    peaks = sample_segments(judge, UNIT, grid=20)
+    assert 1 - 1e-3 <= peaks.losses.item() < 1
+    assert judge.asked == peaks.evaluations == 19 + 2 * 6  # 1/20 halved until it is below a thousandth of .9, the range seen
+
+
 @pytest.mark.parametrize("judge", [dss.MuellerBrown(), dss.Ring()])
 def test_a_sampled_certificate_finds_the_paths_maximum(judge):
     certificate = dss.certify(judge, ZIGZAG, threshold=math.inf)
