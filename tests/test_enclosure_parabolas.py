@@ -2,8 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import linprog
 
 from dss.enclosure.rules.parabolas import bow
 from dss.enclosure.value import Enclosure
@@ -34,7 +36,13 @@ def size_of(z):
 
 
 def places(z, generator):
-    """tau and the share of the error: ends, kinks for every error, and at random."""
+    """tau and the share of the error: ends, kinks for every error, and at random; and the error at which a place is the kink."""
+    for tau, share in _places(z, generator):
+        yield tau, share
+        yield tau, (-(z.center + z.slope * tau + z.bend * (2 * tau * tau - 1)) / z.error).nan_to_num(0.0).clamp(-1, 1)
+
+
+def _places(z, generator):
     for side, share in itertools.product((-1.0, 1.0), (-1.0, 0.0, 1.0)):
         yield torch.full_like(z.center, side), share
         yield (-(z.center + share * z.error) / z.slope).nan_to_num(0.0).clamp(-1, 1), side
@@ -83,6 +91,34 @@ def test_what_it_leaves_is_never_more_than_a_number_would(loose):
     ones = torch.ones_like(center)
     part, reach = bow(Enclosure(center, ones, loose * ones), torch.ones((), dtype=F64)), 1 + loose
     assert (part.error <= (reach**2 - center**2) / (4 * reach) + 1e-5 * reach).all()
+
+
+def best_error(place, loose, share):
+    """The least error of any parabola in tau beside the share of place + tau + W, |W| <= loose: by linear programming on a grid."""
+    tau, rows, sides = np.linspace(-1, 1, 201), [], []
+    powers = np.stack([np.ones_like(tau), tau, 2 * tau**2 - 1], 1)
+    for shift in (-loose, loose, np.clip(-(place + tau), -loose, loose)):
+        z = place + tau + shift
+        left = np.maximum(z, 0) - share * z
+        rows += [np.c_[sign * powers, -np.ones_like(tau)] for sign in (1, -1)]
+        sides += [left, -left]
+    return linprog([0, 0, 0, 1], np.concatenate(rows), np.concatenate(sides), bounds=[(None, None)] * 4).x[3]
+
+
+@pytest.mark.parametrize("loose", [0.0, 0.05, 0.2, 0.5])
+@pytest.mark.parametrize("place", [0.0, 0.2, 0.5, 0.8])
+def test_no_parabola_leaves_much_less(place, loose):
+    one = torch.ones(1, dtype=F64)
+    part = bow(Enclosure(place * one, one, loose * one), torch.ones((), dtype=F64))
+    best = best_error(place, loose, part.share.item())
+    assert 0.999 * best <= part.error.item() <= 1.2 * best + 1e-4
+
+
+def test_entries_that_do_not_move_are_known_as_well_as_a_number_is():
+    center, zero = torch.tensor([0.0, 0.0, 1.0, -0.5], dtype=F64), torch.zeros(4, dtype=F64)
+    part = bow(Enclosure(center, zero, torch.tensor([0.0, 1.0, 0.5, 1.0], dtype=F64)), torch.zeros((), dtype=F64))
+    assert (part.slope == 0).all() and (part.bend == 0).all()
+    torch.testing.assert_close(part.error, torch.tensor([0, 0.25, 0, 0.1875], dtype=F64), rtol=1e-4, atol=1e-19)
 
 
 def test_what_is_not_known_stays_unknown():

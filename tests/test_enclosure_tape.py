@@ -127,6 +127,33 @@ def test_constants_repetitions_and_writes_are_played_right():
         assert torch.equal(played.play([block]), function(cell, block))
 
 
+def lie_at(tape):
+    """Where the results of a tape's steps lie, in their order."""
+    return [kwargs["out"].data_ptr() for _, _, kwargs in tape.steps if "out" in kwargs]
+
+
+def test_a_result_lies_where_an_argument_was_that_is_read_there_last_and_entry_by_entry():
+    def chain(cell, block):
+        return ((block * cell + 1) * 2 - cell).abs()
+
+    def turned(cell, block):
+        once = block * cell
+        return (once + once.T) * once.T.contiguous()
+
+    def widened(cell, block):
+        row = block[0] * 2
+        return row[None] * cell - row
+
+    for function in (chain, turned, widened):
+        cell, block = torch.randn(2, 4, 4, dtype=F64)
+        tape = Tape(function, [cell], [block])
+        for cell, block in torch.randn(3, 2, 4, 4, dtype=F64):
+            tape.at([cell])
+            assert torch.equal(tape.play([block]), function(cell, block))
+    places = lie_at(Tape(chain, [cell], [block]))
+    assert len(places) == 5 and len(set(places)) <= 2  # the output's is its own
+
+
 @pytest.mark.parametrize(
     "function",
     [

@@ -31,6 +31,12 @@ _INTO = {
 }  # fmt: skip
 """Operations that write their result into given memory without another pass, and what calls them at the least cost."""
 
+_ENTRY_BY_ENTRY = {
+    aten.add, aten.sub, aten.mul, aten.div, aten.neg, aten.abs, aten.maximum, aten.minimum, aten.lerp, aten.clamp, aten.exp, aten.log,
+    aten.tanh, aten.sigmoid, aten.sqrt, aten.rsqrt, aten.reciprocal, aten.logaddexp, aten.erfc, aten.addcmul, aten.where, aten.rsub,
+}  # fmt: skip
+"""Operations that may write an entry of their result where the same entry of an argument was."""
+
 _INTO_EXACTLY = {aten.where.self: torch.where, aten.sum.dim_IntList: torch.sum}
 _SHAPED = {aten.new_zeros, aten.new_ones, aten.new_full, aten.zeros_like, aten.ones_like, aten.full_like}
 
@@ -164,6 +170,17 @@ class _Memory:
             if storage not in kept:
                 self.dying.setdefault(i, []).append(storage)
 
+    def take_over(self, call: Call, i: int) -> None:
+        """Let the result of an operation lie where an argument does that is read there for the last time, entry upon entry."""
+        if call.function.overloadpacket not in _ENTRY_BY_ENTRY or len(call.results) != 1:
+            return
+        (x,), given = call.results, tensors_in(call.args, *call.kwargs.values())
+        for storage in self.dying.get(i, ()):
+            uses = [y for y in given if self.same.get(storage_of(y), storage_of(y)) == storage]
+            if uses and storage in self.buffers and all(_lies_like(y, x) for y in uses):
+                self.buffers[storage_of(x)] = self.buffers.pop(storage)
+                return
+
     def made(self, x: Tensor) -> Tensor:
         """A fresh result's place."""
         storage, size = storage_of(x), x.untyped_storage().nbytes()
@@ -191,6 +208,7 @@ class _Memory:
 def _step(call: Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
     """What is called when the tape is played, as step `i`."""
     args, kwargs = _placed(call.args, memory), {name: _placed(value, memory) for name, value in call.kwargs.items()}
+    memory.take_over(call, i)
     results = [memory.made(x) for x in call.results] if call.made else []
     memory.release(i)
     packet = call.function.overloadpacket
@@ -204,6 +222,12 @@ def _step(call: Call, memory: _Memory, i: int) -> tuple[Callable, tuple, dict]:
     if into is None:
         return _copied, (results, call.function, args, kwargs), {}
     return into, args, {**kwargs, "out": results[0] if len(results) == 1 else tuple(results)}
+
+
+def _lies_like(x: Tensor, other: Tensor) -> bool:
+    """Whether the entries of two tensors lie in the same order in all of their memory."""
+    layouts = [(y.dtype, y.shape, y.stride(), y.storage_offset(), y.untyped_storage().nbytes()) for y in (x, other)]
+    return layouts[0] == layouts[1]
 
 
 def _placed(value: Any, memory: _Memory) -> Any:

@@ -13,9 +13,9 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined, through, tracked
 from dss.enclosure.passes import count_kink, note_kink
 from dss.enclosure.registry import rule
-from dss.enclosure.rules.arithmetic import dims_of, negative, total_of
+from dss.enclosure.rules.arithmetic import dims_of, total_of
 from dss.enclosure.rules.parabolas import bow
-from dss.enclosure.rules.shapes import broadcast, curved, joined
+from dss.enclosure.rules.shapes import broadcast, joined
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 STRIDE = 2
@@ -31,14 +31,13 @@ def kink(x, left: float, right: float) -> Enclosure:
     # left + (right - left) share, of which relu needs nothing but the share
     steep = part.share if (left, right) == (0.0, 1.0) else left + jump * part.share
     size = steep if left >= 0 else steep.abs()
-    bend, twist = curved(lambda each: steep * each, x)
     largest = 3 * x.reach * max(1.0, abs(left), abs(right), jump)
     result = settled(
-        steep * x.center + _times(jump, part.center),
-        steep * x.slope + _times(jump, part.slope),
-        size * x.error + _times(jump, part.error),
-        total_of(_times(jump, part.bend), bend),
-        twist,
+        torch.addcmul(_times(jump, part.center), steep, x.center),
+        torch.addcmul(_times(jump, part.slope), steep, x.slope),
+        torch.addcmul(_times(jump, part.error), size, x.error),
+        _times(jump, part.bend) if x.bend is None else torch.addcmul(_times(jump, part.bend), steep, x.bend),
+        None if x.twist is None else steep * x.twist,
         magnitude=largest,
     )
     result._most = result._reach = largest
@@ -119,9 +118,13 @@ def _divided(weight: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 def _difference(x: Enclosure, y: Enclosure) -> Enclosure:
     """x - y without the rounding of its parts, for which `bow` allows."""
-    minus = negative(y)
-    bend, twist = total_of(x.bend, minus.bend), total_of(x.twist, minus.twist)
-    return Enclosure(x.center + minus.center, x.slope + minus.slope, x.error + y.error, bend, twist)
+    bend, twist = _less(x.bend, y.bend), _less(x.twist, y.twist)
+    return Enclosure(x.center - y.center, x.slope - y.slope, x.error + y.error, bend, twist)
+
+
+def _less(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+    """x - y; None is zero."""
+    return x if y is None else -y if x is None else x - y
 
 
 def _mixed(x: Tensor | None, y: Tensor | None, share: Tensor) -> Tensor | None:
