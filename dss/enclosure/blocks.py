@@ -15,7 +15,7 @@ LEAST, MOST = 64, 256
 """Samples of a block: with fewer, operations would wait for Python, with more, for memory."""
 
 EARLY = 2
-"""Passes before one is recorded, which takes as long as several of them."""
+"""Passes before one is recorded, which takes as long as several of them; none where the samples of one cell take more than that."""
 
 
 class Blocks:
@@ -34,7 +34,9 @@ class Blocks:
         suited = 2 ** (CACHE // max(1, bytes_per_sample)).bit_length() // 2
         size = max(1, min(MOST, max(LEAST, suited), most))
         # A block that is not full takes as long as one that is.
-        self.size = size if samples is None else -(-samples // -(-samples // size))
+        count = 1 if samples is None else -(-samples // size)
+        self.size = size if samples is None else -(-samples // count)
+        self.early = EARLY if count <= EARLY else 0
         self.tape: Tape | None = None
         self.passes, self.can_record, self._plain = 0, True, True
 
@@ -64,7 +66,7 @@ class Blocks:
         if self.tape is not None and plain != self._plain:  # another arithmetic was asked for since
             self.tape = None
         self.passes += 1
-        if self.tape is None and self.can_record and self.passes > EARLY:
+        if self.tape is None and self.can_record and self.passes > self.early:
             try:
                 self.tape, self._plain = Tape(function, cell, [block], most=self.memory), plain
             except CannotRecord:

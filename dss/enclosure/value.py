@@ -103,7 +103,8 @@ class Enclosure(_Tensor):
     def reach(self) -> Tensor:
         """`most` and the largest error."""
         if self._reach is None:
-            self._reach = self.most + largest(self.error)
+            error = self.error  # not negative
+            self._reach = self.most + (error.amax() if error.numel() else error.new_zeros(()))
         return self._reach
 
     @property
