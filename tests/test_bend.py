@@ -195,6 +195,19 @@ def test_the_natural_rate_follows_the_scale_of_the_coordinates_and_not_their_num
     assert natural_rate(few, 0.04) == pytest.approx(0.08) and natural_rate(many, 0.04) == pytest.approx(0.08)
 
 
+def test_steps_are_a_third_as_long_in_networks_of_many_coordinates(monkeypatch):
+    problem, finder = ring(), dss.BendString()
+
+    def rate():
+        return finder._optimizer(problem, 0.03)([torch.zeros(2)]).param_groups[0]["lr"]
+
+    assert rate() == pytest.approx(natural_rate(problem, 0.03))
+    monkeypatch.setattr("dss.finders.bend.WIDE", 3)
+    assert rate() == pytest.approx(natural_rate(problem, 0.03))
+    monkeypatch.setattr("dss.finders.bend.WIDE", 2)
+    assert rate() == pytest.approx(natural_rate(problem, 0.01))
+
+
 def test_training_goes_down_the_gradient_of_the_loss_at_the_places_drawn():
     problem, path = ring(), ring().straight.resample(4)
     generators = [torch.Generator().manual_seed(5) for _ in range(2)]

@@ -25,6 +25,8 @@ from dss.problem import Problem
 WINDOW, FALL = 60, 0.02
 # Steps are this much smaller in every round.
 SMALLER = 0.7
+# Of so many coordinates and more, a string finds its valley nearer to the straight line: longer steps lead past it.
+WIDE, SHORTER = 2**18, 1 / 3
 # Bends whose string still rises so many times the threshold's size above the threshold are given up.
 HOPELESS = 4.0
 # Coordinates times samples up to which a search with exact gradients goes by second-order steps.
@@ -57,7 +59,7 @@ class BendString(Finder):
 
     Attributes:
         bends: of the first string.
-        share: of the distance of the ends that a coordinate goes in one step at first.
+        share: of the distance of the ends that a coordinate goes in one step at first; a third of it in networks of 2^18 parameters and more.
         round_steps: gradient steps of one round, at most.
         check_every: steps between two looks at the judge.
         patience: rounds before greedy insertion takes over.
@@ -207,6 +209,7 @@ class BendString(Finder):
     def _optimizer(self, problem: Problem, share: float) -> OptimizerFactory:
         if self.descent is not None:
             return self.descent.optimizer
+        share *= SHORTER if problem.start.numel() >= WIDE else 1.0
         return partial(Adam, lr=natural_rate(problem, share), fused=True)
 
     def _look(self, problem: Problem) -> ProgressiveJudge:
