@@ -18,8 +18,14 @@ _READS_NUMBERS = {
     aten.masked_select,
     aten.unique_dim,
     aten._unique2,
+    aten._ctc_loss,
+    aten._pack_padded_sequence,
 }
 """What takes numbers out of tensors: the way that Python goes from there is not on the tape."""
+
+_SHAPES_BY_NUMBERS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+_BY_NUMBERS = (torch.bool, torch.uint8)
+"""Indices of these dtypes say which entries there are."""
 
 
 @dataclass
@@ -72,13 +78,17 @@ class Recorder(DispatchMode):
     def _noted(self, func, args: tuple, kwargs: dict, given: set[int], found: list[Tensor]) -> str | None:
         """Keep a call, or say why there can be no tape. Nothing is raised within the pass, which might catch it."""
         self.held += found
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            return f"{func} draws random numbers"
         moving, written = bool(given & self.moving), _written(func, args, kwargs)
         if not moving:
             return "a constant is written into what moves, or after it was read" if written & (self.moving | self.read) else None
         if any(x.is_complex() for x in tensors_in(args, *kwargs.values(), found)):
             return "complex numbers are not played as they were made"
-        if func.overloadpacket in _READS_NUMBERS:
+        if _reads_numbers(func, args):
             return f"{func} takes a number out of a tensor"
+        if not found:
+            return f"{func} checks numbers, and returns no tensor"
         if written - self.moving or written & self.inputs:
             return "what moves is written into a constant or an input"
         made = {storage_of(x) for x in found} - given
@@ -90,6 +100,13 @@ class Recorder(DispatchMode):
         if made or written:  # views are no work
             self.calls.append(Call(func, args, kwargs, found, written, made, given))
         return "the pass is too large" if self.bytes > self.most else None
+
+
+def _reads_numbers(func, args: tuple) -> bool:
+    """Whether what an operation returns, or its shape, is for Python to branch on."""
+    if func.overloadpacket is aten.index:  # by whole numbers its shape is theirs, whatever their values
+        return any(x.dtype in _BY_NUMBERS for x in tensors_in(args[1]))
+    return func.overloadpacket in _READS_NUMBERS or not _SHAPES_BY_NUMBERS.isdisjoint(func.tags)
 
 
 def storage_of(x: Tensor) -> int:

@@ -58,8 +58,11 @@ class Tape:
             alone is computed once for all blocks.
         most: bytes of results that may be held while the pass is recorded.
 
+    Attributes:
+        bytes: of the memory in which it plays.
+
     Raises:
-        CannotRecord: the function reads numbers, writes into constants, or is too large.
+        CannotRecord: the function reads or draws numbers, writes into constants, or is too large.
     """
 
     def __init__(self, function: Callable[..., Tensor], cell: Sequence[Tensor], block: Sequence[Tensor], *, most: int = LARGEST):
@@ -75,6 +78,7 @@ class Tape:
         steps = [_step(call, memory, i) for i, call in enumerate([*first, *then])]
         self.before, self.steps = steps[: len(first)], steps[len(first) :]
         self.output = memory.placed(output)
+        self.bytes = memory.bytes + sum(x.nbytes for x in (*self.cell, *self.block))
 
     def at(self, cell: Sequence[Tensor]) -> None:
         """Begin with another cell."""
@@ -160,7 +164,7 @@ class _Memory:
     """
 
     def __init__(self, first: list[Call], then: list[Call], output: int, same: dict[int, int]):
-        self.same, self.free, self.buffers = same, {}, {}
+        self.same, self.free, self.buffers, self.bytes = same, {}, {}, 0
         last: dict[int, int] = {}
         for i, call in enumerate([*first, *then]):
             last |= dict.fromkeys((same.get(storage, storage) for storage in call.read | call.written | call.made), i)
@@ -186,6 +190,7 @@ class _Memory:
         storage, size = storage_of(x), x.untyped_storage().nbytes()
         if storage not in self.buffers:
             free = self.free.get(size)
+            self.bytes += 0 if free else size
             self.buffers[storage] = free.pop() if free else torch.empty(size, dtype=torch.uint8)
         return self.placed(x)
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
 from dss.objectives.network.additive import tolerance
 from dss.objectives.network.blame import located, told
+from dss.objectives.network.replays import Replays
 from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.network.trials import cloned
@@ -37,15 +39,14 @@ class Evaluation:
 
     def __init__(self, rows: RowLosses, space: ParameterSpace, norms: statistics.Norms):
         self.rows, self.space, self.norms = rows, space, norms
+        self.replays = Replays(rows)
 
     def losses(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float, training: bool) -> Tensor:
         """Losses `(k,)` of points `(k, p)`: what the parts add up to, over the `total` weight of the samples."""
-        single = len(group) == 1
-        parameters, of = self._named(group, single), self._of_row if single else self._of_rows
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
         for part, which in _numbered(parts, training):
             with located(which):
-                losses = of(parameters, constants, part, training).detach()
+                losses = self.replays.of(partial(self._losses, training), ("losses", training), group, constants, part)
             found += losses.double() * self.rows.loss.factor(len(part))
         return found / total
 
@@ -87,34 +88,59 @@ class Evaluation:
             pull_back: from parameters of a single row, and the gradient with respect to its recalibrated statistics, to
                 the gradient that goes through them.
         """
-        # Leaves are the named tensors, not the flat row: slicing a row costs autograd a full-size copy per tensor. For the same
-        # reason a single row's have no axis for rows.
         single = len(group) == 1
-        leaves = {name: value.detach().requires_grad_() for name, value in self._named(group, single).items()}
         statistic = {} if training else {n: b for n, b in constants.items() if statistics.is_of(self.norms, n)}
         moving = {name: value.detach().requires_grad_() for name, value in statistic.items()}
-        constants = constants | moving
         found = torch.zeros(len(group), dtype=torch.float64, device=group.device)
         sums: list[Tensor] = []
         for part, which in _numbered(parts, training):
-            with located(which), self.rows.kept() if single else nullcontext():
+            with located(which):
                 factor = self.rows.loss.factor(len(part))
-                losses = (self._of_row if single else self._of_rows)(leaves, constants, part, training)
-                _check_differentiable(losses)
-                found += losses.detach().double() * factor
-                share = losses.sum() * (factor / total)
-                with told(f"the gradient of {self.rows.names[1]}"):
-                    grads = gradients_of(share, [*leaves.values(), *moving.values()])
+                share = factor / total
+                if moving or not self.replays.takes(group, part):
+                    losses, grads = self._gradients(training, share, group, constants, part, moving)
+                else:
+                    flat = partial(self._flat_gradient, training, share)
+                    played = self.replays.of(flat, ("gradient", training, share), group, constants, part)
+                    losses, grads = played[:, 0], list(self._named(played[:, 1:].to(group.dtype), single).values())
+            found += losses.double() * factor
             sums = list(grads) if not sums else [s.add_(g) for s, g in zip(sums, grads, strict=True)]
             del grads
         if moving:
-            cotangents = dict(zip(moving, sums[len(leaves) :], strict=True))
-            for sum_, value in zip(sums, pull_back(leaves, cotangents), strict=False):
+            cotangents = dict(zip(moving, sums[len(self.space.names) :], strict=True))
+            for sum_, value in zip(sums, pull_back(self._leaves(group), cotangents), strict=False):
                 sum_ += value
         with torch.no_grad():
             for target in self._named(out, single).values():
                 target.copy_(sums.pop(0))  # and let go of it: all of both would be two models
         return found / total
+
+    def _losses(self, training: bool, group: Tensor, constants: Tensors, part: Samples) -> Tensor:
+        """What the loss adds up, `(k,)`, or `()` for a single row."""
+        single = len(group) == 1
+        of = self._of_row if single else self._of_rows
+        return of(self._named(group, single), constants, part, training).detach()
+
+    def _gradients(
+        self, training: bool, share: float, group: Tensor, constants: Tensors, part: Samples, moving: Tensors
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The same, and the gradients of a share of it with respect to the named parameters, then to the statistics that move."""
+        single, leaves = len(group) == 1, self._leaves(group)
+        with self.rows.kept() if single else nullcontext():
+            losses = (self._of_row if single else self._of_rows)(leaves, constants | moving, part, training)
+            _check_differentiable(losses)
+            with told(f"the gradient of {self.rows.names[1]}"):
+                return losses.detach(), gradients_of(losses.sum() * share, [*leaves.values(), *moving.values()])
+
+    def _flat_gradient(self, training: bool, share: float, group: Tensor, constants: Tensors, part: Samples) -> Tensor:
+        """The same in one tensor `(k, 1 + p)`: each row's loss, then its gradient."""
+        losses, grads = self._gradients(training, share, group, constants, part, {})
+        return torch.cat([losses.view(-1, 1), *(g.reshape(len(group), -1) for g in grads)], 1)
+
+    def _leaves(self, group: Tensor) -> Tensors:
+        """Named parameters of a group to take gradients by: these and not the flat row, of which slices cost autograd a full-size
+        copy per tensor. For the same reason a single row's have no axis for rows."""
+        return {name: value.detach().requires_grad_() for name, value in self._named(group, len(group) == 1).items()}
 
     def _named(self, group: Tensor, single: bool) -> Tensors:
         """Named views of the points of a group; of a `single` one without the axis for rows."""

@@ -306,6 +306,7 @@ class NetworkObjective(Objective):
         constants = rows.constants_like(next(iter(parameters.values())))
         rows.channels_last = takes_channels_last(rows.template, few, lambda some: rows.one(parameters, constants, some))
         size = max(capacity.bytes_per_sample(rows, parameters, few), self._samples.overhead)
+        self._evaluation.replays.bytes = size
         self._pieces = Pieces(self._evaluation, size, self._choice == "vmap")
         self._bounds = Bounds(rows, self.space, size)
         some = self._cast(self._samples, next(iter(parameters.values()))) if whole else few

@@ -68,6 +68,11 @@ class Samples:
         """Copies that may be written over."""
         return self._each(Tensor.clone)
 
+    def with_leaves(self, leaves: Sequence[Tensor]) -> "Samples":
+        """Other tensors in the places of these `leaves`."""
+        inputs, others = tuple(leaves[: len(self.inputs)]), iter(leaves[len(self.inputs) :])
+        return Samples(inputs, tree_map(lambda _: next(others), self.target), self.layout, self.batch_size)
+
     def without_inputs(self) -> "Samples":
         """The targets alone."""
         return Samples((), self.target)
