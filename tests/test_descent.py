@@ -5,7 +5,7 @@ import torch
 from torch.optim import Optimizer
 
 import dss
-from dss.finders.descent import Descent, descend
+from dss.finders.descent import OVERDUE, Descent, descend
 
 OPTIMIZERS = {
     "Adam": lambda p: torch.optim.Adam(p, lr=0.05),
@@ -113,6 +113,40 @@ def test_training_stops_at_the_judge_and_not_at_the_objective():
     options = Descent(OPTIMIZERS["Adam"], max_steps=2000)
     found = descend(bowl, judge, starts(), 0.2, options=options, generator=generator())
     assert found.reached.all() and (judge(found.points) <= 0.2).all()
+
+
+class Asked(dss.Quadratic):
+    """A bowl that counts the points it is asked about."""
+
+    asked = 0
+
+    def __call__(self, points):
+        self.asked += len(points)
+        return super().__call__(points)
+
+
+@pytest.mark.parametrize("steep", [0.5, 1.0, 3.0])
+def test_a_judge_is_asked_when_the_training_loss_says_so(steep):
+    # It falls slower than the loss, as fast, and faster: then only that it is overdue leads to it.
+    bowl, judge, points = dss.Quadratic((1.0, 1.0)), Asked((1.0, steep)), 2 + starts()
+    options = Descent(lambda p: torch.optim.SGD(p, lr=0.01))
+    found = descend(bowl, judge, points, 0.02, options=options, generator=generator())
+    asked = judge.asked
+    every = descend(bowl, judge, points, 0.02, options=Descent(options.optimizer, check_every=1), generator=generator())
+    assert found.reached.all() and (judge(found.points) <= 0.02).all()
+    assert every.gradient_steps <= found.gradient_steps <= every.gradient_steps + OVERDUE * len(points)
+    assert asked <= every.gradient_steps / 5
+    alone = [descend(bowl, judge, p[None], 0.02, options=options, generator=generator()) for p in points]
+    assert torch.equal(found.points, torch.cat([d.points for d in alone]))
+    assert found.gradient_steps == sum(d.gradient_steps for d in alone)
+
+
+def test_a_point_that_has_run_off_is_not_asked_about_for_ever():
+    judge = Asked((1.0, 2.0))
+    options = Descent(lambda p: torch.optim.SGD(p, lr=1e3), max_steps=2000)
+    found = descend(dss.Quadratic(), judge, starts(), 0.02, options=options, generator=generator())
+    assert not found.reached.any() and not found.points.isfinite().all(1).any()
+    assert found.gradient_steps < 200 * len(found.points)
 
 
 def test_a_clipped_gradient_has_the_clip_norm_per_row():

@@ -65,6 +65,49 @@ def test_the_penalty_at_the_middle_has_a_finite_gradient():
     assert x.grad.isfinite().all() and x.grad.abs().max() < 1e-9
 
 
+@pytest.mark.parametrize("levels", [0, 3])
+def test_every_segment_that_the_whole_grid_fails_gets_a_bead_and_no_other(levels):
+    finder = dss.ConstrainedString(levels=levels, margin=0.05, descent=ADAM, limits=dss.Limits(rounds=4))
+    problem, before, grown = mueller_brown(), None, 0
+    for step in finder.steps(problem):
+        if before is not None and step.status is dss.Status.SEARCHING and len(step.path) > len(before.path):
+            losses = dss.sample_segments(dss.MuellerBrown(), before.path, grid=20).losses
+            top = step.memory.get("top")
+            level = problem.threshold if top is None else top + (problem.threshold - top) * min(1.0, (before.round + 1) / levels)
+            assert len(step.path) - len(before.path) == (losses > level).sum()
+            grown += 1
+        before = step
+    assert grown >= 2
+
+
+def test_a_middle_above_the_threshold_settles_its_segment():
+    class Asked(dss.MuellerBrown):
+        asked = 0
+
+        def __call__(self, points):
+            self.asked += len(points)
+            return super().__call__(points)
+
+    judge = Asked()
+    problem = dss.Problem.of(judge, *map(torch.tensor, dss.MuellerBrown.minima[:2]), threshold=-60.0)
+    judge.asked = 0
+    finder = dss.ConstrainedString(descent=dss.Descent(max_steps=0), limits=dss.Limits(rounds=1))
+    *_, step = finder.steps(problem)
+    assert len(step.path) == 3 and judge.asked == 2, "once to judge, once to train"
+
+
+def test_a_band_gets_its_bead_where_it_fails():
+    finder, grown = dss.ElasticBand(cycle=5, descent=ADAM, limits=dss.Limits(rounds=6)), 0
+    for step in finder.steps(mueller_brown()):
+        if step.round and step.status is dss.Status.SEARCHING:
+            assert (dss.MuellerBrown()(step.path.beads) > mueller_brown().threshold).any()
+            assert step.path.intermediate_beads == 3 + step.round
+            grown += 1
+        if step.status is dss.Status.FOUND:
+            assert (dss.sample_segments(dss.MuellerBrown(), step.path, grid=20).losses <= mueller_brown().threshold).all()
+    assert grown >= 2
+
+
 def test_a_strong_kappa_holds_the_bead_near_the_hyperplane_that_a_free_bead_leaves():
     moved = []
     for kappa in (0.0, 1e4):

@@ -61,14 +61,9 @@ class ConstrainedString(Finder):
 
     def advance(self, problem: Problem, step: Step) -> Step:
         """Judge, insert where the level is exceeded, train."""
-        unknown = torch.nonzero(step.maxima.isnan())[:, 0]
-        maxima = step.maxima.clone()
-        if len(unknown):
-            peaks = sample_segments(problem.judge, step.path, unknown, grid=self.grid, threshold=problem.threshold)
-            maxima[unknown] = peaks.losses
+        level, maxima, memory = self._judged(problem, step)
         if (maxima <= problem.threshold).all():
             return replace(step, maxima=maxima, status=Status.FOUND)
-        level, memory = self._level(problem, step, maxima)
         failed = torch.nonzero(maxima > level)[:, 0][: self.limits.room(step.path.intermediate_beads)]
         path = step.path.insert(failed, step.path.points(failed, torch.full((len(failed),), 0.5)))
         added = failed + 1 + torch.arange(len(failed))
@@ -91,13 +86,30 @@ class ConstrainedString(Finder):
         """To which loss beads are trained."""
         return Target(self.alpha, self.margin)
 
-    def _level(self, problem: Problem, step: Step, maxima: Tensor) -> tuple[float, dict]:
-        """The level of this round; the straight line's peak is remembered from the first."""
-        if not self.levels:
-            return problem.threshold, step.memory
-        top = step.memory.get("top", maxima.max().item())
-        fallen = min(1.0, (step.round + 1) / self.levels)
-        return top + (problem.threshold - top) * fallen, {"top": top}
+    def _judged(self, problem: Problem, step: Step) -> tuple[float, Tensor, dict]:
+        """The level of this round, every segment's largest loss seen, and what to remember: the straight line's peak, for later levels.
+
+        A middle above the level settles its segment, which gets its bead there anyway.
+        """
+        unknown, memory = step.maxima.isnan(), step.memory
+        if self.levels and not memory:
+            maxima = self._sampled(problem, step.path, step.maxima, unknown, self.grid)
+            memory = {"top": maxima.max().item()}
+            return self._level(problem, step.round, memory["top"]), maxima, memory
+        level = self._level(problem, step.round, memory["top"]) if self.levels else problem.threshold
+        maxima = self._sampled(problem, step.path, step.maxima, unknown, 2)
+        return level, self._sampled(problem, step.path, maxima, unknown & (maxima <= level), self.grid), memory
+
+    def _sampled(self, problem: Problem, path: Path, maxima: Tensor, which: Tensor, grid: int) -> Tensor:
+        """The maxima `(n - 1,)` with those of the segments in the mask `which` found on a grid."""
+        segments = torch.nonzero(which)[:, 0]
+        if not len(segments):
+            return maxima
+        peaks = sample_segments(problem.judge, path, segments, grid=grid, threshold=problem.threshold, refine=grid > 2)
+        return maxima.index_copy(0, segments, peaks.losses)
+
+    def _level(self, problem: Problem, round: int, top: float) -> float:
+        return top + (problem.threshold - top) * min(1.0, (round + 1) / self.levels)
 
     def _trained(self, problem: Problem, path: Path, rows: Tensor, target: float, round: int) -> Descended:
         """Beads at `rows` of the path, trained across the string."""
@@ -132,6 +144,9 @@ class ConstrainedString(Finder):
         project: Projection | None = None,
     ) -> Descended:
         options = self.descent
+        if self.form == "penalty":
+            # What such beads train on does not tell when they arrive.
+            options = replace(options, check_every=options.interval(objective, problem.judge))
         return descend(objective, problem.judge, points, target, options=options, generator=generator, project=project)
 
 

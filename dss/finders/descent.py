@@ -27,6 +27,9 @@ _ELEMENTWISE = (
 LARGE_POINT = 2**20
 # Points with more bytes train one after the other: gradients and an optimizer's moments are those of one point at a time.
 HUGE_POINT = 2**25
+# A point is judged again when the loss it is trained on has fallen by this share of what the judged one lacked, and after so many
+# intervals in any case.
+FALLEN, OVERDUE = 0.9, 10
 
 
 def adam(parameters: list[Tensor]) -> Optimizer:
@@ -42,8 +45,9 @@ class Descent:
         optimizer: factory of any torch optimizer that needs no closure, such as
             `lambda parameters: torch.optim.SGD(parameters, lr=0.1)`.
         max_steps: after these a point has not reached its target.
-        check_every: gradient steps between two judgements, where a step itself does not tell the loss; None
-            keeps the cost of judging below about half of the training's.
+        check_every: gradient steps between two judgements, where a step itself does not tell the loss. None: where a step tells the
+            exact loss that is trained, a point is judged when that has fallen about as far as the judged one has to (`_Watch`);
+            elsewhere, the cost of judging is kept below about half of the training's.
         clip_norm: largest norm of one point's gradient, or None.
     """
 
@@ -111,14 +115,18 @@ def descend(
         return _in_turn(objective, judge, points, target, options, generator)
     free_loss = judge is objective and objective.exact_estimate
     interval = 1 if free_loss else options.interval(objective, judge)
+    told = objective.exact_estimate and not free_loss and options.check_every is None
+    watch = _Watch(len(points), interval) if told else None
     batch = _Batch(points, options)
     for step in range(options.max_steps + 1):
         last = step == options.max_steps
-        if last or step % interval == 0:
+        if watch is not None and not last:
+            watch.look(judge, batch, batch.gradient(objective, generator), target)
+        elif last or step % interval == 0:
             batch.note(batch.gradient(objective, generator) if free_loss else judge(batch.points), target)
         if last or not len(batch.rows):
             break
-        if not free_loss:
+        if not free_loss and watch is None:
             batch.gradient(objective, generator)
         batch.step(project)
     return Descended(batch.reached_points(), batch.losses, batch.losses <= target, batch.steps)
@@ -137,6 +145,33 @@ def _in_turn(
     generator.set_state(longest)
     losses, reached = (torch.cat([getattr(part, name) for part in parts]) for name in ("losses", "reached"))
     return Descended(points, losses, reached, sum(part.gradient_steps for part in parts))
+
+
+class _Watch:
+    """When the judge is asked about a row: when the loss it is trained on, known exactly at every step, says that it may have arrived.
+
+    Each row's own losses alone decide, so that it trains as it would by itself. At most one step in an interval is judged.
+    """
+
+    def __init__(self, points: int, interval: int):
+        self.interval = interval
+        self.seen, self.age = (torch.full((points,), torch.inf, dtype=torch.float64) for _ in range(2))
+        self.lacking = torch.zeros(points, dtype=torch.float64)
+
+    def look(self, judge: Objective, batch: "_Batch", losses: Tensor, target: float) -> None:
+        """Judge the rows that are due, and let those leave that have arrived; `losses` `(m,)` are those that the rows train on."""
+        rows, losses = batch.rows, losses.double().cpu()
+        self.age[rows] += 1
+        # A loss that is no number is looked into.
+        due = ~(self.seen[rows] - losses < FALLEN * self.lacking[rows]) | (self.age[rows] >= OVERDUE * self.interval)
+        due &= self.age[rows] >= self.interval
+        if not due.any():
+            return
+        judged = judge(batch.points if due.all() else batch.points[due.to(batch.points.device)])
+        asked = rows[due]
+        self.seen[asked], self.age[asked] = losses[due], 0
+        batch.note(judged, target, due)
+        self.lacking[asked] = batch.losses[asked] - target
 
 
 class _Batch:
@@ -174,11 +209,16 @@ class _Batch:
             losses[-1].sum().backward()
         return torch.cat(losses).detach()
 
-    def note(self, losses: Tensor, target: float) -> None:
-        """Note the judged losses `(m,)`, and let rows leave that are at or below the target, or lost."""
-        losses = losses.detach().double().cpu()
-        self.losses[self.rows] = losses
-        leaving = losses <= target
+    def note(self, losses: Tensor, target: float, asked: Tensor | None = None) -> None:
+        """Note the judged losses `(m,)`, and let rows leave that are at or below the target, or lost.
+
+        Args:
+            asked: `(rows in training,)`, which of them were judged; all by default.
+        """
+        losses, asked = losses.detach().double().cpu(), torch.ones(len(self.rows), dtype=torch.bool) if asked is None else asked
+        self.losses[self.rows[asked]] = losses
+        leaving = torch.zeros_like(asked)
+        leaving[asked] = losses <= target
         if not losses.isfinite().all():  # what has run off to infinity does not come back
             leaving |= ~self.points.isfinite().all(1).cpu()
         if leaving.any():

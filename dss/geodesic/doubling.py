@@ -143,7 +143,8 @@ def pull_tight(work: Work, run: Attempt, start: Path, number: int) -> None:
 
 def _note(problem: Problem, run: Attempt, string: TightString, options: Shortening) -> bool:
     """Keep a string that passes, if it is the shortest; whether it passes."""
-    if not certified(problem, string.path, options).passed:
+    # What was seen to fail needs no certificate that says so; NaN is where a bead was inserted since.
+    if not (string.maxima <= problem.threshold).all() or not certified(problem, string.path, options).passed:
         return False
     length = string.path.normalized_length
     if run.lengths:
