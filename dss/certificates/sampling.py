@@ -11,7 +11,7 @@ from dss.base.path import Path
 from dss.base.renamed import renamed
 from dss.objectives.objective import Objective
 
-# A peak has settled when the losses on both sides of it differ from its own by less than this share of the segment's range of losses.
+# A peak has stopped moving when the loss beside it is lower by less than this share of the segment's range of losses.
 SETTLED = 1e-3
 # Interpolated points held at once.
 POINT_BYTES = 64 * 2**20
@@ -80,9 +80,9 @@ def refined(
         evaluations += near.numel()
         best, side = found.max(1)
         higher = best > losses[moving]
-        settled = (found - losses[moving, None]).abs().amax(1) <= SETTLED * spread[moving]
+        flat = losses[moving] - found.min(1).values <= SETTLED * spread[moving]
         losses[moving[higher]], t[moving[higher]] = best[higher], near[higher, side[higher]]
-        moving = moving[~settled & (losses[moving] <= threshold)]
+        moving = moving[~(flat & ~higher) & (losses[moving] <= threshold)]
     return Peaks(losses, t, evaluations)
 
 
