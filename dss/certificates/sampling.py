@@ -79,8 +79,8 @@ def refined(
         found = evaluate(judge, path, segments[moving, None].expand(-1, 2), near)
         evaluations += near.numel()
         best, side = found.max(1)
-        higher = best > losses[moving]
         flat = losses[moving] - found.min(1).values <= SETTLED * spread[moving]
+        higher = best > losses[moving]
         losses[moving[higher]], t[moving[higher]] = best[higher], near[higher, side[higher]]
         moving = moving[~(flat & ~higher) & (losses[moving] <= threshold)]
     return Peaks(losses, t, evaluations)
