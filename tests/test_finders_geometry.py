@@ -96,18 +96,6 @@ def test_a_middle_above_the_threshold_settles_its_segment():
     assert len(step.path) == 3 and judge.asked == 2, "once to judge, once to train"
 
 
-def test_a_band_gets_its_bead_where_it_fails():
-    finder, grown = dss.ElasticBand(cycle=5, descent=ADAM, limits=dss.Limits(rounds=6)), 0
-    for step in finder.steps(mueller_brown()):
-        if step.round and step.status is dss.Status.SEARCHING:
-            assert (dss.MuellerBrown()(step.path.beads) > mueller_brown().threshold).any()
-            assert step.path.intermediate_beads == 3 + step.round
-            grown += 1
-        if step.status is dss.Status.FOUND:
-            assert (dss.sample_segments(dss.MuellerBrown(), step.path, grid=20).losses <= mueller_brown().threshold).all()
-    assert grown >= 2
-
-
 def test_a_strong_kappa_holds_the_bead_near_the_hyperplane_that_a_free_bead_leaves():
     moved = []
     for kappa in (0.0, 1e4):

@@ -10,8 +10,7 @@ from dss.base.errors import InputError
 from dss.base.limits import Limits, Status
 from dss.base.path import Path
 from dss.base.renamed import renamed
-from dss.certificates.progressive import Place, ProgressiveJudge
-from dss.certificates.sampling import after_insertion
+from dss.certificates.sampling import Peaks, after_insertion, sample_segments
 from dss.finders.descent import Descent
 from dss.finders.finder import Finder, Step
 from dss.problem import Problem
@@ -25,8 +24,7 @@ class ElasticBand(Finder):
     Even spreading takes the place of springs, as in the limit of stiff ones (Draxler et al. 2018, section 3.1). The
     tangent is the improved one of Henkelman & Jonsson (2000, eqs. 8-11). A climbing bead (Henkelman, Uberuaga &
     Jonsson 2000, eq. 5) goes up along the tangent to the saddle and is not moved by the spreading. Every `cycle`
-    steps the band is judged, by looks at few places and samples first (`ProgressiveJudge.verdict`), and if it fails a bead is
-    inserted where it does.
+    steps the segments are judged, and if one fails a bead is inserted where the profile is worst.
 
     Attributes:
         beads: intermediate beads of the first band.
@@ -50,26 +48,18 @@ class ElasticBand(Finder):
             raise InputError(f"beads and cycle are at least 1, got {self.beads} and {self.cycle}")
 
     def advance(self, problem: Problem, step: Step) -> Step:
-        """One cycle: relax the band, judge it, insert where it fails."""
-        look = ProgressiveJudge(problem.judge, problem.threshold, problem.scale)
-        path = step.path
-        if len(path) == 2:
-            maxima, place = look.verdict(path, self.grid)
-            if place is None:
-                return replace(step, maxima=maxima, status=Status.FOUND)
-            path = path.resample(2 + min(self.beads, self.limits.beads or self.beads))
+        """One cycle: relax the band, judge it, insert where it is worst."""
+        path = step.path if len(step.path) > 2 else _first_band(problem, step, self)
+        if path is None:
+            return replace(step, maxima=_peaks(problem, step.path, self.grid).losses, status=Status.FOUND)
         path = relax(problem, path, self, ("band", step.round))
-        maxima, place = look.verdict(path, self.grid)
+        peaks = _peaks(problem, path, self.grid)
         gradient_steps = step.gradient_steps + self.cycle * path.intermediate_beads
-        relaxed = replace(step, path=path, maxima=maxima, gradient_steps=gradient_steps)
-        return replace(relaxed, status=Status.FOUND) if place is None else self._longer(relaxed, place)
-
-    def _longer(self, step: Step, place: Place) -> Step:
-        """The string with a bead where it failed, if there is room for one; in the middle of the segment after a bead that failed."""
-        failed = torch.tensor([place[0]])[: self.limits.room(step.path.intermediate_beads)]
-        t = torch.tensor([place[1] or 0.5], dtype=torch.float64)[: len(failed)]
-        path = step.path.insert(failed, step.path.points(failed, t))
-        return replace(step, path=path, maxima=after_insertion(step.maxima, failed))
+        if (peaks.losses <= problem.threshold).all():
+            return replace(step, path=path, maxima=peaks.losses, status=Status.FOUND, gradient_steps=gradient_steps)
+        worst = peaks.losses.argmax()[None][: self.limits.room(path.intermediate_beads)]
+        longer = path.insert(worst, path.points(worst, peaks.t[worst]))
+        return replace(step, path=longer, maxima=after_insertion(peaks.losses, worst), gradient_steps=gradient_steps)
 
 
 def relax(problem: Problem, path: Path, band: ElasticBand, key: tuple) -> Path:
@@ -137,3 +127,14 @@ def _clipped(gradient: Tensor, largest: float | None) -> Tensor:
     if largest is None:
         return gradient
     return gradient * (largest / gradient.norm(dim=1, keepdim=True).clamp_min(largest))
+
+
+def _first_band(problem: Problem, step: Step, band: ElasticBand) -> Path | None:
+    """The first band, on the straight line; None if the line itself passes."""
+    if _peaks(problem, step.path, band.grid).losses.item() <= problem.threshold:
+        return None
+    return step.path.resample(2 + min(band.beads, band.limits.beads or band.beads))
+
+
+def _peaks(problem: Problem, path: Path, grid: int) -> Peaks:
+    return sample_segments(problem.judge, path, grid=grid, threshold=problem.threshold)
