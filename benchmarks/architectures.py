@@ -141,9 +141,13 @@ def pages_of(results: Mapping[str, Mapping[str, Record]]) -> dict[str, str]:
             bound = "no finite bound" if stopped["bound"] is None else f"a bound of {figure(stopped['bound'], up=True)}"
             outcome = f"stopped at {it['proved']:.0%} of the path: {bound} on a cell 1/{round(1 / stopped['width'])} wide"
         rows.append((name, f"{it['parameters']:,}", f"{it['samples']:,}", it["segments"], figure(it["threshold"]),
-                     it.get("cells", ""), f"{it['seconds']:.2g}" if "seconds" in it else "", outcome))  # fmt: skip
+                     it.get("cells", ""), _seconds(it.get("seconds")), outcome))  # fmt: skip
     head = ("net", "parameters", "samples", "segments", "threshold", "cells", "processor seconds", "outcome")
     return {TABLE: as_table(head, rows)}
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def names() -> list[str]:
