@@ -29,6 +29,10 @@ ARSINH = Curve(
 rule("asinh", "arcsinh")(partial(apply, ARSINH))
 rule("fmax")(maximum)
 rule("fmin")(minimum)
+rule("float_power")(power)
+# No entry is NaN.
+rule("nansum")(total)
+rule("nanmean")(mean)
 
 
 @rule("tan")
@@ -101,12 +105,6 @@ def entropy_of(x) -> Enclosure:
     return -xlogy(x, x)
 
 
-@rule("float_power")
-def float_power(x, exponent) -> Enclosure:
-    """`power`, or exp(y log x) where the exponents are a tensor."""
-    return power(x, exponent)
-
-
 @rule("ldexp")
 def ldexp(x, other) -> Enclosure:
     """x 2^y."""
@@ -120,18 +118,6 @@ def nan_to_num(x, nan: float | None = None, posinf: float | None = None, neginf:
     """x itself where it is finite; nothing is known where it is not."""
     x = lift(x)
     return where(x.center.isfinite(), x, lift(math.nan))
-
-
-@rule("nansum")
-def nansum(x, dim=None, keepdim: bool = False, *, dtype=None) -> Enclosure:
-    """The sum: no entry is NaN."""
-    return total(x, dim, keepdim)
-
-
-@rule("nanmean")
-def nanmean(x, dim=None, keepdim: bool = False, *, dtype=None) -> Enclosure:
-    """The mean: no entry is NaN."""
-    return mean(x, dim, keepdim)
 
 
 @rule("aminmax")

@@ -9,18 +9,11 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import gamma
 from dss.enclosure.rules.arithmetic import add
+from dss.enclosure.rules.means import MOST_WEIGHTS, product_with
 from dss.enclosure.rules.paired import Pairs, parts_of
-from dss.enclosure.rules.products import matmul
 from dss.enclosure.rules.shapes import joined
 from dss.enclosure.value import Enclosure
-
-ROUNDINGS = 4096
-"""Of an entry of the matrix, a root of unity that torch finds by fewer than so many operations."""
-
-LARGEST = 2**22
-"""Entries of the matrix."""
 
 Transform = Callable[..., Tensor]
 
@@ -30,22 +23,17 @@ def _transformed(transform: Transform, x: Any, n: int | None, dim: int, norm: st
     # A half transform takes no heed of imaginary parts.
     parts = parts_of(x) if isinstance(x, Pairs) else (x,)
     size = parts[0].shape[dim]
-    if size * (n or size) > LARGEST:
+    if size * (n or size) > MOST_WEIGHTS:
         raise EnclosureError(f"no rule encloses a Fourier transform of so many entries: {size}")
     unit = torch.eye(size, dtype=torch.float64, device=parts[0].device)
     sums: list[Enclosure] | None = None
     for part, factor in zip(parts, (1, 1j)):
         matrix = transform(unit * factor if len(parts) > 1 else unit, n=n, dim=-1, norm=norm)
         sides = [matrix.real, matrix.imag] if matrix.is_complex() else [matrix]
-        products = [_times(part.movedim(dim, -1), side).movedim(-1, dim) for side in sides]
+        products = [product_with(part.movedim(dim, -1), side).movedim(-1, dim) for side in sides]
         sums = products if sums is None else [add(one, other) for one, other in zip(sums, products)]
     assert sums is not None
     return Pairs(joined(torch.stack, sums, -1), torch.complex128) if len(sums) == 2 else sums[0]
-
-
-def _times(x: Enclosure, matrix: Tensor) -> Enclosure:
-    rounded = Enclosure(matrix, matrix.new_zeros(()), gamma(ROUNDINGS) * matrix.abs().amax())
-    return matmul(x, rounded)
 
 
 def _along_one(transform: Transform, x: Any, n: int | None = None, dim: int = -1, norm: str | None = None) -> Any:

@@ -4,6 +4,7 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import tracked, transposed
@@ -19,7 +20,7 @@ PLACES = 4096
 
 
 MOST_WEIGHTS = 2**22
-"""Entries of the matrix of an interpolation."""
+"""Entries of the matrix of an interpolation or a transform."""
 
 
 @rule("avg_pool2d")
@@ -104,11 +105,14 @@ def _weighed(x: Enclosure, *options) -> Enclosure:
     many roundings as they have pixels."""
     image = x.shape[2:]
     weights = F.interpolate(torch.eye(image.numel(), dtype=torch.float64, device=x.device).view(-1, 1, *image), *options)
-    shape, matrix = weights.shape[2:], weights.flatten(1)
-    if matrix.numel() > MOST_WEIGHTS:
-        raise EnclosureError(f"no rule encloses an interpolation of images so large: {tuple(image)} to {tuple(shape)}")
-    exact = Enclosure(matrix, matrix.new_zeros(()), 4 * gamma(PLACES) * matrix.abs().amax())
-    return matmul(x.flatten(2), exact).unflatten(-1, shape)
+    return product_with(x.flatten(2), weights.flatten(1)).unflatten(-1, weights.shape[2:])
+
+
+def product_with(x: Enclosure, weights: Tensor) -> Enclosure:
+    """The product with a matrix of weights that torch computed, by fewer roundings each than stand for places."""
+    if weights.numel() > MOST_WEIGHTS:
+        raise EnclosureError(f"no rule encloses a product with so many weights: {' x '.join(map(str, weights.shape))}")
+    return matmul(x, Enclosure(weights, weights.new_zeros(()), 4 * gamma(PLACES) * weights.abs().amax()))
 
 
 @rule("cumsum")
