@@ -46,7 +46,7 @@ TIGHT_BEADS = 2
 class BendString(Finder):
     """Train a few bends together, as segments; greedy insertion gets what resists.
 
-    A round puts a bend at the peak of every segment that failed and trains all bends by the loss at random places of their
+    A round puts a bend at the peak of every segment that failed and trains all bends by the loss at places all over their
     segments (`train_segments`), at a rate that the distance of the ends gives (`natural_rate`). Every few steps a few
     evaluations, on few samples first, say whether the string may pass (`ProgressiveJudge`); then it is judged in full. After
     `patience` rounds, or where the string rises far above the threshold, greedy insertion begins at the straight line: what

@@ -1,4 +1,4 @@
-"""Train all inner beads of a string at once by the loss at random places of the segments beside them."""
+"""Train all inner beads of a string at once by the loss at places all over the segments beside them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,9 +11,12 @@ from dss.finders.descent import OptimizerFactory
 from dss.objectives.objective import Objective
 from dss.problem import Problem
 
-# Places drawn on every segment at one step where the loss is exact: such losses are cheap, and the worse half of them is
+# Places on every segment at one step where the loss is exact: such losses are cheap, and the worse half of them is
 # trained. Estimates from minibatches cost by the place, and get one for every inner bead.
 EXACT_DRAWS = 8
+# By what share of its part a place goes on from step to step: places so far are then spread more evenly than random ones are
+# (Kronecker's sequence), and a fifteenth to an eighth fewer steps are needed.
+GOLDEN = (5**0.5 - 1) / 2
 # Share of the first and last segment, beside the ends, where no place is drawn: losses are low there, and beads have little share
 # of those places. All steps go to the middle: a third to a half fewer are needed.
 LEFT_OUT = 0.4
@@ -30,7 +33,7 @@ class Trained:
     Attributes:
         ends: `(2, p)`.
         inner: `(m, p)`, the running mean of the beads between them, which goes on changing.
-        loss: the mean at the places drawn last.
+        loss: the mean at the last places.
         gradient_steps: of all beads together.
     """
 
@@ -62,41 +65,56 @@ def train_segments(problem: Problem, path: Path, optimizer: OptimizerFactory, ge
     Args:
         path: at least three beads; left as it is.
         optimizer: of the inner beads, as one tensor.
-        generator: draws places and minibatches.
+        generator: draws the first places, and minibatches.
     """
     ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone().requires_grad_()
     mean, stepper, taken = inner.detach().clone(), optimizer([inner]), 0
     objective = problem.objective.with_batches_of(BATCH)
-    while True:
-        inner.grad, loss = segment_gradient(objective, ends, inner, generator)
+    for places in moving_places(objective, len(inner), generator):
+        inner.grad, loss = segment_gradient(objective, ends, inner, places, generator)
         stepper.step()
         taken += len(inner)
         mean.lerp_(inner.detach(), 1 - AVERAGING)
         yield Trained(ends, mean, loss, taken)
 
 
-def segment_gradient(objective: Objective, ends: Tensor, inner: Tensor, generator: torch.Generator) -> tuple[Tensor, float]:
-    """The gradient of the mean loss at random places of a string with respect to its inner beads, and that loss.
+def moving_places(objective: Objective, beads: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Places for one step after the other, without end: one in each of equal parts of the string without its outermost, at random
+    at first.
+
+    Args:
+        beads: between the ends.
+
+    Yields:
+        `(m,)` float64: whole numbers are beads, 0 the first end.
+    """
+    draws = EXACT_DRAWS * (beads + 1) if objective.exact_estimate else beads
+    width = (beads + 1 - 2 * LEFT_OUT) / draws
+    within = torch.rand(draws, generator=generator, dtype=torch.float64)
+    while True:
+        yield LEFT_OUT + (torch.arange(draws) + within) * width
+        within = (within + GOLDEN) % 1
+
+
+def segment_gradient(
+    objective: Objective, ends: Tensor, inner: Tensor, places: Tensor, generator: torch.Generator
+) -> tuple[Tensor, float]:
+    """The gradient of the mean loss at places of a string with respect to its inner beads, and that loss.
 
     Args:
         ends, inner: `(2, p)` and `(m, p)`, the beads.
+        places: `(k,)`, see `moving_places`.
+        generator: draws a minibatch.
     """
     beads = torch.cat([ends[:1], inner.detach(), ends[1:]])
-    shares = _shares(objective, len(inner), generator).to(beads)
+    # How much of each place every bead is.
+    shares = (1 - (places[:, None] - torch.arange(len(beads))).abs()).clamp_min(0).to(beads)
     points = (shares @ beads).requires_grad_()
     losses = objective.estimate(points, generator)
     trained = _worse(losses, objective.exact_estimate)
     (gradient,) = torch.autograd.grad(trained.sum(), points)
     # A place's gradient is its beads', by their shares: by hand, for on the graph each bead would be copied once more.
     return (shares[:, 1:-1].T / len(trained)) @ gradient, losses.mean().item()
-
-
-def _shares(objective: Objective, beads: int, generator: torch.Generator) -> Tensor:
-    """One random place in each of equal parts of the string without its outermost: `(m, beads + 2)`, how much of it each bead is."""
-    draws = EXACT_DRAWS * (beads + 1) if objective.exact_estimate else beads
-    within = (beads + 1 - 2 * LEFT_OUT) / draws
-    place = LEFT_OUT + (torch.arange(draws) + torch.rand(draws, generator=generator, dtype=torch.float64)) * within
-    return (1 - (place[:, None] - torch.arange(beads + 2)).abs()).clamp_min(0)
 
 
 def _worse(losses: Tensor, exact: bool) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dss.base.path import Path
 from dss.certificates.progressive import ProgressiveJudge
-from dss.finders.segments import AVERAGING, BATCH, segment_gradient
+from dss.finders.segments import AVERAGING, BATCH, moving_places, segment_gradient
 from dss.problem import Problem
 
 # A gradient step of a bead, as a share of the distance of the ends. Adam's equal steps in all coordinates would lengthen a string
@@ -35,7 +35,7 @@ class Taut:
 
 
 def tauten(problem: Problem, path: Path, pull: float, gradient_steps: int, generator: torch.Generator) -> Taut:
-    """Step down the loss at random places and pull towards the straight line in turns.
+    """Step down the loss at moving places and pull towards the straight line in turns.
 
     The pull is set by what looks see, as a proportional-integral controller sets a valve: too low a loss is room to be used.
 
@@ -43,14 +43,15 @@ def tauten(problem: Problem, path: Path, pull: float, gradient_steps: int, gener
         path: at least three beads; left as it is.
         pull: to begin with.
         gradient_steps: of all beads together; one step of each at least.
-        generator: draws places and minibatches.
+        generator: draws the first places, and minibatches.
     """
     ends, inner = path.beads[[0, -1]], path.beads[1:-1].clone()
     mean, descent = inner.clone(), _Descent(problem, inner)
+    places = moving_places(descent.objective, len(inner), generator)
     look, best, now, rounds = ProgressiveJudge(problem.judge, problem.threshold, problem.scale), path, pull, 0
     while not rounds or (rounds + 1) * len(inner) <= gradient_steps:
         rounds += 1
-        descent.step(ends, generator)
+        descent.step(ends, next(places), generator)
         _pull(inner, ends, now)
         mean.lerp_(inner, 1 - AVERAGING)
         if rounds % EVERY == 0:
@@ -72,8 +73,8 @@ class _Descent:
         # Written out: torch's own optimizers import its compiler, 1.5 s of every process that makes its first one.
         self.velocity = torch.zeros_like(inner)
 
-    def step(self, ends: Tensor, generator: torch.Generator) -> None:
-        gradient, _ = segment_gradient(self.objective, ends, self.inner, generator)
+    def step(self, ends: Tensor, places: Tensor, generator: torch.Generator) -> None:
+        gradient, _ = segment_gradient(self.objective, ends, self.inner, places, generator)
         size = gradient.norm(dim=1, dtype=torch.float64).mean().item()
         self.size = AVERAGING * self.size + (1 - AVERAGING) * size if self.size else size
         gradient = gradient.mul_(self.length / self.size) if self.size else gradient
