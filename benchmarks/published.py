@@ -25,6 +25,7 @@ from functools import cache, partial
 from math import inf
 from pathlib import Path as File
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -146,12 +147,15 @@ class Look:
     def __call__(self, path: dss.Path) -> None:
         segments, threshold = torch.arange(len(path) - 1), self.problem.threshold
         maxima = dss.sample_segments(self.problem.judge, path, segments, grid=20, threshold=threshold).losses
-        late = time.monotonic() - self.began >= self.seconds
-        unfinished = dss.Status.SECONDS if late else dss.Status.SEARCHING
+        unfinished = dss.Status.SECONDS if self.late else dss.Status.SEARCHING
         status = dss.Status.FOUND if (maxima <= threshold).all() else unfinished
         self.step = dss.Step(path, maxima, status)
         if status is not dss.Status.SEARCHING:
             raise Ended
+
+    @property
+    def late(self) -> bool:
+        return time.monotonic() - self.began >= self.seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,12 +164,12 @@ class PublishedFinder(ABC):
 
     Attributes:
         task: the network, its loss and its data.
-        code: the module of the checkout.
+        code: the module or modules of the checkout.
         seconds: wall-clock time of a search, looked at when the path is judged.
     """
 
     task: dss.Task
-    code: ModuleType
+    code: Any
     seconds: float
 
     @abstractmethod

@@ -7,7 +7,7 @@ For each task and threshold it trains ends and runs every finder in one process,
 passes its certificate; "found" says how many did. "First" is the first string that passed the finder's own test, "end" what the
 search ended with: `bend` pulls it tight. Ratios are of seconds over those of `bend` to its first string on the same ends; "the best chain"
 is the quickest, pair by pair, of the chains at all rates and batches. What is in the file is not measured again, so a run may be cut
-into slices. Checkouts of the published code of two rivals run beside them: see `published.py`.
+into slices. Checkouts of the published code of three rivals run beside them: see `published.py` and `published_moves.py`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from statistics import median, quantiles
 import torch
 
 import dss
-from benchmarks import published
+from benchmarks import published, published_moves
 from benchmarks.records import Record, Records, as_table
 from benchmarks.rival_tasks import TASKS, end
 
@@ -77,6 +77,8 @@ def measure(name: str, threshold: float, seed: int, options: argparse.Namespace,
     checkouts = {"garipov": options.garipov, "autoneb": options.autoneb}
     rivals = finders(task.learning_rate, options.minutes)
     rivals |= published.finders(task, **checkouts, seconds=60 * options.minutes)
+    if options.llpf is not None:
+        rivals |= published_moves.finders(task, options.llpf, seconds=60 * options.minutes)
     rivals = {k: v for k, v in rivals.items() if not options.only or k in options.only}
     rivals = {k: v for k, v in rivals.items() if not records.has(table, key_of(seed, k))}
     if not rivals:
@@ -219,6 +221,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="labels of finders")
     parser.add_argument("--garipov", type=File, help="checkout of timgaripov/dnn-mode-connectivity, to run too")
     parser.add_argument("--autoneb", type=File, help="checkout of fdraxler/PyTorch-AutoNEB, to run too")
+    parser.add_argument("--llpf", type=File, help="checkout of twoentartian/DFL_torch, to run too")
     parser.add_argument("--threads", type=int, default=1, help="of torch (default: %(default)s)")
     parser.add_argument("--out", type=File, default=FILE, help="the file of results (default: %(default)s)")
     options = parser.parse_args()
