@@ -1,9 +1,10 @@
 """Every architecture of `models/` and `examples/` on its own judge: proved, or what stops the proof.
 
-    python -m benchmarks.architectures [NAME ...] [--seconds 600] [--factor 1.02] [--out benchmarks/architectures.json]
+    python -m benchmarks.architectures [NAME ...] [--seconds 600] [--factor 1.02] [--by-segment] [--out benchmarks/architectures.json]
 
 Two networks are trained and joined, by greedy strings or as the example joins them; the threshold is `factor` times the largest loss on a grid of 41 points per
-segment, over the whole judge. What is in the file is not measured again.
+segment, over the whole judge. What is in the file is not measured again. With `--by-segment` each segment is proved on its own and kept as soon
+as it is: a proof of hours goes on where it was interrupted.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from models.resnet import ResNet
 
 FILE = Path(__file__).with_suffix(".json")
 PAGE = Path(__file__).parent.parent / "docs" / "proof.md"
-TABLE = "architectures"
+TABLE, PARTS = "architectures", "segments proved on their own"
 Made = tuple[dss.NetworkObjective, Tensor]
 
 
@@ -99,8 +101,7 @@ def measured(name: str, factor: float, seconds: float) -> Record:
     """One proof, stopped after so many processor seconds."""
     judge, beads = made(name)
     most, _ = sampled(judge, beads)
-    record = {"parameters": beads.shape[1], "samples": judge.samples, "segments": len(beads) - 1, "sampled": most,
-              "threshold": factor * most, "chosen": f"{factor} times the largest loss of 41 points per segment"}  # fmt: skip
+    record = _described(judge, beads, factor, most)
     began = time.process_time()
     try:
         bracket = _last(judge, beads, factor * most, seconds)
@@ -112,6 +113,42 @@ def measured(name: str, factor: float, seconds: float) -> Record:
     if not bracket.proven:
         record["stopped"] = {"bound": _finite(worst[3]), "sampled": most, "width": worst[2] - worst[1], "segment": int(worst[0])}
     return record
+
+
+def _described(judge: dss.NetworkObjective, beads: Tensor, factor: float, most: float) -> Record:
+    return {"parameters": beads.shape[1], "samples": judge.samples, "segments": len(beads) - 1, "sampled": most,
+            "threshold": factor * most, "chosen": f"{factor} times the largest loss of 41 points per segment"}  # fmt: skip
+
+
+def measured_by_segment(name: str, factor: float, seconds: float, records: Records) -> Record | None:
+    """A proof segment by segment, each of which is kept when it is proved; None where the seconds are over before all are."""
+    judge, beads = made(name)
+    most, _ = sampled(judge, beads)
+    left, parts = seconds, []
+    for i, digests in enumerate(pairwise(dss.Path(beads).digests)):
+        key, path = f"{name} / {i}", " ".join(digests)
+        part = records.results.get(PARTS, {}).get(key)
+        if part is None or part["path"] != path or part["threshold"] != factor * most:
+            began = time.process_time()
+            bracket = _last(judge, beads[i : i + 2], factor * most, left)
+            spent = time.process_time() - began
+            left -= spent
+            if not bracket.proven:
+                print(f"{key}: {share(bracket, factor * most):.1%} proved after {spent:.0f} s, and not kept", flush=True)
+                return None
+            part = {
+                "path": path,
+                "threshold": factor * most,
+                "cells": bracket.cells,
+                "seconds": round(spent, 2),
+                "upper": bracket.upper,
+            }
+            records.add(PARTS, key, part)
+            print(key, part, flush=True)
+        parts.append(part)
+    cells, spent, upper = sum(p["cells"] for p in parts), sum(p["seconds"] for p in parts), max(p["upper"] for p in parts)
+    proof = {"cells": cells, "seconds": round(spent, 2), "verdict": dss.Verdict.PROVEN.name, "proved": 1.0, "upper": upper}
+    return _described(judge, beads, factor, most) | proof
 
 
 def _last(judge: dss.NetworkObjective, beads: Tensor, threshold: float, seconds: float) -> dss.Bracket:
@@ -160,6 +197,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(names())}; all by default")
     parser.add_argument("--seconds", type=float, default=600.0, help="processor seconds of one proof")
     parser.add_argument("--factor", type=float, default=1.02, help="the threshold over the largest loss of the grid")
+    parser.add_argument("--by-segment", action="store_true", help="keep every segment that is proved, for proofs of hours")
     parser.add_argument("--out", type=Path, default=FILE)
     options = parser.parse_args()
     records = Records(options.out)
@@ -168,9 +206,15 @@ def main() -> None:
     for name in options.names or names():
         if name not in names():
             parser.error(f"no net is called {name!r}; there are {', '.join(names())}")
-        if not records.has(TABLE, name):
-            records.add(TABLE, name, measured(name, options.factor, options.seconds))
-            print(name, records.results[TABLE][name], flush=True)
+        if records.has(TABLE, name):
+            continue
+        if options.by_segment:
+            record = measured_by_segment(name, options.factor, options.seconds, records)
+        else:
+            record = measured(name, options.factor, options.seconds)
+        if record is not None:
+            records.add(TABLE, name, record)
+            print(name, record, flush=True)
 
 
 if __name__ == "__main__":
