@@ -145,6 +145,29 @@ class Nowhere(dss.MuellerBrown):
         return self(points) * (float("nan") if self.bad >= 0 else 1.0)
 
 
+class Unlucky(dss.Objective):
+    """The ring's loss, of which few samples make too much."""
+
+    samples = 1000
+
+    def __init__(self, excess=0.0):
+        self.excess = excess
+
+    def __call__(self, points):
+        return dss.Ring()(points) + self.excess
+
+    def on_samples(self, index):
+        return Unlucky(1.0)
+
+
+def test_a_round_whose_string_passes_is_not_lost_where_few_samples_lie_above_the_threshold():
+    problem = dss.Problem.of(Unlucky(), dss.Ring.at(0.0), dss.Ring.at(2.5), threshold=0.2)
+    finder = bends(round_steps=200, tighten=0.0)
+    *_, last = finder.steps(problem)
+    assert last.status is dss.Status.FOUND and last.round == 1 and 100 < last.gradient_steps <= 200
+    assert dss.certify(problem.judge, last.path, threshold=0.2).passed
+
+
 def test_bends_that_run_off_to_infinity_leave_the_search_to_greedy_insertion():
     adam = dss.Descent(lambda p: torch.optim.Adam(p, lr=0.02), max_steps=1000)
     a, b = (torch.tensor(m, dtype=torch.float64) for m in dss.MuellerBrown.minima[:2])

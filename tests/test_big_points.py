@@ -58,6 +58,15 @@ def test_points_written_one_by_one_are_those_gathered_bit_for_bit(beads, dtype, 
     assert found.equal(gathered) and found[0].equal(path.beads[0]) and found[3].equal(path.beads[4])
 
 
+def test_no_places_are_no_points(beads, monkeypatch):
+    path = dss.Path(beads)
+    none = torch.zeros(0, dtype=torch.long)
+    for least in (paths.LARGE_ROW, 0):
+        monkeypatch.setattr(paths, "LARGE_ROW", least)
+        assert path.points(none, none.double()).shape == (0, beads.shape[1])
+        assert path.insert(none, path.points(none, none.double())).digests == path.digests
+
+
 def test_a_longer_path_shares_its_beads_and_their_digests(beads, monkeypatch):
     path, read = dss.Path(beads), []
     monkeypatch.setattr(paths, "digest", lambda bead: read.append(1) or digest(bead))

@@ -131,7 +131,7 @@ class Path(Shown):
             return torch.lerp(self.beads[segments], self.beads[segments + 1], t.to(first)[:, None])
         found, weights = first.new_empty(len(segments), self.size), t.to(first)
         with torch.no_grad():
-            for point, weight, segment in zip(found, weights.split(1), segments.tolist(), strict=True):
+            for point, weight, segment in zip(found, weights[:, None], segments.tolist(), strict=True):
                 torch.lerp(self.rows[segment], self.rows[segment + 1], weight, out=point)
         return found
 

@@ -153,6 +153,10 @@ class BendString(Finder):
                 break
         assert trained is not None
         path = trained.path
+        # Few samples may lie above the threshold where all of them do not.
+        peaks, _ = look.judged(path, self.grid)
+        if peaks is not None:
+            return self._pulling(self._after(step, path, trained.gradient_steps, peaks, {}))
         peaks = sample_segments(problem.judge, path, grid=self.grid, refine=False)
         return self._after(step, path, trained.gradient_steps, peaks, {"bent": bent + 1, "t": peaks.t.tolist()})
 
