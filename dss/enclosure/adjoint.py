@@ -260,8 +260,6 @@ def _product(weight: Tensor, local: Tensor, floor: Tensor, groups: int) -> Tenso
     """<|weight|, local> for each group, rounded up, and what weights pulled from these may have lost by underflow."""
     dtype = weight.dtype if weight.numel() <= LONG else torch.float64
     one, other = weight.abs().to(dtype), (local + floor).to(dtype).expand(weight.shape)
-    if groups == 1:
-        found = torch.dot(one.flatten(), other.flatten())[None]
-    else:
-        found = (one * other).reshape(groups, -1).sum(1)
+    # Two passes, which take less than a product of a matrix and a vector for each sample.
+    found = (one * other).reshape(groups, -1).sum(1)
     return found.to(weight.dtype) * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))
