@@ -64,11 +64,13 @@ def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
 
 def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
     """The loss of each sample; `x` has its classes last."""
-    index = label.unsqueeze(-1)
-    gap = sharpened(x - x.gather(-1, index))
+    index, classes = label.unsqueeze(-1), x.shape[-1]
+    # The label's difference to itself is zero, and need not be traced back.
+    others = (index + torch.arange(1, classes, device=index.device)) % classes
+    gap = sharpened(x.gather(-1, others) - x.gather(-1, index))
 
     def entropy(gap: Tensor) -> Tensor:
-        return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
+        return torch.logsumexp(torch.cat([gap, torch.zeros_like(gap[..., :1])], -1), -1)
 
     slack = _slack(x)
     ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius) + slack, slack) for corner in CORNERS)
