@@ -12,6 +12,9 @@ from dss.enclosure.rules.losses import reduced, under, weighted
 from dss.enclosure.standin import StandIn
 from dss.enclosure.value import CORNERS, METADATA, Enclosure, lift
 
+TOGETHER = 2**10
+"""Differences of logits that are taken at all corners at once; of more, six times as many would be too large."""
+
 
 @rule("cross_entropy")
 def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
@@ -73,7 +76,11 @@ def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
         return torch.logsumexp(torch.cat([gap, torch.zeros_like(gap[..., :1])], -1), -1)
 
     slack = _slack(x)
-    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius) + slack, slack) for corner in CORNERS)
+    if gap.center.numel() <= TOGETHER:
+        tops = entropy(gap.corners + gap.radius)
+    else:
+        tops = torch.stack([entropy(gap.at(corner) + gap.radius) for corner in CORNERS])
+    ceiling = raised(tops + slack, slack).unbind()
     return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 
