@@ -163,7 +163,7 @@ def sharpened(x: Enclosure) -> Enclosure:
     Errors of smooth networks are of third order anyway: there it costs more than it spares.
     """
     state = current()
-    if state is None or not (state.kinked or state.inside) or is_number(x) or x.center.numel() > MOST_ROWS:
+    if state is None or not (state.kinked or state.inside) or is_number(x) or not 0 < x.center.numel() <= MOST_ROWS:
         return x
     return _with_traced(x, state.nodes[: _place(state.nodes, x) + 1])
 
@@ -270,5 +270,5 @@ def _product(weight: Tensor, local: Tensor, floor: Tensor, groups: int) -> Tenso
     dtype = weight.dtype if weight.numel() <= LONG else torch.float64
     one, other = weight.abs().to(dtype), (local + floor).to(dtype).expand(weight.shape)
     # Two passes, which take less than a product of a matrix and a vector for each sample.
-    found = (one * other).reshape(groups, -1).sum(1)
+    found = (one * other).reshape(groups, weight.numel() // groups).sum(1)
     return found.to(weight.dtype) * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))

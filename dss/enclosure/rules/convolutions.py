@@ -77,7 +77,9 @@ for _dims in CONVOLUTIONS:
 
 def _pays(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
     """Whether the matrix is neither too empty nor too large."""
-    return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and _places(image, window, options) <= _most_places(image, window)
+    return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and _places(image, window, options) <= _most_places(
+        image, window
+    )
 
 
 def _pays_back(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:

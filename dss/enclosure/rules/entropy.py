@@ -73,7 +73,7 @@ def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
     gap = sharpened(x.gather(-1, others) - x.gather(-1, index))
 
     def entropy(gap: Tensor) -> Tensor:
-        return torch.logsumexp(torch.cat([gap, torch.zeros_like(gap[..., :1])], -1), -1)
+        return torch.logsumexp(torch.cat([gap, gap.new_zeros(()).expand(*gap.shape[:-1], 1)], -1), -1)
 
     slack = _slack(x)
     if gap.center.numel() <= TOGETHER:

@@ -14,7 +14,7 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.passes import keeps_third
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, gamma, largest, raised
+from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT32, gamma, largest, raised
 from dss.enclosure.rules.shapes import rearranged
 from dss.enclosure.value import Enclosure, lift
 
