@@ -239,6 +239,25 @@ def test_convolutions_whose_smaller_parts_are_float32_lose_no_point(still):
 
 
 @pytest.mark.parametrize(
+    ("factors", "through"), [((2.0**25, 1.0, -(2.0**25)), False), ((2.0**24, 1.0), False), ((2.0**24, 1.0), True)]
+)
+def test_what_sums_of_weights_lose_is_reckoned(factors, through):
+    """In float32 2^24 + 1 is 2^24, and 2^25 + 1 - 2^25 is 0: of an error of 1 the sum of the weights takes more than float32 says."""
+    one = torch.ones(1, dtype=F64)
+    nodes = [adjoint.Node(0, one, torch.zeros_like(one), (), lambda weight: (), 0.0)]
+    if through:
+        nodes.append(adjoint.Node(1, one, None, (0,), lambda weight: (weight,), 0.0))
+    source = len(nodes) - 1
+    for factor in factors:
+        nodes.append(adjoint.Node(len(nodes), one, None, (source,), lambda weight, factor=factor: (factor * weight,), 0.0))
+    every = tuple(range(source + 1, len(nodes)))
+    nodes.append(adjoint.Node(len(nodes), one, None, every, lambda weight: (weight,) * len(factors), 0.0))
+    bound = adjoint._traced(nodes, 0, torch.ones(1), torch.zeros((), dtype=F64), 1)
+    lost = bound.item() / (1 + 4 * rounding.gamma(len(nodes), rounding.UNIT32)) / (1 + 4 * rounding.gamma(1, rounding.UNIT32))
+    assert lost > abs(sum(factors)) * (1 - 2.0**-25)
+
+
+@pytest.mark.parametrize(
     "function",
     [lambda x, index: x.gather(-1, index), lambda x, index: x.take_along_dim(index, -1).cumsum(-1), lambda x, index: x.mean(-1)],
 )

@@ -54,6 +54,27 @@ def test_a_large_matrix_is_never_made():
     assert not convolutions._pays((8, 8, 8), (8, 8, 3, 3), (1, 1, 1, 1))
 
 
+def test_a_matrix_takes_weights_back_where_strides_would_put_zeros_between_entries():
+    strided = ((2, 2), (1, 1), (1, 1), 1)
+    assert convolutions._pays_back((8, 8, 8), (16, 8, 3, 3), strided)
+    assert not convolutions._pays_back((8, 8, 8), (8, 8, 3, 3), ((1, 1), *strided[1:]))
+    assert not convolutions._pays_back((8, 8, 8), (16, 8, 1, 1), ((2, 2), (0, 0), (1, 1), 1))  # few products without it
+    assert not convolutions._pays_back((8, 28, 28), (16, 8, 3, 3), strided)
+    assert not convolutions._pays_back((256, 8, 8), (256, 256, 3, 3), strided)  # too large
+
+
+@pytest.mark.parametrize("name", [name for name in GEOMETRIES if name not in ("same", "one image")])
+def test_what_float32_loses_of_a_channel_is_bounded_by_its_largest_entries(name):
+    image, window, options = GEOMETRIES[name]
+    function, groups = F.conv1d if name == "one dimension" else F.conv2d, options.get("groups", 1)
+    x, w = draw(*image).abs(), draw(*window, seed=1).abs()
+    bound = convolutions._most(groups, x, w)
+    assert bound.shape == (image[0], window[0], *[1] * len(image[2:]))
+    assert (function(x, w, **options) <= bound * (1 + 1e-14)).all()
+    flat = x[(..., *[slice(1)] * len(image[2:]))].expand(image)  # and no larger than it must be
+    torch.testing.assert_close(function(flat, w, **options).flatten(2).amax(2), convolutions._most(groups, flat, w).flatten(1))
+
+
 @pytest.mark.parametrize("dims", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3])
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -69,3 +90,5 @@ def test_weights_are_taken_back_as_autograd_does(dims, kernel, stride, padding):
         (expected,) = torch.autograd.grad((y * cotangent).sum(), x)
         found = convolutions._Transposed.apply(cotangent, weight, options, tuple(x.shape[1:]))
         torch.testing.assert_close(found, expected)
+        if dims < 3:  # in three the matrix is large
+            torch.testing.assert_close(convolutions._multiplied_back(cotangent, weight, options, tuple(x.shape[1:])), expected)

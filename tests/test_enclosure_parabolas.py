@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.optimize import linprog
 
+from dss.enclosure.rules import entropy
 from dss.enclosure.rules.parabolas import bow
-from dss.enclosure.value import Enclosure
+from dss.enclosure.value import CORNERS, Enclosure
 
 F64 = torch.float64
 
@@ -125,3 +126,15 @@ def test_what_is_not_known_stays_unknown():
     nan, inf, one = torch.tensor([torch.nan]), torch.tensor([torch.inf]), torch.ones(1, dtype=F64)
     for z in (Enclosure(nan.double(), one, one), Enclosure(one, one, inf.double()), Enclosure(one, inf.double(), one)):
         assert not (bow(z, torch.ones((), dtype=F64)).error < torch.inf).any() or bow(z, torch.ones(())).share.isnan().any()
+
+
+def test_all_corners_at_once_are_the_corners_one_by_one(monkeypatch):
+    parts = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for bend in (None, parts[3]):
+        x, label = Enclosure(parts[0], parts[1], parts[2].abs(), bend), torch.tensor([3, 0])
+        assert torch.equal(x.corners, torch.stack([x.at(corner) for corner in CORNERS]))
+        together = entropy.cross_entropy(x, label, reduction="none").ceiling
+        monkeypatch.setattr(entropy, "TOGETHER", 0)
+        one_by_one = entropy.cross_entropy(x, label, reduction="none").ceiling
+        monkeypatch.undo()
+        torch.testing.assert_close(torch.stack(together), torch.stack(one_by_one), rtol=1e-14, atol=0)

@@ -29,7 +29,7 @@ class ProofOptions:
     many_parts: int = 16
     order: float = 3.0
     few: int = 64
-    doubtful: float = 1.5
+    doubtful: float = 2.5
     large: int = 2048
     rehearsal: int = 64
     at_once: int = 16

@@ -163,7 +163,7 @@ def sharpened(x: Enclosure) -> Enclosure:
     Errors of smooth networks are of third order anyway: there it costs more than it spares.
     """
     state = current()
-    if state is None or not (state.kinked or state.inside) or is_number(x) or x.center.numel() > MOST_ROWS:
+    if state is None or not (state.kinked or state.inside) or is_number(x) or not 0 < x.center.numel() <= MOST_ROWS:
         return x
     return _with_traced(x, state.nodes[: _place(state.nodes, x) + 1])
 
@@ -234,34 +234,41 @@ def _traced(nodes: list[Node], start: int, weight: Tensor, floor: Tensor, groups
     """Bounds `(groups,)` on |<weight, E>| over each group of the last node's entries, but for `floor`; what comes from before
     `start`, or where groups meet, counts as it is known."""
     weights, total = {len(nodes) - 1: weight}, weight.new_zeros(groups)
+    summed: set[int] = set()  # where weights were added, and what the last sum lost is to be reckoned yet
     for node in reversed(nodes[start:]):
         if node.place not in weights or node.apart % groups:
             continue
-        weight = weights.pop(node.place)
-        if node.carried is not None or node.lost:
-            total = total + _product(weight, _local(node), floor, groups)
+        weight, lost = weights.pop(node.place), node.lost + _lost_by_sum(node.place in summed)
+        if node.carried is not None or lost:
+            total = total + _product(weight, _local(node, lost), floor, groups)
         for source, part in zip(node.sources, node.pull(weight) if node.sources else (), strict=True):
+            if source in summed:  # other weights than those of the next sum
+                total = total + _product(weights[source], _lost_by_sum(True) * nodes[source].error, floor, groups)
             if source in weights:
                 part = weights[source] + part
-                total = total + _product(part, 2 * UNIT32 * nodes[source].error, floor, groups)
+                summed.add(source)
             weights[source] = part
     for place, weight in weights.items():
-        total = total + _product(weight, nodes[place].error, floor, groups)
+        error = (1 + _lost_by_sum(place in summed)) * nodes[place].error
+        total = total + _product(weight, error, floor, groups)
     return total * (1 + 4 * gamma(len(nodes), UNIT32))
 
 
-def _local(node: Node) -> Tensor:
+def _lost_by_sum(summed: bool) -> float:
+    """Of the error that weights meet, what rounding their sum takes."""
+    return 2 * UNIT32 * summed
+
+
+def _local(node: Node, lost: float) -> Tensor:
     """The bound on what does not come from the sources, and on what rounding takes from their weights."""
-    lost = node.lost * node.error
-    return lost if node.carried is None else (node.error - node.carried).clamp(min=0.0) + lost
+    rounding = lost * node.error
+    return rounding if node.carried is None else (node.error - node.carried).clamp(min=0.0) + rounding
 
 
 def _product(weight: Tensor, local: Tensor, floor: Tensor, groups: int) -> Tensor:
     """<|weight|, local> for each group, rounded up, and what weights pulled from these may have lost by underflow."""
     dtype = weight.dtype if weight.numel() <= LONG else torch.float64
     one, other = weight.abs().to(dtype), (local + floor).to(dtype).expand(weight.shape)
-    if groups == 1:
-        found = torch.dot(one.flatten(), other.flatten())[None]
-    else:
-        found = (one * other).reshape(groups, -1).sum(1)
+    # Two passes, which take less than a product of a matrix and a vector for each sample.
+    found = (one * other).reshape(groups, weight.numel() // groups).sum(1)
     return found.to(weight.dtype) * (1 + 4 * gamma(min(weight.numel(), LONG), UNIT32))

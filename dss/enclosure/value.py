@@ -172,6 +172,13 @@ class Enclosure(_Tensor):
         place = self.center + tau * self.slope
         return place if self.bend is None else place + square * self.bend
 
+    @property
+    def corners(self) -> Tensor:
+        """The places at all of `CORNERS`, one after the other: the numbers of `at` in fewer operations."""
+        tau, square = self.center.new_tensor(CORNERS).T.reshape(2, -1, *[1] * self.center.dim())
+        place = self.center + tau * self.slope
+        return place if self.bend is None else place + square * self.bend
+
     def __repr__(self, **_) -> str:
         return f"Enclosure(shape={tuple(self.center.shape)})"
 

@@ -209,16 +209,19 @@ def dims_of(x: Enclosure, dim) -> tuple[int, ...]:
 def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
     dims, shape = dims_of(x, dim), x.center.shape
 
-    def fold(part: Tensor) -> Tensor:
-        part = part.expand(shape)
+    def over(part: Tensor) -> Tensor:
         if not shape:
             return part
         return part.mean(dims, keepdim) if mean else part.sum(dims, keepdim)
+
+    def fold(part: Tensor) -> Tensor:
+        return over(part.expand(shape))
 
     lost = gamma(math.prod(shape[d] for d in dims) if shape else 1)
     carried = fold(x.error)
     folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), *curved(fold, x))
     tracked(folded, carried, (x,), transposed(fold, x.center), mixes=0)
     if x.ceiling is not None:
-        folded.ceiling = tuple(raised(fold(side), fold(side.abs()), lost) for side in x.ceiling)
+        sides = torch.stack(x.ceiling, -1)  # dimensions keep their numbers
+        folded.ceiling = raised(over(sides), over(sides.abs()), lost).unbind(-1)
     return folded

@@ -13,7 +13,7 @@ from dss.enclosure.adjoint import is_number
 from dss.enclosure.passes import current
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import is_plain_float32
-from dss.enclosure.rules.products import bilinear
+from dss.enclosure.rules.products import Rough, bilinear
 from dss.enclosure.rules.shapes import pad
 from dss.enclosure.value import Enclosure, lift
 
@@ -23,6 +23,10 @@ TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3
 MATRIX_SHARE = 1 / 4
 """A convolution is a product with a matrix when at least this share of the matrix is not zero: torch's float64
 convolutions of small images run at a quarter of the speed of its products, or less."""
+
+MATRIX_BACK = 4
+"""With strides, weights are taken back by a matrix if places of the result are at most so many times those of the window:
+otherwise three of four products, or more, are with zeros put between entries."""
 
 MATRIX_SIZE = 2**20
 """The largest matrix of a convolution, in entries."""
@@ -42,11 +46,12 @@ def _convolution(dims: int, x, weight, bias=None, stride=1, padding=0, dilation=
     if not is_number(lift(weight)):  # made of other weights, which is rare
         return bilinear(partial(_plain, options), x, weight, bias, terms=weight.shape[1] * window)
     dense = _pays(shape, tuple(weight.shape), options)
-    function, back = (_multiplied, _multiplied_back) if dense else (_looped, _Transposed.apply)
+    function = _multiplied if dense else _looped
+    back = _multiplied_back if dense or _pays_back(shape, tuple(weight.shape), options) else _Transposed.apply
     state = current()
     rough = not dense and state is not None and state.rough and is_plain_float32(weight.device)
     return bilinear(partial(function, options), x, weight, bias, terms=weight.shape[1] * window,
-                    rough=partial(_rough, options) if rough else None,
+                    rough=Rough(partial(_rough, options), partial(_most, groups)) if rough else None,
                     back=lambda cotangent, weight: back(cotangent, weight, options, shape),
                     fan=weight.shape[0] // groups * window)  # fmt: skip
 
@@ -72,10 +77,27 @@ for _dims in CONVOLUTIONS:
 
 def _pays(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
     """Whether the matrix is neither too empty nor too large."""
+    return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and _places(image, window, options) <= _most_places(
+        image, window
+    )
+
+
+def _pays_back(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> bool:
+    """The same for weights that are taken back through a convolution with strides."""
+    if math.prod(options[0]) == 1:
+        return False
+    return _places(image, window, options) <= min(MATRIX_BACK * math.prod(window[2:]), _most_places(image, window))
+
+
+def _most_places(image: tuple[int, ...], window: tuple[int, ...]) -> float:
+    """How many places the result may have for a matrix that is not too large."""
+    return MATRIX_SIZE / (math.prod(image) * window[0])
+
+
+def _places(image: tuple[int, ...], window: tuple[int, ...], options: tuple) -> int:
+    """How many places the result has."""
     # One channel of the result, made of one of the image: to ask this of torch's shapes without values imports its compiler.
-    channel = _plain((*options[:-1], 1), torch.zeros(1, *image[1:]), torch.zeros(1, 1, *window[2:]))
-    entries = math.prod(image) * window[0] * channel.numel()
-    return math.prod(window[1:]) >= MATRIX_SHARE * math.prod(image) and entries <= MATRIX_SIZE
+    return _plain((*options[:-1], 1), torch.zeros(1, 1, *image[1:]), torch.zeros(1, 1, *window[2:])).numel()
 
 
 @lru_cache(maxsize=16)
@@ -120,6 +142,13 @@ def _rough(options: tuple, x: Tensor, weight: Tensor) -> Tensor:
     return _looped(options, x.float(), weight.float()).double()
 
 
+def _most(groups: int, x: Tensor, weight: Tensor) -> Tensor:
+    """A bound on the convolution of entries >= 0, one number for every channel: as if each channel had its largest entry at all places."""
+    largest, window = x.flatten(2).amax(2).unflatten(1, (groups, -1)), weight.flatten(2).sum(2).unflatten(0, (groups, -1))
+    sums = (window * largest.unsqueeze(2)).sum(3).flatten(1)
+    return sums.reshape(*sums.shape, *[1] * (x.dim() - 2))
+
+
 class _Convolution(torch.autograd.Function):
     """A convolution that under `vmap` loops over the cells: in float64 twice as fast as a grouped one."""
 
@@ -148,6 +177,8 @@ class _Transposed(torch.autograd.Function):
             ends = [size + 2 * pad - window for size, pad, window in zip(shape[1:], padding, reach)]
             turned = weight.flip(tuple(range(2, weight.dim()))).transpose(0, 1)
             options = ((1,) * len(stride), tuple(map(operator.sub, reach, padding)), dilation, 1)
+            if not any(reach):  # zeros stay zeros
+                return _with_gaps(_plain(options, cotangent, turned), stride, ends)
             return _plain(options, _with_gaps(cotangent, stride, ends), turned)
         image = cotangent.new_empty(()).expand(*cotangent.shape[: cotangent.dim() - len(shape)], *shape)
         return torch.ops.aten.convolution_backward(cotangent, image, weight, None, stride, padding, dilation, False, (0,),
@@ -164,13 +195,15 @@ class _Transposed(torch.autograd.Function):
 
 def _with_gaps(images: Tensor, stride: tuple[int, ...], sizes: list[int]) -> Tensor:
     """Images of the given sizes with zeros between entries `stride` apart."""
-    for at, (step, size) in enumerate(zip(stride, sizes), 2):
-        after = (0, 0) * (images.dim() - at - 1)
-        if step > 1:
-            images = F.pad(images.unsqueeze(at + 1), (*after, 0, step - 1)).flatten(at, at + 1)
-        if images.shape[at] != size:  # shorter or longer
-            images = F.pad(images, (*after, 0, size - images.shape[at]))
-    return images
+    if math.prod(stride) > 1:
+        for at in range(len(stride)):
+            images = images.unsqueeze(3 + 2 * at)
+        images = F.pad(images, [side for step in stride[::-1] for side in (0, step - 1, 0, 0)])
+        for at in range(len(stride)):
+            images = images.flatten(2 + at, 3 + at)
+    images = images[(..., *map(slice, sizes))]
+    missing = [size - known for size, known in zip(sizes, images.shape[2:])]
+    return F.pad(images, [side for more in missing[::-1] for side in (0, more)]) if any(missing) else images
 
 
 def _over_cells(info, in_dims: tuple, images: Tensor, weight: Tensor, function: Callable) -> tuple[Tensor, int]:
@@ -181,4 +214,5 @@ def _over_cells(info, in_dims: tuple, images: Tensor, weight: Tensor, function: 
         return function(rows.flatten(0, 1), weight).unflatten(0, rows.shape[:2]), 0
     rows = (part.movedim(at, 0) if at is not None else [part] * info.batch_size
             for part, at in zip((images, weight), in_dims))  # fmt: skip
-    return torch.stack([function(a, b) for a, b in zip(*rows)]), 0
+    each = [function(a, b) for a, b in zip(*rows)]
+    return each[0].unsqueeze(0) if len(each) == 1 else torch.stack(each), 0  # a copy less

@@ -12,6 +12,9 @@ from dss.enclosure.rules.losses import reduced, under, weighted
 from dss.enclosure.standin import StandIn
 from dss.enclosure.value import CORNERS, METADATA, Enclosure, lift
 
+TOGETHER = 2**10
+"""Differences of logits that are taken at all corners at once; of more, six times as many would be too large."""
+
 
 @rule("cross_entropy")
 def cross_entropy(x, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean",
@@ -64,14 +67,20 @@ def _smoothed(shares: Tensor, smoothing: float) -> Tensor:
 
 def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
     """The loss of each sample; `x` has its classes last."""
-    index = label.unsqueeze(-1)
-    gap = sharpened(x - x.gather(-1, index))
+    index, classes = label.unsqueeze(-1), x.shape[-1]
+    # The label's difference to itself is zero, and need not be traced back.
+    others = (index + torch.arange(1, classes, device=index.device)) % classes
+    gap = sharpened(x.gather(-1, others) - x.gather(-1, index))
 
     def entropy(gap: Tensor) -> Tensor:
-        return torch.logsumexp(gap.scatter(-1, index, 0.0), -1)
+        return torch.logsumexp(torch.cat([gap, gap.new_zeros(()).expand(*gap.shape[:-1], 1)], -1), -1)
 
     slack = _slack(x)
-    ceiling = tuple(raised(entropy(gap.at(corner) + gap.radius) + slack, slack) for corner in CORNERS)
+    if gap.center.numel() <= TOGETHER:
+        tops = entropy(gap.corners + gap.radius)
+    else:
+        tops = torch.stack([entropy(gap.at(corner) + gap.radius) for corner in CORNERS])
+    ceiling = raised(tops + slack, slack).unbind()
     return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 

@@ -44,7 +44,8 @@ def reduced(losses: Enclosure, reduction: str, weight: Tensor | None = None, *, 
 def weighted(losses: Enclosure, weight: Tensor) -> Enclosure:
     """Losses times constants >= 0, ceilings too."""
     scaled = multiply(losses, weight)
-    scaled.ceiling = tuple(raised(side * weight, (side * weight).abs()) for side in ceiling(losses))
+    sides = torch.stack(ceiling(losses)) * weight
+    scaled.ceiling = raised(sides, sides.abs()).unbind()
     return scaled
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from string import ascii_letters
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,14 +14,21 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.passes import keeps_third
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT, UNIT32, gamma, largest, raised
+from dss.enclosure.rounding import ELEMENTWISE, TINY32, UNIT32, gamma, largest, raised
 from dss.enclosure.rules.shapes import rearranged
 from dss.enclosure.value import Enclosure, lift
 
 Product = Callable[[Tensor, Tensor], Tensor]
 
 
-def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None = None, rough: Product | None = None,
+class Rough(NamedTuple):
+    """f in float32: itself, and a bound on f(a, b) for a, b >= 0, which may take few steps and have fewer entries."""
+
+    function: Product
+    most: Product
+
+
+def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None = None, rough: Rough | None = None,
              back: Product | None = None, mixes: int | None = None) -> Enclosure:  # fmt: skip
     """f(x, y) + bias, where every entry of f is a sum of at most `terms` products of an entry of x and one of y.
 
@@ -30,17 +38,18 @@ def bilinear(function: Product, x, y, bias=None, *, terms: int, fan: int | None 
 
     Args:
         fan: in how many entries of f an entry of x or y takes part at most; all by default.
-        rough: f in float32, for all but the center, where the error of y is one number: what it loses belongs to parts
-            that are small.
+        rough: how all but the center are computed in float32, where the error of y is one number: what it loses belongs to
+            parts that are small.
         back: from weights of f(x, y) and y to weights of x; torch finds it otherwise.
         mixes: how many of the last dimensions it mixes; all by default (`tracked`).
     """
     x, y, bias = lift(x), lift(y), lift(0.0 if bias is None else bias)
-    unit, small = (UNIT32, rough) if rough and is_number(y) else (UNIT, function)
+    rough = rough if is_number(y) else None
+    small = function if rough is None else rough.function
     sums = {0: function(x.center, y.center) + bias.center, 1: bias.slope, 2: bias.bend, 3: bias.twist}
     _multiplied(sums, small, x, y)
     center, slope, bend, twist = (sums.pop(order) for order in range(4))
-    carried, error = _spread(small, x, y, terms, unit)
+    carried, error = _spread(function, rough, x, y, terms)
     for beyond in sums.values():
         error = error + beyond.abs()
     if twist is not None and not keeps_third():
@@ -94,7 +103,7 @@ def _pull(function: Product, back: Product | None, x: Enclosure, y: Enclosure, w
     return tuple(parts)
 
 
-def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: float) -> tuple[Tensor, Tensor]:
+def _spread(function: Product, rough: Rough | None, x: Enclosure, y: Enclosure, terms: int) -> tuple[Tensor, Tensor]:
     """The error that comes in: what is linear in it, f(e, |c'|) + f(|c|, e'), and the rest, f(e, Y) + f(X + e, e') with X
     and Y for what moves, and the rounding of all parts.
 
@@ -105,15 +114,14 @@ def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: flo
     if is_number(y) and not is_number(x):
         # All that is asked of `y` is the same for all samples.
         rest = x.reach * (share * y.most + terms * y.error)
-        carried, moved = function(x.error, y.amount), function(x.error, y.sway)
-        if unit == UNIT:
-            return carried, rest + moved
-        wide = 1 + 2 * gamma(terms, unit)
-        return carried * wide, (rest + moved) * wide + _roundings(function, x, y, terms, unit)
+        if rough is None:
+            return function(x.error, y.amount), rest + function(x.error, y.sway)
+        carried, moved, wide = rough.function(x.error, y.amount), rough.function(x.error, y.sway), 1 + 2 * gamma(terms, UNIT32)
+        return carried * wide, (rest + moved) * wide + _roundings(rough, x, y, terms)
     lost = share * x.most * y.most
     if is_number(x) and is_number(y):
         rest = lost + terms * (x.error * y.most + (x.most + x.error) * y.error)
-        return x.center.new_zeros(()), rest if unit == UNIT else rest + _roundings(function, x, y, terms, unit)
+        return x.center.new_zeros(()), rest if rough is None else rest + _roundings(rough, x, y, terms)
     if is_number(x):
         carried = function(x.amount, y.error)
         return carried, lost + function(x.sway + x.error, y.error) + terms * x.error * y.most
@@ -121,10 +129,10 @@ def _spread(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: flo
     return carried, lost + function(x.error, y.sway) + function(x.sway + x.error, y.error)
 
 
-def _roundings(function: Product, x: Enclosure, y: Enclosure, terms: int, unit: float) -> Tensor:
+def _roundings(rough: Rough, x: Enclosure, y: Enclosure, terms: int) -> Tensor:
     """gamma (f(X, |c'|) + f(|c| + X, Y)): what float32 loses of all parts but the center, and by underflow."""
-    moved = function(x.sway, y.amount) + function(x.amount + x.sway, y.sway)
-    return 2 * gamma(terms, unit) * moved + terms * TINY32 * (1 + x.reach) * (1 + y.reach)
+    moved = rough.most(x.sway, y.amount) + rough.most(x.magnitude, y.sway)
+    return 2 * gamma(terms, UNIT32) * moved + terms * TINY32 * (1 + x.reach) * (1 + y.reach)
 
 
 @rule("linear")
