@@ -222,6 +222,6 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
     folded = Enclosure(fold(x.center), fold(x.slope), raised(carried, fold(x.magnitude), lost), *curved(fold, x))
     tracked(folded, carried, (x,), transposed(fold, x.center), mixes=0)
     if x.ceiling is not None:
-        sides = torch.stack(x.ceiling, -1)  # dimensions keep their numbers
+        sides = torch.stack([side.expand(shape) for side in x.ceiling], -1)  # dimensions keep their numbers
         folded.ceiling = raised(over(sides), over(sides.abs()), lost).unbind(-1)
     return folded
