@@ -14,7 +14,8 @@ import dss
 from dss.geodesic.constraint_points import ConstraintPoints
 from dss.geodesic.constraints import ConstraintFunction, Level, has_gradient
 from dss.geodesic.quadratic import LBFGSModel, box_qp
-from dss.geodesic.sqp import SequentialQP, String, _Program
+from dss.geodesic.sqp import SequentialQP, _Program
+from dss.geodesic.string import String
 
 FLOAT = torch.float64
 

@@ -50,7 +50,7 @@ class ConstraintFunction:
 
     def __init__(self, level: Level, points: Tensor, values: Tensor, *, samples: int, key: tuple):
         problem = level.problem
-        self.level, self.values, self.start = level, values, 0.0
+        self.level, self.values, self.start = level, values, torch.zeros_like(values)
         small = problem.judge.samples <= samples
         self.exact = small and (problem.judge is problem.objective or has_gradient(problem.judge, problem.start))
         self.subsampled = not self.exact and problem.objective.samples > samples
@@ -63,15 +63,21 @@ class ConstraintFunction:
                 self.start = self._losses(points.detach())
             self.factor = _ratio_of_spreads(values, self.start)
 
-    def __call__(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Relative violations `(m,)` float64 on the CPU and their gradients `(m, p)` at points `(m, p)`, in the order given first."""
+    @property
+    def apart(self) -> bool:
+        """Whether points are evaluated one by one anyway."""
+        problem = self.level.problem
+        return (problem.judge if self.exact else problem.objective).evaluates_apart
+
+    def __call__(self, points: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """Relative violations `(k,)` float64 on the CPU and their gradients `(k, p)` at points `(k, p)`, those numbered `which` `(k,)`."""
         points = points.detach().requires_grad_()
         losses = self._losses(points)
         (gradients,) = torch.autograd.grad(losses.sum(), points)
         losses = losses.detach()
         if self.exact:
             return (losses - self.level.aim) / self.level.scale, gradients / self.level.scale
-        return self.values + self.factor * (losses - self.start), self.factor * gradients
+        return self.values[which] + self.factor * (losses - self.start[which]), self.factor * gradients
 
     def _losses(self, points: Tensor) -> Tensor:
         problem = self.level.problem

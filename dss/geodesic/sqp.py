@@ -9,7 +9,7 @@ takes to the same string.
 """
 
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import ceil, inf, isfinite, nan
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from dss.base.path import Path
 from dss.geodesic.constraint_points import ConstraintPoints
 from dss.geodesic.constraints import ConstraintFunction, Level
 from dss.geodesic.quadratic import LBFGSModel, box_qp
+from dss.geodesic.string import String
 from dss.problem import Problem
 
 # Points farther below their aim than this share of the threshold's size are no constraints of one solve: most of a string
@@ -35,6 +36,8 @@ ENERGY_SCALE = 2.0
 FIRST_BOUND, LAST_BOUND = 2.0, 2.0**24
 # A constraint this close to its aim may carry a multiplier when the string is judged stationary.
 ACTIVE = 2e-3
+# Shares of a step that are tried.
+TRIALS = 8
 
 
 @dataclass(frozen=True)
@@ -119,47 +122,6 @@ def minimise(problem: Problem, path: Path, held: ConstraintPoints, *, solver: Se
     return SQPResult(string.path(), over.max().item(), stationarity, gradients, program.contradicted)
 
 
-class String:
-    """Beads in coordinates `y` `(n - 2, p)` in which the energy is 1 + |y|^2."""
-
-    def __init__(self, path: Path):
-        beads, inner = path.beads, len(path) - 2
-        self.ends = beads[[0, -1]]
-        self.distance = (beads[-1].double() - beads[0].double()).norm().item()
-        neighbours = torch.diag(torch.ones(inner - 1, dtype=torch.float64), 1)
-        factor = torch.linalg.cholesky(2 * torch.eye(inner, dtype=torch.float64) - neighbours - neighbours.T)
-        root = (inner + 1) ** 0.5 / self.distance
-        self.to_beads = (torch.linalg.inv(factor).T / root).to(beads)
-        share = torch.linspace(0, 1, inner + 2, dtype=torch.float64)[1:-1, None].to(beads)
-        self.line = torch.lerp(beads[0], beads[-1], share)
-        self.y = (factor.T * root).to(beads) @ (beads[1:-1] - self.line)
-
-    def beads(self) -> Tensor:
-        return torch.cat([self.ends[:1], self.line + self.to_beads @ self.y, self.ends[1:]])
-
-    def path(self) -> Path:
-        return Path(self.beads())
-
-    def length(self) -> float:
-        """Normalized length."""
-        return self.path().normalized_length
-
-    def points(self, held: ConstraintPoints) -> Tensor:
-        """The constraint points `(m, p)`."""
-        return self.path().points(held.segments, held.t)
-
-    def weights(self, held: ConstraintPoints) -> Tensor:
-        """How the constraint points `(m, p)` follow the coordinates: `weights (m, n - 2) @ y`, up to a constant."""
-        rows = torch.zeros(len(self.to_beads) + 2, len(self.to_beads), dtype=self.y.dtype, device=self.y.device)
-        rows[1:-1] = self.to_beads
-        segments = held.segments.to(self.y.device)
-        return torch.lerp(rows[segments], rows[segments + 1], held.t.to(rows)[:, None])
-
-    def largest_move(self, direction: Tensor) -> float:
-        """How far the bead that moves farthest goes with a step in the coordinates, in distances of the ends."""
-        return (self.to_beads @ direction).norm(dim=1).max().item() / self.distance
-
-
 class _Program:
     """Least `|y|^2` with every violation at most 0, by sequential quadratic programming.
 
@@ -175,8 +137,8 @@ class _Program:
         self.multipliers = torch.zeros(len(held.t), dtype=torch.float64)
         self.penalties = torch.zeros_like(self.multipliers)
         self.bound, self.contradicted = FIRST_BOUND, False
-        self.evaluations = 0
-        self.values, self.gradients = self._evaluate()
+        self.asked, self.seen = 0, torch.zeros_like(self.multipliers)
+        self.values, self.gradients, _ = self._evaluate(inf)
 
     def solve(self) -> None:
         """Step until the string is tight and its violations are within the tolerance, or no step helps."""
@@ -207,9 +169,28 @@ class _Program:
         # On the straight line there is nothing to balance but rounding.
         return (left.clamp_min(0) / total).sqrt().item() if total > 1e-9 else 0.0
 
-    def _evaluate(self) -> tuple[Tensor, Tensor]:
-        self.evaluations += 1
-        return self.constraints(self.string.points(self.held))
+    @property
+    def evaluations(self) -> int:
+        """How often the gradients of the whole string were computed, or as many in parts."""
+        return ceil(self.asked / len(self.weights))
+
+    def _evaluate(self, most: float) -> tuple[Tensor, Tensor, float]:
+        """Values, gradients and the merit; once the merit is seen to exceed `most`, only a lower bound of it, and what was seen."""
+        points, merit = self.string.points(self.held), self._energy()
+        values, gradients = torch.full_like(self.multipliers, nan), torch.empty_like(points)
+        for some in self._in_turn():
+            values[some], gradients[some] = self.constraints(points[some], some)
+            self.asked, self.seen[some] = self.asked + len(some), values[some]
+            merit += (self.penalties[some] @ values[some].relu()).item()
+            if merit > most:
+                break
+        return values, gradients, merit
+
+    def _in_turn(self) -> tuple[Tensor, ...]:
+        """The constraints, those first that are likelier to make a step fail; one by one where they are evaluated so, else together."""
+        if not self.constraints.apart:
+            return (torch.arange(len(self.seen)),)
+        return (self.penalties * (self.seen - self.seen.min())).argsort(descending=True, stable=True).split(1)
 
     def _energy(self) -> float:
         return self.string.y.double().square().sum().item()
@@ -272,13 +253,14 @@ class _Program:
         y, values, gradients, merit = self.string.y, self.values, self.gradients, self._merit()
         share = min(1.0, MOVE / max(self.string.largest_move(direction), 1e-30))
         before = self._weighed(self.multipliers)
-        for _ in range(8):
+        for trial in range(TRIALS):
             self.string.y = y + share * direction
-            risen = inf
+            risen, enough = inf, 1e-4 * share * slope
             if self.string.beads().isfinite().all():
-                self.values, self.gradients = self._evaluate()
-                risen = self._merit() - merit
-            if risen <= 1e-4 * share * slope:
+                most = inf if trial == TRIALS - 1 else merit + enough
+                self.values, self.gradients, now = self._evaluate(most)
+                risen = now - merit
+            if risen <= enough:
                 break
             if not isfinite(risen):
                 # Out of the range of numbers, or where the loss is not one: no parabola goes through that.
