@@ -249,8 +249,9 @@ def _shortened(
     progress: ProgressMeter | None,
 ) -> Shortened | None:
     """What shortening makes of the path, if the path passes its certificate."""
-    if not _sampled_in_time(problem, Step.unjudged(path), limits, time.monotonic(), options.grid).passed:
+    began = time.monotonic()
+    if not _sampled_in_time(problem, Step.unjudged(path), limits, began, options.grid).passed:
         return None
-    # Rounds and beads were the search's; time is one for both.
-    limits = replace(UNLIMITED, seconds=limits.seconds)
+    # Rounds and beads were the search's; time is one for all.
+    limits = replace(UNLIMITED, seconds=limits.left(began).seconds)
     return tight(problem, path, options, limits=limits, progress=progress)

@@ -30,6 +30,16 @@ class Slow(dss.Objective):
         return dss.DoubleWell()(points)
 
 
+class SlowRing(Slow):
+    """The ring, at a second a point, each asked on its own."""
+
+    evaluates_apart = True
+
+    def __call__(self, points):
+        super().__call__(points)
+        return dss.Ring()(points)
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
@@ -59,6 +69,16 @@ def test_a_shortening_ends_in_time_and_its_path_is_certified_or_not_called_conne
         )
         assert clock.now - began <= seconds + judge.longest + 2
         assert found.connected == (found.certificate.evaluations > 0 and found.certificate.max_loss <= 1.05)
+
+
+def test_what_is_sampled_before_a_shortening_is_of_its_time(clock):
+    path = dss.Path(torch.stack([dss.Ring.at(2.5 * i / 9) for i in range(10)]))
+    problem = dss.Problem.of(SlowRing(clock), path.beads[0], path.beads[-1], threshold=0.1)
+    step = dss.Step(path, torch.full((9,), torch.nan, dtype=torch.float64), dss.Status.FOUND)
+    began, finder = clock.now, dss.StraightLine(limits=dss.Limits(seconds=1000))
+    found = dss.conclude(problem, finder, step, shorten=dss.Shortening(), grid=20, prove="never", began=began)
+    assert found.path.normalized_length < path.normalized_length
+    assert clock.now - began <= 1000 + problem.judge.unwrapped.longest + 2
 
 
 def test_without_a_limit_the_certificate_is_whole():
