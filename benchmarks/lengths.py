@@ -21,6 +21,7 @@ CURVES = {
     "bend": [("bend", FIRST), ("bend", END), ("bend, six times the pulling", END)],
     "greedy": [("greedy", END)],
     "geodesic": [("geodesic", END)],
+    "chain": [(chain_name(*tuned), END) for tuned in TUNED if tuned[1] is None],
     "chain, batch 64": [(chain_name(*tuned), END) for tuned in TUNED if tuned[1] == 64],
     "band (AutoNEB)": [("band (AutoNEB)", END)],
 }
@@ -36,22 +37,35 @@ def points(rows: Mapping[str, Record], curve: str) -> list[tuple[float, float]]:
     return found
 
 
+# Panels beside each other.
+ACROSS = 4
+
+
 def drawn(results: Mapping[str, Mapping[str, Record]]) -> Figure:
     """A panel a task."""
-    figure = make_subplots(rows=1, cols=len(results), subplot_titles=list(results))
-    colours = dict(zip(CURVES, ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"), strict=True))
+    down = -(-len(results) // ACROSS)
+    figure = make_subplots(rows=down, cols=ACROSS, subplot_titles=list(results), vertical_spacing=0.3 / down)
+    colours = dict(zip(CURVES, ("#0072B2", "#D55E00", "#009E73", "#999999", "#CC79A7", "#56B4E9"), strict=True))
     shown = set()
-    for column, rows in enumerate(results.values(), 1):
+    for panel, rows in enumerate(results.values()):
         for curve in CURVES:
             if at := points(rows, curve):
                 x, y = zip(*at, strict=True)
                 legend = {"name": curve, "legendgroup": curve, "showlegend": curve not in shown}
                 shown.add(curve)
-                figure.add_trace(Scatter(x=x, y=y, mode="lines+markers", line_color=colours[curve], **legend), 1, column)
-    figure.update_xaxes(title="processor seconds", type="log")
+                figure.add_trace(
+                    Scatter(x=x, y=y, mode="lines+markers", line_color=colours[curve], **legend),
+                    1 + panel // ACROSS,
+                    1 + panel % ACROSS,
+                )
+    figure.update_xaxes(type="log").update_xaxes(title="processor seconds", row=down)
     figure.update_yaxes(title="normalized length", col=1)
     return figure.update_layout(
-        template="simple_white", width=360 * len(results), height=380, legend={"orientation": "h", "y": -0.3}
+        template="simple_white",
+        width=360 * ACROSS,
+        height=120 + 280 * down,
+        margin={"t": 40},
+        legend={"orientation": "h", "y": -0.25 / down},
     )
 
 
