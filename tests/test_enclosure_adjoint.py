@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_enclosure_rules import BINARY, ELEMENTWISE, IMAGE, IMAGES, MATRIX, POSITIVE
 
+import dss
 from dss.enclosure import Enclosure, adjoint, lift, rounding
 from dss.enclosure.adjoint import sharpened
 from dss.enclosure.passes import under_way
@@ -272,3 +273,13 @@ def test_weights_are_pulled_back_as_torchs_products_are(function):
         )
 
     assert torch.equal(pulled(adjoint.transposed), pulled(lambda f, one: torch.func.vjp(f, torch.zeros_like(one))[1]))
+
+
+@pytest.mark.parametrize("depth", [1, 14])
+def test_a_single_class_leaves_nothing_to_trace_back_and_a_loss_of_zero(depth):
+    layers = [part for _ in range(depth) for part in (torch.nn.Linear(3, 3), torch.nn.ReLU())]
+    net, x = torch.nn.Sequential(*layers, torch.nn.Linear(3, 1)), draw(6, 3).float()
+    judge = dss.NetworkObjective(net, F.cross_entropy, (x, torch.zeros(6, dtype=torch.long)))
+    start, end = torch.randn(2, judge.size, generator=torch.Generator().manual_seed(1))
+    *_, last = dss.prove(judge, torch.stack([start, end]), threshold=1e-3)
+    assert last.proven and 0 <= last.upper < 1e-6
