@@ -186,6 +186,7 @@ def test_reading_moves_no_generator_and_repeats_under_its_seed(name):
     assert first == again and (first == other) == (name in FIXED)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with a single core
 @pytest.mark.parametrize("persistent", [False, True])
 def test_workers_draw_under_the_seed_too_and_the_callers_are_left_alone(persistent):
     data = Noisy(lambda: torch.rand(()) + np.random.rand() + random.random())

@@ -175,7 +175,8 @@ class Enclosure(_Tensor):
     @property
     def corners(self) -> Tensor:
         """The places at all of `CORNERS`, one after the other: the numbers of `at` in fewer operations."""
-        tau, square = self.center.new_tensor(CORNERS).T.reshape(2, -1, *[1] * self.center.dim())
+        corners = torch.tensor(CORNERS, dtype=torch.float64).to(self.center)
+        tau, square = corners.T.reshape(2, -1, *[1] * self.center.dim())
         place = self.center + tau * self.slope
         return place if self.bend is None else place + square * self.bend
 
