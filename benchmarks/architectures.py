@@ -124,31 +124,30 @@ def measured_by_segment(name: str, factor: float, seconds: float, records: Recor
     """A proof segment by segment, each of which is kept when it is proved; None where the seconds are over before all are."""
     judge, beads = made(name)
     most, _ = sampled(judge, beads)
-    left, parts = seconds, []
+    parts = []
     for i, digests in enumerate(pairwise(dss.Path(beads).digests)):
-        key, path = f"{name} / {i}", " ".join(digests)
-        part = records.results.get(PARTS, {}).get(key)
-        if part is None or part["path"] != path or part["threshold"] != factor * most:
-            began = time.process_time()
-            bracket = _last(judge, beads[i : i + 2], factor * most, left)
-            spent = time.process_time() - began
-            left -= spent
-            if not bracket.proven:
-                print(f"{key}: {share(bracket, factor * most):.1%} proved after {spent:.0f} s, and not kept", flush=True)
-                return None
-            part = {
-                "path": path,
-                "threshold": factor * most,
-                "cells": bracket.cells,
-                "seconds": round(spent, 2),
-                "upper": bracket.upper,
-            }
-            records.add(PARTS, key, part)
+        key, asked = f"{name} / {i}", {"path": " ".join(digests), "threshold": factor * most}
+        part = records.results.get(PARTS, {}).get(key, {})
+        if asked.items() - part.items():  # of another path
+            part = asked | _segment(judge, beads[i : i + 2], factor * most, seconds)
+            seconds -= part["seconds"]
             print(key, part, flush=True)
+            if part.pop("proved") < 1:
+                return None
+            records.add(PARTS, key, part)
         parts.append(part)
-    cells, spent, upper = sum(p["cells"] for p in parts), sum(p["seconds"] for p in parts), max(p["upper"] for p in parts)
-    proof = {"cells": cells, "seconds": round(spent, 2), "verdict": dss.Verdict.PROVEN.name, "proved": 1.0, "upper": upper}
-    return _described(judge, beads, factor, most) | proof
+    sums = {column: round(sum(part[column] for part in parts), 2) for column in ("cells", "seconds")}
+    verdict = {"verdict": dss.Verdict.PROVEN.name, "proved": 1.0, "upper": max(part["upper"] for part in parts)}
+    return _described(judge, beads, factor, most) | sums | verdict
+
+
+def _segment(judge: dss.NetworkObjective, beads: Tensor, threshold: float, seconds: float) -> Record:
+    """The proof of a path of one segment, as far as it came in so many processor seconds."""
+    began = time.process_time()
+    bracket = _last(judge, beads, threshold, seconds)
+    proved = 1.0 if bracket.proven else min(share(bracket, threshold), 0.9999)
+    spent = round(time.process_time() - began, 2)
+    return {"cells": bracket.cells, "seconds": spent, "upper": _finite(bracket.upper), "proved": proved}
 
 
 def _last(judge: dss.NetworkObjective, beads: Tensor, threshold: float, seconds: float) -> dss.Bracket:

@@ -45,6 +45,6 @@ def test_a_segment_of_another_path_is_proved_anew_and_one_that_is_not_finished_i
     before = dict(records.results[architectures.PARTS])
     beads[2] *= 1.5
     assert architectures.measured_by_segment("net", 1.0 + 1e-9, 0.0, records) is None
-    assert records.results[architectures.PARTS] == before and "not kept" in capsys.readouterr().out
+    assert records.results[architectures.PARTS] == before and "net / 1" in capsys.readouterr().out
     assert architectures.measured_by_segment("net", 1.1, 600.0, records)["verdict"] == "PROVEN"
     assert records.results[architectures.PARTS]["net / 1"] != before["net / 1"]
