@@ -123,6 +123,11 @@ class Data:
         return self.task.loss(model(inputs), target)
 
 
+def highest(problem: dss.Problem, path: dss.Path) -> Tensor:
+    """The largest loss seen on each segment, by the test of the other finders."""
+    return dss.sample_segments(problem.judge, path, grid=20, threshold=problem.threshold).losses
+
+
 class Ended(Exception):
     """Raised through the published code, to stop it early."""
 
@@ -145,8 +150,7 @@ class Look:
         self.began = time.monotonic()
 
     def __call__(self, path: dss.Path) -> None:
-        segments, threshold = torch.arange(len(path) - 1), self.problem.threshold
-        maxima = dss.sample_segments(self.problem.judge, path, segments, grid=20, threshold=threshold).losses
+        maxima, threshold = highest(self.problem, path), self.problem.threshold
         unfinished = dss.Status.SECONDS if self.late else dss.Status.SEARCHING
         status = dss.Status.FOUND if (maxima <= threshold).all() else unfinished
         self.step = dss.Step(path, maxima, status)

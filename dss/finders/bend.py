@@ -145,16 +145,13 @@ class BendString(Finder):
         for trained in train_segments(problem, step.path, optimizer, problem.generator("bend", step.round)):
             losses.append(trained.loss)
             if len(losses) % self.check_every == 0:
-                path = trained.path
-                peaks, place = self._judged(look, path, place)
-                if peaks is not None:
-                    return self._pulling(self._after(step, path, trained.gradient_steps, peaks, {}))
-            if len(losses) >= self.round_steps or _settled(losses):
+                peaks, place = self._judged(look, trained.path, place)
+            if peaks is not None or len(losses) >= self.round_steps or _settled(losses):
                 break
         assert trained is not None
         path = trained.path
-        # Few samples may lie above the threshold where all of them do not.
-        peaks, _ = look.judged(path, self.grid)
+        if peaks is None:  # few samples may lie above the threshold where all of them do not
+            peaks, _ = look.judged(path, self.grid)
         if peaks is not None:
             return self._pulling(self._after(step, path, trained.gradient_steps, peaks, {}))
         peaks = sample_segments(problem.judge, path, grid=self.grid, refine=False)
