@@ -143,14 +143,17 @@ def test_targets_may_be_named_built_or_computed(name):
     assert found.isfinite().all() and found.any()
 
 
-def test_a_target_that_is_no_tensor_is_certified_by_samples_which_say_why():
-    data, target, loss, _ = TARGETS["several keys"]
+@pytest.mark.parametrize("name", [name for name in TARGETS if TARGETS[name][2]])
+def test_targets_of_any_kind_are_proved(name):
+    data, target, loss, _ = TARGETS[name]
     model = Two()
     objective = dss.NetworkObjective(model, loss, data, target=target)
     start = point_of(model)[0]
     path = dss.Path.straight(start, start + 0.1)
-    certificate = dss.certify(objective, path, threshold=9.0, prove=True)
-    assert certificate.passed and not certificate.proven and "target" in certificate.reason
+    most = max(objective(torch.lerp(*path.beads, t)[None]).item() for t in torch.linspace(0, 1, 201))
+    certificate = dss.certify(objective, path, threshold=1.05 * most, prove=True)
+    assert certificate.proven and (1 - 1e-6) * most <= certificate.upper <= 1.05 * most
+    assert not dss.certify(objective, path, threshold=0.99 * most, prove=True).passed
 
 
 def test_inputs_by_name_are_proved_as_by_position():

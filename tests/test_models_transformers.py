@@ -73,10 +73,10 @@ def test_two_tunings_are_joined_by_the_models_own_loss(build):
         expected = [end(**batch).loss.item() for end in ends]
     found = dss.connect(objective, *(end.state_dict() for end in ends), threshold=max(expected) * 1.01)
     assert [found.problem.loss_start, found.problem.loss_end] == pytest.approx(expected, rel=1e-5)
-    assert found.connected and not found.certificate.proven
+    assert found.connected and (found.certificate.proven or build is t5)
 
 
-def test_a_masked_gpt2_whose_proof_fails_keeps_its_path():
+def test_a_loss_over_words_that_are_not_padding_is_proved():
     torch.manual_seed(0)
     model, batch = gpt2()
     ends = [tuned(model, batch, seed) for seed in (1, 2)]
@@ -90,7 +90,7 @@ def test_a_masked_gpt2_whose_proof_fails_keeps_its_path():
     with torch.no_grad():
         assert top == pytest.approx(max(end(**batch).loss.item() for end in ends), rel=1e-5)
     found = dss.connect(objective, *(end.state_dict() for end in ends), threshold=1.01 * top)
-    assert found.connected and (found.certificate.proven or "no proof" in found.reason)
+    assert found.connected and found.certificate.proven
 
 
 def test_a_model_without_a_loss_or_whose_labels_are_missing_is_refused():

@@ -63,6 +63,41 @@ class Merging(nn.Module):
         return F.linear(x, self.weight if self.merged else self.weight + self.low)
 
 
+class Caching(nn.Module):
+    """Keeps what it made of a parameter in eval, and forgets it in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias, self.cache = nn.Parameter(torch.randn(3, 6)), nn.Parameter(torch.randn(3)), {}
+
+    def train(self, mode=True):
+        if mode:
+            self.cache = {}
+        return super().train(mode)
+
+    def forward(self, x):
+        if self.training:
+            return F.linear(x, self.weight, self.bias.exp())
+        if "bias" not in self.cache:
+            self.cache["bias"] = self.bias.exp()
+        return F.linear(x, self.weight, self.cache["bias"])
+
+
+class Masked(nn.Module):
+    """A token for training alone, as masked autoencoders have one, in a model with a train() that matters not."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.mask_token, self.switches = nn.Linear(6, 3), nn.Parameter(torch.randn(6)), 0
+
+    def train(self, mode=True):
+        self.switches += 1
+        return super().train(mode)
+
+    def forward(self, x):
+        return self.body(torch.where(torch.rand(len(x), 1) < 0.5, x, self.mask_token) if self.training else x)
+
+
 class Gated(nn.Module):
     """Adds the mean over the batch, times a gate that is zero at first."""
 
@@ -134,6 +169,7 @@ def halved_by_hook_in_place():
         (lambda: partly_kept_before(True), "layer.weight does nothing.*kept"),
         (lambda: partly_kept_before(False), "layer.weight does nothing.*kept"),
         (Merging, "low does nothing.*train"),
+        (Caching, "bias does nothing.*cache is a tensor kept"),
         (Gated, "evaluated with"),
         (lambda: Gated(0.5), "evaluated with"),
         (Centring, "evaluated with"),
@@ -175,3 +211,13 @@ def test_a_model_that_writes_over_what_its_gradient_needs_can_still_be_judged():
     judge = dss.NetworkObjective(model, nn.functional.cross_entropy, (x, y))
     expected = nn.functional.cross_entropy(model(x), y)
     torch.testing.assert_close(judge(judge.space.flatten(model.state_dict())[None])[0].float(), expected.detach())
+
+
+def test_a_parameter_for_training_alone_is_no_obstacle():
+    """Its model has a train() of its own, which makes nothing of it."""
+    torch.manual_seed(0)
+    model = Masked().eval()
+    judge = dss.NetworkObjective(model, F.cross_entropy, (X, CLASSES))
+    with torch.no_grad():
+        expected = F.cross_entropy(model(X), CLASSES)
+    torch.testing.assert_close(judge(judge.flatten(model.state_dict())[None])[0].float(), expected)

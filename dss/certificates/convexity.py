@@ -30,6 +30,7 @@ from dss.certificates.equal_units import only_shifts
 from dss.certificates.sampling import as_losses
 from dss.objectives.judges import Perplexity
 from dss.objectives.network import NetworkObjective
+from dss.objectives.network.batches import describe
 from dss.objectives.network.data import Samples
 from dss.objectives.objective import Objective
 from dss.objectives.tracing import wiring
@@ -158,6 +159,8 @@ def _few(network: NetworkObjective) -> Samples:
     """The samples on which a model is traced."""
     if network.data.obstacle is not None:
         raise EnclosureError(network.data.obstacle)
+    if not isinstance(network.data.target, Tensor):
+        raise EnclosureError(f"a target that is {describe(network.data.target)} is not followed")
     return network.data.take(torch.arange(min(_TRACED, network.samples)))
 
 

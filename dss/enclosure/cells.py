@@ -1,17 +1,18 @@
 """From the ends of segments to bounds on the loss of a model on cells of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
-from dss.enclosure.passes import CURVED, DEEP, MODERATE, WINDING, under_way
+from dss.enclosure.passes import CURVED, DEEP, MODERATE, WINDING, Pass, under_way
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.standin import StandIn, constant, value_of
@@ -31,12 +32,13 @@ def enclose(
     lower: Tensor,
     upper: Tensor,
     inputs: Tensor | tuple[Tensor, ...],
-    target: Tensor,
+    target: Any,
     *,
     buffers: Tensors | None = None,
     rough: bool = True,
     third: bool = False,
     inside: bool = False,
+    alone: bool = False,
     chunk: int | None = None,
     weight: float | None = None,
     whole: bool = False,
@@ -54,11 +56,13 @@ def enclose(
         start, end: by parameter name, `(k, *shape)`.
         lower, upper: `(k,)` float64, 0 <= lower <= upper <= 1.
         inputs: the data, or the tuple of the model's positional arguments; axis 0 counts the samples.
-        target: the second argument of `loss`, by samples too.
+        target: the second argument of `loss`, by samples too: a tensor, or a tuple, list or dict of such.
         buffers: values to use instead of the model's own.
         rough: whether the smaller parts of convolutions are computed in float32.
         third: whether parts of third order are kept.
-        inside: whether errors are traced back at places inside the network, too. For the three see `suited`.
+        inside: whether errors are traced back at places inside the network, too.
+        alone: whether samples go through the model one after the other, since the way through it depends on the data. For the four
+            see `suited`.
         chunk: how many samples go through the model together; all by default.
         weight: what the sum over samples of their losses is divided by; their number by default.
         whole: whether the loss is called once, with all samples.
@@ -75,7 +79,11 @@ def enclose(
         EnclosureError: an operation has no rule, or anything else keeps the network from being enclosed; the message
             names it, and the module that calls it.
     """
+    if alone and index is not None:
+        raise ValueError("samples that go alone are not bounded apart")
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
+    targets, nest = tree_flatten(target)
+    data = [*targets, *inputs]
     stored = dict(model.named_buffers()) | (buffers or {})
 
     dtype = _dtype(start)
@@ -83,24 +91,27 @@ def enclose(
     def bound(start: Tensors, end: Tensors, lower: Tensor, upper: Tensor, *chosen: Tensor) -> Tensor:
         weights = {name: moving(start[name], end[name], lower, upper, exact=bool(chosen)) for name in start}
 
-        def of_samples(target: Tensor, *samples: Tensor) -> Tensor:
+        def of_samples(*samples: Tensor) -> Tensor:
             with only_refusals(), under_way(rough=rough, third=third, inside=inside):
                 # New ones for every pass: a forward may write into them.
                 tensors = {name: StandIn(weight, dtype) for name, weight in weights.items()}
                 tensors |= {name: constant(value) for name, value in stored.items()}
-                given = tuple(constant(part, dtype) for part in samples)
+                given = tuple(constant(part, dtype) for part in samples[len(targets) :])
                 with FreshMemory():
                     output = functional_call(model, tensors, given)
-                return torch.stack(_values(loss(output, target.clone())))
+                return torch.stack(_values(loss(output, _target(samples[: len(targets)], nest))))
 
         def of_sample(*sample: Tensor) -> Tensor:
             return of_samples(*(part[None] for part in sample))
 
         if whole:
-            return of_samples(target, *inputs)
-        given = [x.index_select(0, chosen[0]) if chosen else x for x in (target, *inputs)]
-        parts = zip(*(x.split(chunk or len(given[0])) for x in given))
-        values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
+            return of_samples(*data)
+        if alone:
+            values = torch.stack([of_sample(*sample) for sample in zip(*data, strict=True)])
+        else:
+            given = [x.index_select(0, chosen[0]) if chosen else x for x in data]
+            parts = zip(*(x.split(chunk or len(given[0])) for x in given))
+            values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
         if chosen:
             return values
         if weight is not None:
@@ -117,7 +128,7 @@ def enclose(
             bounds = _in_blocks(bound, blocks, start, end, lower, upper, index)
     known = _finite(list(start.values()), rows=True) & _finite(list(end.values()), rows=True)
     # A mask may shut out by -inf, which no saturating function turns into a bound: every rule but a choice makes it NaN.
-    known &= _finite([x.where(x != -torch.inf, 0) for x in stored.values()] + [*inputs, target], rows=False)
+    known &= _finite([x.where(x != -torch.inf, 0) for x in stored.values()] + data, rows=False)
     known = known.view(-1, *[1] * (bounds.dim() - 1))
     return torch.where(known & ~bounds.isnan(), bounds, torch.inf)
 
@@ -138,28 +149,63 @@ def _in_blocks(bound: Callable[..., Tensor], blocks: Blocks, start: Tensors, end
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
-           target: Tensor, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
-    """The options `rough`, `third` and `inside` of `enclose` that pay for a network, by its depth.
+           target: Any, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
+    """The options `rough`, `third`, `inside` and `alone` of `enclose` that pay for a network, by its depth and its way.
 
     Errors are multiplied by absolute weights layer after layer. In many layers that, and what float32 loses, inflates the ranges
-    inside beyond use, unless errors are traced back on the way; in a few it costs more than it spares cells.
+    inside beyond use, unless errors are traced back on the way; in a few it costs more than it spares cells. All samples take
+    one way at once under `vmap`, if that does not depend on their numbers.
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
-        whole: whether the loss is one of all samples; else it is asked for the first.
+        whole: whether the loss is one of all samples; else it is asked for the first two.
 
     Raises:
         EnclosureError: an operation has no rule.
     """
-    dtype, some = _dtype(tensors), slice(None) if whole else slice(0, 1)
+    targets, nest = tree_flatten(target)
+    data = [part if whole else part[:2] for part in (*targets, *inputs)]
+
+    def passed(*samples: Tensor) -> Pass:
+        return _trial(model, loss, tensors, _target(samples[: len(targets)], nest), samples[len(targets) :])
+
+    alone = False
+    with _evaluation(model), torch.no_grad():
+        try:
+            state = passed(*data) if whole else _together(passed, data)
+        except EnclosureError:
+            state, alone = passed(*(data if whole else [part[:1] for part in data])), not whole
+    inside = state.kinks > DEEP or state.curves >= WINDING
+    return {"rough": state.bends <= MODERATE, "third": state.curves >= CURVED, "inside": inside, "alone": alone}
+
+
+def _trial(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, target: Any, inputs: Sequence[Tensor]) -> Pass:
+    """What a pass of samples meets, at a point."""
+    dtype = _dtype(tensors)
     given = {name: StandIn(lift(x), x.dtype) if x.is_floating_point() else x.clone() for name, x in tensors.items()}
-    with _evaluation(model), torch.no_grad(), only_refusals(), under_way() as state:
-        samples = tuple(constant(part[some], dtype) for part in inputs)
+    with only_refusals(), under_way() as state:
+        samples = tuple(constant(part, dtype) for part in inputs)
         with FreshMemory():
             output = functional_call(model, given, samples)
-        loss(output, target[some].clone())
-    inside = state.kinks > DEEP or state.curves >= WINDING
-    return {"rough": state.bends <= MODERATE, "third": state.curves >= CURVED, "inside": inside}
+        loss(output, target)
+    return state
+
+
+def _together(passed: Callable[..., Pass], data: Sequence[Tensor]) -> Pass:
+    """What samples meet that go one way at once."""
+    states = []
+
+    def of_sample(*sample: Tensor) -> Tensor:
+        states.append(passed(*(part[None] for part in sample)))
+        return torch.zeros(())
+
+    torch.vmap(of_sample)(*data)
+    return states[0]
+
+
+def _target(leaves: Sequence[Tensor], nest: Any) -> Any:
+    """The second argument of the loss, which may write over it."""
+    return tree_unflatten([leaf.clone() for leaf in leaves], nest)
 
 
 def _finite(tensors: list[Tensor], *, rows: bool) -> Tensor:

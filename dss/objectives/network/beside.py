@@ -17,7 +17,7 @@ from dss.base.errors import InputError
 from dss.objectives.network.blame import told
 from dss.objectives.network.copies import quiet_copy, watched_copy
 from dss.objectives.network.rows import Tensors
-from dss.objectives.network.trials import Trial, alike, cloned, close, has_reals
+from dss.objectives.network.trials import Trial, alike, cloned, close, has_reals, moved
 
 
 def check_reads(trial: Trial) -> None:
@@ -66,7 +66,7 @@ def check_memory(trial: Trial, points: list[Tensors], outputs: list[Any]) -> Non
 
 
 def _check_idle(trial: Trial) -> None:
-    """A parameter that does nothing, in a module that keeps a tensor of its own, was probably used for that one before."""
+    """A parameter that does nothing was perhaps used before: for a tensor that a module around it keeps, or as it was put into eval."""
     leaves = {name: value.clone().requires_grad_() for name, value in trial.own.items()}
     with trial.rows.kept():
         output = trial.output(leaves)
@@ -75,26 +75,66 @@ def _check_idle(trial: Trial) -> None:
             found = torch.autograd.grad(reals, list(leaves.values()), allow_unused=True) if reals else ()
         except Exception:  # it writes over what its gradient needs, say: it can be judged, and nothing tells what is idle
             return
-    for name, gradient in zip(leaves, found):
-        signs = [] if gradient is not None else list(_signs_of_memory(trial.model, name))
-        if signs:
-            raise InputError(
-                f"the parameter {name} does nothing in eval(), and {', '.join(signs)} beside it: was something computed from it "
-                "before? Compute it anew in every forward; or, if the parameter is not used, freeze it (requires_grad=False)"
-            )
+    idle = [name for name, gradient in zip(leaves, found) if gradient is None]
+    switched = [name for name in idle if any(type(module).train is not nn.Module.train for module in _around(trial.model, name))]
+    for name in idle:
+        # What train() empties, the copy that was run has filled again.
+        models = (trial.model, trial.rows.template) if name in switched else (trial.model,)
+        for model in models:
+            _refuse(name, [f"{kept} is a tensor kept" for kept in _kept(model, name)])
+    if switched and _matter_before(trial, switched):
+        own = {type(module).__name__ for name in switched for module in _around(trial.model, name)
+               if type(module).train is not nn.Module.train}  # fmt: skip
+        _refuse(switched[0], [f"{kind} has a train() of its own" for kind in sorted(own)])
 
 
-def _signs_of_memory(model: nn.Module, parameter: str) -> Iterator[str]:
-    """Plain tensors that the modules around a parameter keep, and what they do on their own when put into eval."""
+def _refuse(parameter: str, signs: list[str]) -> None:
+    """Name an idle parameter, if there are signs that it was used before."""
+    if signs:
+        raise InputError(
+            f"the parameter {parameter} does nothing in eval(), and {', '.join(signs)} beside it: was something computed from it "
+            "before? Compute it anew in every forward; or, if the parameter is not used, freeze it (requires_grad=False)"
+        )
+
+
+def _around(model: nn.Module, parameter: str) -> Iterator[nn.Module]:
+    """The modules around a parameter, from the model on inwards."""
     parts = parameter.split(".")[:-1]
-    for path in (".".join(parts[:i]) for i in range(len(parts) + 1)):
-        module = model.get_submodule(path)
-        if type(module).train is not nn.Module.train:
-            yield f"{type(module).__name__} has a train() of its own"
+    return (model.get_submodule(".".join(parts[:i])) for i in range(len(parts) + 1))
+
+
+def _kept(model: nn.Module, parameter: str) -> Iterator[str]:
+    """Plain tensors that the modules around a parameter keep."""
+    names = {id(module): f"{path}." if path else "" for path, module in model.named_modules()}
+    for module in _around(model, parameter):
         for name, value in vars(module).items():
             kept = [] if name == "_buffers" else pytree.tree_leaves(value)
             if any(isinstance(x, Tensor) and not isinstance(x, nn.Parameter) for x in kept):
-                yield f"{f'{path}.{name}'.lstrip('.')} is a tensor kept"
+                yield f"{names[id(module)]}{name}"
+
+
+def _matter_before(trial: Trial, idle: list[str]) -> bool:
+    """Whether parameters that do nothing in eval change what is computed there if they change before, as merged weights do."""
+    twin, generator = quiet_copy(trial.model), torch.Generator().manual_seed(0)
+    try:
+        before = _own_output(trial, twin)
+        own = dict(twin.train().named_parameters())
+        with torch.no_grad():
+            for name, value in moved({name: own[name] for name in idle}, generator, 1.0).items():
+                own[name].copy_(value)
+        return not close(_own_output(trial, twin.eval()), before, trial.room)
+    except Exception:  # whatever its train() may raise: nothing tells that it is harmless
+        return True
+
+
+def _own_output(trial: Trial, model: nn.Module) -> Any:
+    """What a model makes of the few samples as it is."""
+    rows, one = copy.copy(trial.rows), next(iter(trial.own.values()))
+    rows.template, own = model, dict(model.named_parameters())
+    rows.frozen = {name: own[name].detach() for name in rows.frozen}
+    rows.constants = dict(model.named_buffers()) | rows.frozen
+    point = {name: own[name].detach().to(one) for name in trial.own}
+    return rows.output(cloned(point), cloned(rows.constants_like(one)), trial.fresh().inputs)
 
 
 def check_hooks(trial: Trial, point: Tensors, output: Any) -> None:

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 from torch.func import functional_call
+from torch.utils._pytree import tree_map
 
 from dss.base.space import ParameterSpace
 from dss.enclosure import Blocks, bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.cells import ratio_of_sums
+from dss.objectives.network.batches import Tree
 from dss.objectives.network.rows import RowLosses
 from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import cloned
@@ -46,7 +48,8 @@ class Bounds:
             negated: bound the negative of the loss.
         """
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        fitting = max(1, memory // bytes_per_cell(self.bytes * len(data), parameters=self.space.size))
+        together = 1 if self.go_alone(starts, data) else len(data)
+        fitting = max(1, memory // bytes_per_cell(self.bytes * together, parameters=self.space.size))
         cells = (x.split(fitting) for x in (starts, ends, lower, upper))
         return torch.cat([self._on_fitting(part, data, weight, memory, negated=negated) for part in zip(*cells, strict=True)])
 
@@ -75,14 +78,25 @@ class Bounds:
         size = max(1, memory // each, min(16, 4 * memory // each))
         if rows.writes:
             data, constants = data.take(torch.arange(len(data))), cloned(constants)
-        if self._suited is None:
-            tensors = {name: value[0] for name, value in start.items()} | constants
-            self._suited = suited(rows.template, loss.value, tensors, data.inputs, data.target, whole=loss.whole)
         value = (lambda output, target: -loss.value(output, target)) if negated else loss.value
         return enclose(
             rows.template, value, start, end, lower, upper, data.inputs, data.target, buffers=constants, chunk=size,
-            weight=None if loss.averaged else weight, whole=loss.whole, index=index, blocks=blocks, **self._suited,
+            weight=None if loss.averaged else weight, whole=loss.whole, index=index, blocks=blocks, **self._options(starts, data),
         )  # fmt: skip
+
+    def go_alone(self, points: Tensor, data: Samples) -> bool:
+        """Whether the way through the model depends on a sample's numbers, so that each goes through it by itself."""
+        return self._options(points, data)["alone"]
+
+    def _options(self, points: Tensor, data: Samples) -> dict[str, bool]:
+        """What suits the model, asked once."""
+        if self._suited is None:
+            rows, constants = self.rows, self.rows.constants_like(points)
+            if rows.writes:
+                data, constants = data.take(torch.arange(len(data))), cloned(constants)
+            tensors = {name: value[0] for name, value in self.space.unflatten(points).items()} | constants
+            self._suited = suited(rows.template, rows.loss.value, tensors, data.inputs, data.target, whole=rows.loss.whole)
+        return self._suited
 
     def mean(self, values: Tensor, weight: float) -> Tensor:
         """Bounds `(c,)` on the loss of all samples, from theirs `(n, c)`."""
@@ -95,15 +109,18 @@ class Bounds:
         rows, tensors = self.rows, self.rows.constants_like(point[None])
         tensors = tensors | {name: value[0] for name, value in self.space.unflatten(point[None]).items()}
 
-        def of_sample(target: Tensor, *sample: Tensor) -> Tensor:
+        def of_sample(target: Tree, *sample: Tensor) -> Tensor:
             output = functional_call(rows.template, tensors, tuple(part[None] for part in sample))
-            return rows.loss.value(output, target[None])
+            return rows.loss.value(output, tree_map(lambda part: part[None], target))
 
         with torch.no_grad():
             if rows.can_batch:
                 return torch.vmap(of_sample)(data.target, *data.inputs)
             # Recurrent layers have no batching rule, but take all samples at once.
-            output = functional_call(rows.template, tensors, tuple(x.clone() for x in data.inputs))
+            output, single = functional_call(rows.template, tensors, tuple(x.clone() for x in data.inputs)), list(data.chunks(1))
             if isinstance(output, Tensor) and len(output) == len(data):
-                return torch.stack([rows.loss.value(*one) for one in zip(output.split(1), data.target.split(1), strict=True)])
-            return torch.stack([of_sample(*sample) for sample in zip(data.target, *data.inputs, strict=True)])
+                return torch.stack(
+                    [rows.loss.value(*one) for one in zip(output.split(1), (one.target for one in single), strict=True)]
+                )
+            outputs = (functional_call(rows.template, tensors, one.inputs) for one in single)
+            return torch.stack([rows.loss.value(output, one.target) for output, one in zip(outputs, single)])

@@ -13,7 +13,6 @@ from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
 from dss.base.space import ParameterSpace
 from dss.objectives.network import statistics
-from dss.objectives.network.additive import tolerance
 from dss.objectives.network.blame import located, told
 from dss.objectives.network.replays import Replays
 from dss.objectives.network.rows import RowLosses, Tensors
@@ -194,15 +193,15 @@ class RowLoss(torch.autograd.Function):
         return gradients, None, None
 
 
-def check_same(losses: Tensor, expected: float | None, dtype: torch.dtype) -> None:
-    """The first of the losses must be what other chunks gave, up to rounding.
+def check_same(losses: Tensor, expected: float | None, share: float) -> None:
+    """The first of the losses must be what other chunks gave, up to a share of it for rounding.
 
     Raises:
         InputError: it is not.
     """
     if expected is None or not math.isfinite(expected + losses[0].item()):
         return
-    found, share = losses[0].item(), tolerance(dtype)
+    found = losses[0].item()
     if not math.isclose(found, expected, rel_tol=share, abs_tol=share * 1e-2):
         raise InputError(
             f"the loss depends on how the data is cut into chunks: {found:.9g} and {expected:.9g} for the same parameters and "

@@ -14,6 +14,7 @@ from dss.base.gradients import with_gradients
 from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
+from dss.objectives.network.additive import tolerance
 from dss.objectives.network.apart import SamplesApart
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds
@@ -36,6 +37,8 @@ PLAIN_BYTES = 512 * 2**20
 CELL_BYTES = 128 * 2**20
 # All results of one pass that is recorded.
 RECORD_BYTES = 2**30
+# Relative difference between samples that go alone and together, in float64: models cast to float32 on their way.
+ALONE = 64 * torch.finfo(torch.float32).eps
 
 
 class NetworkObjective(Objective):
@@ -113,6 +116,7 @@ class NetworkObjective(Objective):
         self.batch_samples = min(batch_size or self.samples, self.samples)
         self.description = description or f"{name_of(loss)} on {self.samples} samples"
         self._casts: dict[tuple, Samples] = {}
+        self._alone_is_same = False
         self._ask(model, loss, whole)
         self._weight, self._tried = check_weight(self._rows.loss.weigh(self._samples)), self._rows.loss.whole
 
@@ -287,13 +291,25 @@ class NetworkObjective(Objective):
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self.samples_like(starts)
+        if not self._alone_is_same and self._bounds.go_alone(starts, data):
+            self._check_alone(starts[:1])
         return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES), negated=negated)
 
+    def _check_alone(self, point: Tensor) -> None:
+        """Samples that take ways of their own, one by one, must add up to the loss of those that went together."""
+        point = point.double()  # a few of many samples change less than float32 loses
+        singles, constants = even_chunks(self.samples_like(point), 1), self._constants(point[0])
+        share = max(ALONE, tolerance(self._rows.precision(point.dtype)))
+        check_same(self(point), self._evaluation.tried(point, constants, singles, self._weight), share)
+        self._alone_is_same = True
+
     def apart(self, points: Tensor) -> SamplesApart | None:
-        plain = type(self._samples) is Samples and isinstance(self._samples.target, Tensor)
-        if self._rows.autocast is not None or self._norms or self._rows.loss.whole or self._rows.writes or not plain:
+        if self._rows.autocast is not None or self._norms or self._rows.loss.whole or self._rows.writes:
             return None
-        return SamplesApart(self._bounds, self.samples_like(points), self._weight, fitting(CELL_BYTES), fitting(RECORD_BYTES))
+        data = self.samples_like(points)
+        if type(self._samples) is not Samples or self._bounds.go_alone(points[:1], data):
+            return None
+        return SamplesApart(self._bounds, data, self._weight, fitting(CELL_BYTES), fitting(RECORD_BYTES))
 
     def _ask(self, model: nn.Module, loss: Loss, whole: bool) -> None:
         """Ask once what the model and the loss allow, at the model's own parameters and away from them."""
@@ -336,7 +352,7 @@ class NetworkObjective(Objective):
         """Sums over all the data; the first loss ever is compared with that in other chunks."""
         expected = self._tried_otherwise(points)
         found = self._sums(points, self.samples_like(points), gradient=gradient)
-        check_same(found[0] if gradient else found, expected, self._rows.precision(points.dtype))
+        check_same(found[0] if gradient else found, expected, tolerance(self._rows.precision(points.dtype)))
         return found
 
     def _tried_otherwise(self, points: Tensor) -> float | None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from dss.base.mapped import give_back, is_mapped
-from dss.objectives.network.batches import Layout, Tree, describe, target_names
+from dss.objectives.network.batches import Layout, Tree, target_names
 
 # Data that a chunk of a stream is read in, as long as nothing else asks for smaller chunks.
 CHUNK_BYTES = 64 * 2**20
@@ -106,7 +106,7 @@ class Samples:
     @property
     def obstacle(self) -> str | None:
         """Why no enclosure can read these samples, if none can."""
-        return None if isinstance(self.target, Tensor) else f"a target that is {describe(self.target)} is not followed"
+        return None
 
     @property
     def leaves(self) -> list[Tensor]:
