@@ -7,10 +7,11 @@ from torch import nn
 
 import dss
 from dss.base.errors import EnclosureError
-from dss.enclosure import enclose
+from dss.enclosure import enclose, suited
+from dss.enclosure.ways import groups_of
 
 F64 = torch.float64
-N, LENGTH, WIDTH = 7, 5, 4
+N, LENGTH, WIDTH, ALL = 7, 5, 4, (0, 1, 2)
 KEPT = torch.tensor([5, 2, 3, 5, 1, 4, 2])
 X = torch.randn(N, LENGTH, WIDTH, generator=torch.Generator().manual_seed(0))
 MASK = (torch.arange(LENGTH) < KEPT[:, None]).long()
@@ -71,7 +72,7 @@ def cells(model, width):
 @pytest.mark.parametrize("width", [0.25, 1 / 64])
 def test_a_way_that_depends_on_the_data_is_followed_for_every_sample(way, width):
     start, end, lower, upper = cells(Reader(way), width)
-    found = enclose(Reader(way), F.cross_entropy, start, end, lower, upper, (X, MASK), Y, alone=True)
+    found = enclose(Reader(way), F.cross_entropy, start, end, lower, upper, (X, MASK), Y, fixed=ALL)
     if way is not by_size:  # the same network without a branch
         together = enclose(Reader(by_products), F.cross_entropy, start, end, lower, upper, (X, MASK), Y)
         torch.testing.assert_close(found, together, rtol=1e-3, atol=1e-9)
@@ -80,6 +81,23 @@ def test_a_way_that_depends_on_the_data_is_followed_for_every_sample(way, width)
         point = {name: torch.lerp(start[name][0].double(), end[name][0].double(), t) for name in start}
         loss = F.cross_entropy(torch.func.functional_call(model, point, (X.double(), MASK)), Y)
         assert loss <= found.amax()
+
+
+def test_samples_of_one_mask_go_together():
+    more = [torch.cat([part, part.flip(0)]) for part in (Y, X, MASK)]  # every mask twice, and two of them four times
+    y, x, mask = more
+    model = Reader(by_length)
+    tensors = {name: p.detach() for name, p in model.named_parameters()}
+    for way, expected in ((by_products, ()), (by_length, (2,)), (by_size, ALL)):
+        assert suited(Reader(way), F.cross_entropy, tensors, (x, mask), y)["fixed"] == expected
+    assert sorted(map(len, groups_of([mask]))) == [2, 2, 2, 4, 4]
+    given = *cells(model, 1 / 8), (x, mask), y
+    alone, grouped, small = (
+        enclose(model, F.cross_entropy, *given, **options)
+        for options in ({"fixed": ALL}, {"fixed": (2,)}, {"fixed": (2,), "chunk": 3})
+    )
+    torch.testing.assert_close(grouped, alone, rtol=1e-9, atol=0)
+    torch.testing.assert_close(small, grouped, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("way", [unless_all, by_length, by_choice, by_size])
@@ -99,7 +117,7 @@ def test_a_branch_on_parameters_stays_refused():
         return unless_all(h, mask, x) if h.mean() > 0 else by_products(h, mask, x)
 
     with pytest.raises(EnclosureError, match="a branch on it cannot be followed"):
-        enclose(Reader(by_value), F.cross_entropy, *cells(Reader(by_value), 0.25), (X, MASK), Y, alone=True)
+        enclose(Reader(by_value), F.cross_entropy, *cells(Reader(by_value), 0.25), (X, MASK), Y, fixed=ALL)
 
 
 def test_samples_that_take_the_way_of_others_are_not_proved():

@@ -139,7 +139,7 @@ def test_every_way_of_computing_a_bound_bounds(options):
 def test_deep_networks_are_known(blocks, width, inside, rough):
     model = ResNet(blocks=blocks, width=width)
     found = suited(model, F.cross_entropy, model.state_dict(), (IMAGES,), LABELS)
-    assert found == {"rough": rough, "third": False, "inside": inside, "alone": False}
+    assert found == {"rough": rough, "third": False, "inside": inside, "fixed": ()}
 
 
 def test_zero_width_and_equal_ends_leave_rounding_only():

@@ -37,7 +37,7 @@ def test_errors_are_traced_back_inside_deep_networks_alone(layers):
     net = deep(layers)
     tensors = {name: value.detach() for name, value in net.named_parameters()}
     found = suited(net, F.mse_loss, tensors, (torch.ones(1, 3, dtype=F64),), torch.zeros(1, 3, dtype=F64))
-    assert found == {"rough": True, "third": False, "inside": layers > 12, "alone": False}
+    assert found == {"rough": True, "third": False, "inside": layers > 12, "fixed": ()}
 
 
 def polynomial(seed: int) -> Enclosure:

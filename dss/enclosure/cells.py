@@ -17,6 +17,7 @@ from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
 from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, lift
+from dss.enclosure.ways import Fixed, groups_of, together, way_of
 
 Tensors = dict[str, Tensor]
 
@@ -38,7 +39,7 @@ def enclose(
     rough: bool = True,
     third: bool = False,
     inside: bool = False,
-    alone: bool = False,
+    fixed: Fixed = (),
     chunk: int | None = None,
     weight: float | None = None,
     whole: bool = False,
@@ -61,8 +62,8 @@ def enclose(
         rough: whether the smaller parts of convolutions are computed in float32.
         third: whether parts of third order are kept.
         inside: whether errors are traced back at places inside the network, too.
-        alone: whether samples go through the model one after the other, since the way through it depends on the data. For the four
-            see `suited`.
+        fixed: on which of the tensors of `target` and `inputs`, in this order, the way through the model depends: samples that
+            agree in them go through it together. For the four see `suited`.
         chunk: how many samples go through the model together; all by default.
         weight: what the sum over samples of their losses is divided by; their number by default.
         whole: whether the loss is called once, with all samples.
@@ -79,8 +80,8 @@ def enclose(
         EnclosureError: an operation has no rule, or anything else keeps the network from being enclosed; the message
             names it, and the module that calls it.
     """
-    if alone and index is not None:
-        raise ValueError("samples that go alone are not bounded apart")
+    if fixed and index is not None:
+        raise ValueError("samples that go ways of their own are not bounded apart")
     inputs = inputs if isinstance(inputs, tuple) else (inputs,)
     targets, nest = tree_flatten(target)
     data = [*targets, *inputs]
@@ -106,14 +107,10 @@ def enclose(
 
         if whole:
             return of_samples(*data)
-        if alone:
-            values = torch.stack([of_sample(*sample) for sample in zip(*data, strict=True)])
-        else:
-            given = [x.index_select(0, chosen[0]) if chosen else x for x in data]
-            parts = zip(*(x.split(chunk or len(given[0])) for x in given))
-            values = torch.cat([torch.vmap(of_sample)(*part) for part in parts])
         if chosen:
-            return values
+            return together(of_sample, [x.index_select(0, chosen[0]) for x in data], chunk=chunk)
+        groups = groups_of([data[i] for i in fixed]) if fixed else [slice(None)]
+        values = torch.cat([together(of_sample, [x[rows] for x in data], fixed, chunk) for rows in groups])
         if weight is not None:
             return ratio_of_sums(values, weight)
         return weighted_mean(values, torch.ones(len(values), device=values.device))
@@ -149,34 +146,29 @@ def _in_blocks(bound: Callable[..., Tensor], blocks: Blocks, start: Tensors, end
 
 
 def suited(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, inputs: tuple[Tensor, ...],
-           target: Any, *, whole: bool = False) -> dict[str, bool]:  # fmt: skip
-    """The options `rough`, `third`, `inside` and `alone` of `enclose` that pay for a network, by its depth and its way.
+           target: Any, *, whole: bool = False) -> dict[str, Any]:  # fmt: skip
+    """The options `rough`, `third`, `inside` and `fixed` of `enclose` that pay for a network, by its depth and its way.
 
     Errors are multiplied by absolute weights layer after layer. In many layers that, and what float32 loses, inflates the ranges
-    inside beyond use, unless errors are traced back on the way; in a few it costs more than it spares cells. All samples take
-    one way at once under `vmap`, if that does not depend on their numbers.
+    inside beyond use, unless errors are traced back on the way; in a few it costs more than it spares cells. For the way see `ways`.
 
     Args:
         tensors: parameters and buffers by name, of one point; they are needed for their shapes.
-        whole: whether the loss is one of all samples; else it is asked for the first two.
+        whole: whether the loss is one of all samples; else it is asked for a few.
 
     Raises:
         EnclosureError: an operation has no rule.
     """
     targets, nest = tree_flatten(target)
-    data = [part if whole else part[:2] for part in (*targets, *inputs)]
+    data = [*targets, *inputs]
 
     def passed(*samples: Tensor) -> Pass:
         return _trial(model, loss, tensors, _target(samples[: len(targets)], nest), samples[len(targets) :])
 
-    alone = False
     with _evaluation(model), torch.no_grad():
-        try:
-            state = passed(*data) if whole else _together(passed, data)
-        except EnclosureError:
-            state, alone = passed(*(data if whole else [part[:1] for part in data])), not whole
+        fixed, state = ((), passed(*data)) if whole else way_of(passed, data, len(targets))
     inside = state.kinks > DEEP or state.curves >= WINDING
-    return {"rough": state.bends <= MODERATE, "third": state.curves >= CURVED, "inside": inside, "alone": alone}
+    return {"rough": state.bends <= MODERATE, "third": state.curves >= CURVED, "inside": inside, "fixed": fixed}
 
 
 def _trial(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, target: Any, inputs: Sequence[Tensor]) -> Pass:
@@ -189,18 +181,6 @@ def _trial(model: nn.Module, loss: Callable[..., Tensor], tensors: Tensors, targ
             output = functional_call(model, given, samples)
         loss(output, target)
     return state
-
-
-def _together(passed: Callable[..., Pass], data: Sequence[Tensor]) -> Pass:
-    """What samples meet that go one way at once."""
-    states = []
-
-    def of_sample(*sample: Tensor) -> Tensor:
-        states.append(passed(*(part[None] for part in sample)))
-        return torch.zeros(())
-
-    torch.vmap(of_sample)(*data)
-    return states[0]
 
 
 def _target(leaves: Sequence[Tensor], nest: Any) -> Any:

@@ -1,5 +1,7 @@
 """Bounds on a model's loss on cells of segments: what of cells and samples goes together through an enclosure."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -25,7 +27,7 @@ class Bounds:
 
     def __init__(self, rows: RowLosses, space: ParameterSpace, bytes_per_sample: int):
         self.rows, self.space, self.bytes = rows, space, bytes_per_sample
-        self._suited: dict[str, bool] | None = None  # not asked yet
+        self._suited: dict[str, Any] | None = None  # not asked yet
 
     def on_cells(
         self,
@@ -48,7 +50,7 @@ class Bounds:
             negated: bound the negative of the loss.
         """
         # All samples of a few cells go together, or, where that is too much, some samples of one cell.
-        together = 1 if self.go_alone(starts, data) else len(data)
+        together = 1 if len(self._options(starts, data)["fixed"]) == len(data.leaves) else len(data)
         fitting = max(1, memory // bytes_per_cell(self.bytes * together, parameters=self.space.size))
         cells = (x.split(fitting) for x in (starts, ends, lower, upper))
         return torch.cat([self._on_fitting(part, data, weight, memory, negated=negated) for part in zip(*cells, strict=True)])
@@ -84,11 +86,11 @@ class Bounds:
             weight=None if loss.averaged else weight, whole=loss.whole, index=index, blocks=blocks, **self._options(starts, data),
         )  # fmt: skip
 
-    def go_alone(self, points: Tensor, data: Samples) -> bool:
-        """Whether the way through the model depends on a sample's numbers, so that each goes through it by itself."""
-        return self._options(points, data)["alone"]
+    def go_apart(self, points: Tensor, data: Samples) -> bool:
+        """Whether the way through the model depends on the samples' numbers, so that not all go through it together."""
+        return bool(self._options(points, data)["fixed"])
 
-    def _options(self, points: Tensor, data: Samples) -> dict[str, bool]:
+    def _options(self, points: Tensor, data: Samples) -> dict[str, Any]:
         """What suits the model, asked once."""
         if self._suited is None:
             rows, constants = self.rows, self.rows.constants_like(points)

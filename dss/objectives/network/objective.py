@@ -291,7 +291,7 @@ class NetworkObjective(Objective):
         if self._samples.obstacle is not None:
             raise EnclosureError(self._samples.obstacle)
         cells, data = (starts, ends, lower, upper), self.samples_like(starts)
-        if not self._alone_is_same and self._bounds.go_alone(starts, data):
+        if not self._alone_is_same and self._bounds.go_apart(starts, data):
             self._check_alone(starts[:1])
         return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES), negated=negated)
 
@@ -307,7 +307,7 @@ class NetworkObjective(Objective):
         if self._rows.autocast is not None or self._norms or self._rows.loss.whole or self._rows.writes:
             return None
         data = self.samples_like(points)
-        if type(self._samples) is not Samples or self._bounds.go_alone(points[:1], data):
+        if type(self._samples) is not Samples or self._bounds.go_apart(points[:1], data):
             return None
         return SamplesApart(self._bounds, data, self._weight, fitting(CELL_BYTES), fitting(RECORD_BYTES))
 
