@@ -1,5 +1,6 @@
 """Bounds on a model's loss on cells of segments: what of cells and samples goes together through an enclosure."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.utils._pytree import tree_map
 
+from dss.base.errors import EnclosureError
 from dss.base.space import ParameterSpace
 from dss.enclosure import Blocks, bytes_per_cell, enclose, suited, weighted_mean
 from dss.enclosure.cells import ratio_of_sums
@@ -14,6 +16,25 @@ from dss.objectives.network.batches import Tree
 from dss.objectives.network.rows import RowLosses
 from dss.objectives.network.samples import Samples
 from dss.objectives.network.trials import cloned
+
+
+def check_bounded(rows: RowLosses, recalibrated: Collection[str], samples: Samples) -> None:
+    """Refuse losses that cannot be enclosed.
+
+    Args:
+        recalibrated: layers whose statistics are recomputed for every point.
+
+    Raises:
+        EnclosureError: it names the cause and the way out.
+    """
+    if rows.autocast is not None:
+        raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
+    if recalibrated:
+        raise EnclosureError(
+            "statistics recalibrated for every point cannot be enclosed; to prove, freeze them: --buffers frozen, buffers='frozen' in Python"
+        )
+    if samples.obstacle is not None:
+        raise EnclosureError(samples.obstacle)
 
 
 class Bounds:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from dss.base.errors import EnclosureError, InputError
+from dss.base.errors import InputError
 from dss.base.gradients import with_gradients
 from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
@@ -17,10 +17,10 @@ from dss.objectives.network import capacity, statistics
 from dss.objectives.network.additive import tolerance
 from dss.objectives.network.apart import SamplesApart
 from dss.objectives.network.batches import Target
-from dss.objectives.network.bounds import Bounds
+from dss.objectives.network.bounds import Bounds, check_bounded
 from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
-from dss.objectives.network.evaluation import Evaluation, RowLoss, check_same, even_chunks
+from dss.objectives.network.evaluation import ALONE, Evaluation, RowLoss, check_same, even_chunks
 from dss.objectives.network.images import takes_channels_last
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
@@ -37,8 +37,6 @@ PLAIN_BYTES = 512 * 2**20
 CELL_BYTES = 128 * 2**20
 # All results of one pass that is recorded.
 RECORD_BYTES = 2**30
-# Relative difference between samples that go alone and together, in float64: models cast to float32 on their way.
-ALONE = 64 * torch.finfo(torch.float32).eps
 
 
 class NetworkObjective(Objective):
@@ -282,25 +280,17 @@ class NetworkObjective(Objective):
         return -self._enclosed(starts, ends, t, t, negated=True).amax(1)
 
     def _enclosed(self, starts: Tensor, ends: Tensor, lower: Tensor, upper: Tensor, *, negated: bool) -> Tensor:
-        if self._rows.autocast is not None:
-            raise EnclosureError("what autocast rounds cannot be enclosed; judge without it to prove")
-        if self._norms:
-            raise EnclosureError(
-                "statistics recalibrated for every point cannot be enclosed; to prove, freeze them: --buffers frozen, buffers='frozen' in Python"
-            )
-        if self._samples.obstacle is not None:
-            raise EnclosureError(self._samples.obstacle)
+        check_bounded(self._rows, self._norms, self._samples)
         cells, data = (starts, ends, lower, upper), self.samples_like(starts)
         if not self._alone_is_same and self._bounds.go_apart(starts, data):
             self._check_alone(starts[:1])
         return self._bounds.on_cells(*cells, data, self._weight, fitting(CELL_BYTES), negated=negated)
 
     def _check_alone(self, point: Tensor) -> None:
-        """Samples that take ways of their own, one by one, must add up to the loss of those that went together."""
+        """Samples that take ways of their own must add up to the loss of those that went together."""
         point = point.double()  # a few of many samples change less than float32 loses
-        singles, constants = even_chunks(self.samples_like(point), 1), self._constants(point[0])
-        share = max(ALONE, tolerance(self._rows.precision(point.dtype)))
-        check_same(self(point), self._evaluation.tried(point, constants, singles, self._weight), share)
+        found = self._evaluation.tried(point, self._constants(point[0]), even_chunks(self.samples_like(point), 1), self._weight)
+        check_same(self(point), found, max(ALONE, tolerance(self._rows.precision(point.dtype))))
         self._alone_is_same = True
 
     def apart(self, points: Tensor) -> SamplesApart | None:
