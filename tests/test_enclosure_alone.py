@@ -148,3 +148,33 @@ def test_targets_in_dictionaries_are_bounded_as_tensors_are():
     tree = enclose(Reader(by_products), weighted, *given, (X, MASK), {"label": Y, "more": (weight,)})
     flat = enclose(Reader(by_products), plain, *given, (X, MASK), torch.stack([Y.float(), weight], 1))
     torch.testing.assert_close(tree, flat, rtol=1e-12, atol=0)
+
+
+class Standardized(nn.Module):
+    """A convolution whose weights are standardized as batches are, in the manner of BiT."""
+
+    def __init__(self, of_data=False):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.head, self.of_data = nn.Conv2d(1, 4, 3), nn.Linear(4, 3), of_data
+
+    def forward(self, x):
+        weight = self.conv.weight
+        weight = F.batch_norm(weight.reshape(1, len(weight), -1), None, None, training=True, momentum=0.0).reshape_as(weight)
+        h = F.conv2d(x, weight, self.conv.bias).relu()
+        h = F.batch_norm(h, None, None, training=True) if self.of_data else h
+        return self.head(h.mean((2, 3)))
+
+
+@pytest.mark.parametrize("width", [0.25, 1 / 64])
+def test_weights_may_be_normalised_by_their_own_statistics_and_samples_may_not(width):
+    images = torch.randn(N, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    start, end, lower, upper = cells(Standardized(), width)
+    with pytest.raises(EnclosureError, match="batch norm takes its statistics from the batch"):
+        enclose(Standardized(of_data=True), F.cross_entropy, start, end, lower, upper, images, Y)
+    bound = enclose(Standardized(), F.cross_entropy, start, end, lower, upper, images, Y).amax()
+    model, losses = Standardized().double(), []
+    for t in torch.linspace(lower.item(), upper.item(), 41, dtype=F64):
+        point = {name: torch.lerp(start[name][0].double(), end[name][0].double(), t) for name in start}
+        losses.append(F.cross_entropy(torch.func.functional_call(model, point, (images.double(),)), Y).item())
+    assert max(losses) <= bound and (width > 1 / 64 or bound - max(losses) < 1e-3)

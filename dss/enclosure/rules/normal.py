@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch._C._functorch import maybe_current_level, maybe_get_level  # pyright: ignore[reportMissingImports]
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined, tracked
@@ -20,19 +21,29 @@ from dss.enclosure.value import Enclosure, lift, settled
 
 @rule("batch_norm")
 def batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Enclosure:
-    """(x - mean) / sqrt(var + eps) * w + b with stored statistics: an affine map per channel."""
-    if training or mean is None or var is None:
-        raise EnclosureError("batch norm takes its statistics from the batch here; the enclosure needs stored ones: "
-                             "freeze them (eval() with track_running_stats, or buffers='frozen')")  # fmt: skip
+    """(x - mean) / sqrt(var + eps) * w + b with stored statistics: an affine map per channel; or, of weights, with their own."""
 
     def per_channel(part) -> Enclosure:
         return lift(part).reshape(-1, *[1] * (x.dim() - 2))
 
+    if mean is None and var is None and _is_same_for_samples(lift(x)):  # weights are standardized so
+        y = normalized(lift(x), (0, *range(2, x.dim())), eps)
+        y = y if weight is None else y * per_channel(weight)
+        return y if bias is None else y + per_channel(bias)
+    if training or mean is None or var is None:
+        raise EnclosureError("batch norm takes its statistics from the batch here; the enclosure needs stored ones: "
+                             "freeze them (eval() with track_running_stats, or buffers='frozen')")  # fmt: skip
     scale = apply(RSQRT, lift(var) + eps, counts=0)
     if weight is not None:
         scale = scale * weight
     y = (x - per_channel(mean)) * per_channel(scale)
     return y if bias is None else y + per_channel(bias)
+
+
+def _is_same_for_samples(x: Enclosure) -> bool:
+    """Whether it is made of parameters alone: samples go through `vmap`, within that of the cells."""
+    level, parts = maybe_current_level(), (x.center, x.slope, x.error, x.bend, x.twist)
+    return level is not None and all(maybe_get_level(part) < level for part in parts if part is not None)
 
 
 @rule("layer_norm")
