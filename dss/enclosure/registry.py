@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from dss.base.errors import EnclosureError
+from dss.enclosure.spelling import has_other_order, spelled
 
 
 class Rule(NamedTuple):
@@ -68,6 +69,9 @@ def answer(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     found = _RULES.get(name)
     if found is None:
         raise refusal(name)
+    if has_other_order(name, func):
+        raise refusal(name, f"of torch itself, whose arguments have another order; call torch.nn.functional.{name}")
+    kwargs = spelled(name, func, found.handler, kwargs, given=len(args)) if kwargs else kwargs
     args = (func, *args) if found.wants_function else args
     try:
         return found.handler(*args, **kwargs)

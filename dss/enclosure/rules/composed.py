@@ -75,9 +75,9 @@ def hypot(x, y) -> Enclosure:
 
 
 @rule("atan2", "arctan2")
-def atan2(y, x) -> Enclosure:
-    """2 arctan(y / (sqrt(x^2 + y^2) + x)): half of an angle at the center is that at the circle. Not on the negative half-line, where it jumps."""
-    y, x = lift(y), lift(x)
+def atan2(input, other) -> Enclosure:
+    """2 arctan(y / (sqrt(x^2 + y^2) + x)) of y and x: half of an angle at the center is that at the circle. Not on the negative half-line, where it jumps."""
+    y, x = lift(input), lift(other)
     return apply(ARCTAN, divide(y, hypot(x, y) + x)) * 2
 
 

@@ -50,7 +50,7 @@ def rearrange(func, x, *args, **kwargs) -> Enclosure:
 def reshape(x, *shape, **options) -> Enclosure:
     """The same entries in another shape. The components may lie in memory in another order than the tensor that they are
     components of, and cannot be viewed wherever it can."""
-    shape = options.get("shape", shape)
+    shape = options.get("shape", options.get("size", shape))
     if options.get("dtype") is not None or any(isinstance(part, torch.dtype) for part in shape):
         raise EnclosureError("no rule encloses a view of the bits as another dtype")
     return rearranged(lambda part: part.reshape(*shape), x, reshapes=True)
