@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,8 @@ class Net(nn.Module):
                 self.used.append(name)
                 shape = found
         self.head = nn.Linear(math.prod(shape), classes, dtype=torch.float64)
+        for part in self.head.parameters():  # by the draw, as all else is: a seed gives the same networks everywhere
+            part.data = draw.tensor(*part.shape).double() / math.sqrt(math.prod(shape))
 
     def _tried(self, draw: Draw, name: str, shape: Shape) -> Shape | None:
         """Add a step if it takes such samples and gives finite ones; the new shape."""
@@ -189,12 +192,15 @@ def under_corners(values: Tensor, taus: Tensor) -> Tensor:
 def judged(case: Case, draw: Draw, points: int, tally: Tally) -> None:
     """Bound a case and look for a loss above its bound."""
     try:
-        options = {
+        options: dict[str, Any] = {
             "rough": draw.random() < 0.8,
             "third": draw.random() < 0.5,
             "inside": draw.random() < 0.5,
         }
-        bounds = case.bounds(apart=draw.random() < 0.3, **options)
+        apart = draw.random() < 0.3
+        if not apart and draw.random() < 0.3:  # samples one by one
+            options["fixed"] = (0, 1)
+        bounds = case.bounds(apart=apart, **options)
     except dss.EnclosureError as error:
         tally.refused[str(error).partition(", called in")[0][:110]] += 1
         return
