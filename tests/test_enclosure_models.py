@@ -41,6 +41,15 @@ def enclosed(model, loss=F.cross_entropy, inputs=IMAGES, target=LABELS):
     return enclose(model, loss, start, start, t, t + 1, inputs, target)
 
 
+def test_arguments_that_a_rule_does_not_take_are_refused():
+    rule("copysign")(lambda x: x)
+    try:
+        with pytest.raises(EnclosureError, match=r"'copysign' with these arguments.*'inner\.1\.0' \(Signed\)"):
+            enclosed(Unknown())
+    finally:
+        forget("copysign")
+
+
 def test_an_operation_without_a_rule_is_named_with_its_module():
     with pytest.raises(EnclosureError, match=r"'copysign'.*'inner\.1\.0' \(Signed\)"):
         enclosed(Unknown())
