@@ -89,17 +89,31 @@ for _name, _function in {
 
 @operation("softmax of shut entries")
 def _(draw, shape):
-    dim, mask, low = last(draw, shape), draw.mask(*shape), draw.choice((float("-inf"), -1e9, torch.finfo(torch.float32).min))
+    dim, low = last(draw, shape), draw.choice((float("-inf"), -1e9, torch.finfo(torch.float32).min))
+    # In a row of which nothing is left, the least float and a number round to the least float: another function than that of real numbers.
+    mask = draw.mask(*shape).index_fill(dim - (dim > 0), torch.tensor([0]), 0)
     added = torch.zeros(shape).masked_fill(mask, low)
     function = draw.choice(
         (
             torch.softmax,
             lambda h, dim: torch.log_softmax(h, dim).masked_fill(mask, 0.0),
             lambda h, dim: h.logsumexp(dim, True).clamp(min=-50.0),
+            lambda h, dim: h.amax(dim, True).clamp(min=-50.0),
+            lambda h, dim: (h - 0.5).exp() + h.sigmoid(),
         )
     )
     shut = draw.choice((lambda h: h.masked_fill(mask, low), lambda h: h + added, lambda h: torch.where(mask, low, h)))
-    return Step(lambda h: function(shut(h), dim))
+    then = draw.choice(
+        (
+            lambda k, h: k,
+            lambda k, h: k / 3,
+            lambda k, h: k + h,
+            lambda k, h: k + added,
+            lambda k, h: -(k * -2),
+            lambda k, h: k * (h.mean(dim, True) ** 2 + 0.5),
+        )
+    )
+    return Step(lambda h: function(then(shut(h), h), dim))
 
 
 @operation("attention with bias_k", 2)

@@ -214,7 +214,9 @@ def _with_traced(x: Enclosure, nodes: list[Node], start: int = 0, groups: int = 
     traced = torch.vmap(lambda row: _traced(nodes, start, row.expand(groups, -1).reshape(shape), floor, groups))(rows)
     traced = traced.T.reshape(shape).to(torch.float64) + floor
     # A NaN knows nothing, and loses.
-    return Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.twist)
+    result = Enclosure(x.center, x.slope, torch.where(traced < x.error, traced, x.error), x.bend, x.twist)
+    result.ragged = x.ragged
+    return result
 
 
 def _is_noted(nodes: list[Node], x: Enclosure) -> bool:

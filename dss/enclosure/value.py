@@ -45,6 +45,8 @@ class Enclosure(_Tensor):
         bend, twist: None for zero.
         node: where its error comes from, as `adjoint` noted it; None if it did not.
         exact: whether it is a given constant, whose error is zero.
+        ragged: whether some entries may be larger than others by orders of magnitude, as those are that a mask shuts out
+            (-inf, -1e9): then each is rounded by itself.
         ceiling: None, or the values at `CORNERS` of a function convex in (tau, 2 tau^2 - 1) that lies above the entry.
 
     Its sizes, each at least as large as the true one (what is rounded is rounded up):
@@ -68,6 +70,7 @@ class Enclosure(_Tensor):
     ceiling: tuple[Tensor, ...] | None
     node: Any
     exact: bool
+    ragged: bool
 
     @staticmethod
     def __new__(
@@ -85,7 +88,7 @@ class Enclosure(_Tensor):
         self.center, self.ceiling = center, ceiling
         self.slope, self.error = (part if part.dim() == 0 else part.expand(shape) for part in (slope, error))
         self.bend, self.twist = (None if part is None else part.expand(shape) for part in (bend, twist))
-        self.node, self.exact = None, False
+        self.node, self.exact, self.ragged = None, False, False
         for name in _LAZY:
             setattr(self, name, None)
         return self

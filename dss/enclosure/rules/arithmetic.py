@@ -6,15 +6,14 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingImports]
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import gamma, raised
+from dss.enclosure.rounding import UNIT, gamma, raised
 from dss.enclosure.rules.curves import EXP, LOG, power_curve
 from dss.enclosure.rules.products import bilinear
-from dss.enclosure.rules.shapes import curved, where
+from dss.enclosure.rules.shapes import OUTLYING, curved, has_outliers, is_constant, where
 from dss.enclosure.rules.smooth import apply, reciprocal, whole_power
 from dss.enclosure.value import CORNERS, Enclosure, lift, settled
 
@@ -26,40 +25,23 @@ def add(x, y, *, alpha=1) -> Enclosure:
         y = multiply(y, alpha)
     moves = any(isinstance(z, Enclosure) and z.dim() == 0 for z in (x, y))
     x, y = lift(x), lift(y)
-    if _has_outliers(x) or _has_outliers(y):
-        return _apart(*((x, y) if _has_outliers(y) else (y, x)))
     return _added(x, y, moves=moves)
-
-
-OUTLYING = 1e3
-"""Constants as large as this (-1e9, -inf) shut entries out, and lend the others none of their rounding."""
-
-
-def _is_constant(x: Enclosure) -> bool:
-    """Whether it is the same for all samples and cells."""
-    if x.bend is not None or x.twist is not None or is_batchedtensor(x.center) or is_batchedtensor(x.slope):
-        return False
-    return x.still or (x.dim() == 0 and not x.slope.any())
-
-
-def _has_outliers(x: Enclosure) -> bool:
-    """Whether it is a mask with such entries."""
-    return x.dim() > 0 and _is_constant(x) and x.numel() > 0 and bool(x.center.amin() < -OUTLYING)
 
 
 def _of_constant(center: Tensor, *parts: Enclosure) -> Tensor | None:
     """The magnitude of what is one operation on constants: of each entry alone, zeros are exact."""
-    return center.abs() if all(map(_is_constant, parts)) else None
+    return center.abs() if all(map(is_constant, parts)) else None
 
 
-def _apart(x: Enclosure, mask: Enclosure) -> Enclosure:
-    """The sum where the mask is small, and where it is large: -inf is -inf for all that is finite."""
-    near, infinite = mask.center >= -OUTLYING, mask.center == -math.inf
-    inner = _added(x, Enclosure(torch.where(near, mask.center, 0.0), mask.slope, mask.error))
-    outer = _added(x, Enclosure(torch.where(near | infinite, 0.0, mask.center), mask.slope, mask.error))
-    shut = torch.where(inner.center + inner.error < math.inf, -math.inf, math.nan)
-    zero = shut.new_zeros(())
-    return where(near, inner, where(infinite, Enclosure(shut, zero, zero), outer))
+def _may_be_mask(x: Enclosure) -> bool:
+    """Whether entries may be shut out by it: seen of constants, and assumed of those that differ between samples."""
+    return has_outliers(x) or (x.dim() > 0 and x.fixed and not is_constant(x))
+
+
+def _apiece(result: Enclosure, *parts: Enclosure) -> Tensor:
+    """Magnitudes, entry by entry; what was infinite is not rounded."""
+    infinite = reduce(torch.logical_or, (part.center.isinf() for part in parts))
+    return torch.where(infinite, 0.0, result.amount) + result.sway
 
 
 def _added(x: Enclosure, y: Enclosure, *, moves: bool = False) -> Enclosure:
@@ -67,9 +49,11 @@ def _added(x: Enclosure, y: Enclosure, *, moves: bool = False) -> Enclosure:
     # The slope of a moving scalar is one number, which for a larger tensor would mean that it stands still.
     slope = slope.expand(center.shape) if moves else slope
     bend, twist = total_of(x.bend, y.bend), total_of(x.twist, y.twist)
-    result = settled(
-        center, slope, x.error + y.error, bend, twist, magnitude=_of_constant(center, x, y), ceiling=_sum_of_ceilings(x, y)
-    )
+    ragged, error, magnitude = _may_be_mask(x) or _may_be_mask(y), x.error + y.error, _of_constant(center, x, y)
+    if ragged:
+        magnitude = _apiece(Enclosure(center, slope, error, bend, twist), x, y)
+    result = settled(center, slope, error, bend, twist, magnitude=magnitude, ceiling=_sum_of_ceilings(x, y))
+    result.ragged = ragged
     sources = tuple(z for z in (x, y) if not is_number(z))
     shapes = [z.center.shape for z in sources]
     carried = reduce(torch.add, (z.error for z in sources), center.new_zeros(()))
@@ -121,6 +105,7 @@ def negative(x) -> Enclosure:
     """Exact: what is unknown is symmetric."""
     x = lift(x)
     result = Enclosure(-x.center, -x.slope, x.error, *curved(torch.neg, x))
+    result.ragged = x.ragged
     return tracked(result, None, (x,), lambda weight: (-weight,), terms=0, mixes=0)
 
 
@@ -132,15 +117,35 @@ def multiply(x, y) -> Enclosure:
     if isinstance(y, (int, float)):
         return _scaled(lift(x), y)
     x, y = lift(x), lift(y)
+    if x.ragged or y.ragged:
+        return _apart(x, y) if x.ragged else _apart(y, x)
     return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y), mixes=0,
                     back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
+
+
+def _apart(x: Enclosure, y: Enclosure) -> Enclosure:
+    """The product where x is small, where it is large, and where it is infinite: there it is so if y is surely positive."""
+    near, infinite = x.amount <= OUTLYING, x.center.isinf() & (x.error < math.inf)
+    inner, outer = where(near, x, 0.0), where(near | infinite, 0.0, x)
+    inner.ragged = outer.ragged = False
+    low = y.extent[0]
+    shut = torch.where(low > 32 * UNIT * (y.amount + y.sway + y.error), x.center, math.nan)
+    result = where(
+        near, multiply(inner, y), where(infinite, Enclosure(shut, shut.new_zeros(()), shut.new_zeros(())), multiply(outer, y))
+    )
+    result.ragged = True
+    return result
 
 
 def _scaled(x: Enclosure, factor: float) -> Enclosure:
     """Times a number, which is taken as the float64 it is."""
     carried = x.error * abs(factor)
-    center = x.center * factor
-    scaled = settled(center, x.slope * factor, carried, *curved(lambda part: part * factor, x), magnitude=_of_constant(center, x))
+    center, slope, more = x.center * factor, x.slope * factor, curved(lambda part: part * factor, x)
+    ragged, magnitude = x.ragged or abs(factor) > OUTLYING, _of_constant(center, x)
+    if ragged:
+        magnitude = _apiece(Enclosure(center, slope, carried, *more), x)
+    scaled = settled(center, slope, carried, *more, magnitude=magnitude)
+    scaled.ragged = ragged
     tracked(scaled, carried, (x,), lambda weight: (weight * factor,), mixes=0)
     if x.ceiling is not None and factor >= 0:
         scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)

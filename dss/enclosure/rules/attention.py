@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.registry import rule
-from dss.enclosure.rules.normal import shares
+from dss.enclosure.rules.normal import shares, without_far
 from dss.enclosure.rules.products import linear, matmul
 from dss.enclosure.rules.shapes import broadcast, joined, pad, where
 from dss.enclosure.value import Enclosure, lift
@@ -61,9 +61,12 @@ def _split(mask: Tensor, *, true_is_shut: bool = False) -> Mask:
 
 def _shut(scores: Enclosure, part: Tensor) -> Enclosure:
     """Weights of a row of which some entries take no part: the largest score that does is moved to zero first."""
-    top = torch.where(part, scores.center, -math.inf).amax(-1, keepdim=True)
-    shifted = scores - top
-    return where(part, shares(where(part, shifted, lift(_SHUT)), scores.dim() - 1), lift(0.0))
+    dim, top = scores.dim() - 1, torch.where(part, scores.center, -math.inf).amax(-1, keepdim=True)
+    shifted = where(part, scores - top, lift(_SHUT))
+    if scores.ragged:  # a mask of numbers was added
+        shifted = without_far(shifted, dim)[1]
+    shifted.ragged = False  # by no more than `_SHUT`
+    return where(part, shares(shifted, dim), lift(0.0))
 
 
 @rule("multi_head_attention_forward")

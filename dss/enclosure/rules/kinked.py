@@ -4,7 +4,7 @@ relu(z) is a slope times z, a parabola in tau and what is left of both, which is
 reach (`dss.enclosure.rules.parabolas`).
 """
 
-from functools import partial
+from functools import partial, reduce
 
 import torch
 from torch import Tensor
@@ -13,9 +13,10 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import refined, through, tracked
 from dss.enclosure.passes import count_kink, note_kink
 from dss.enclosure.registry import rule
+from dss.enclosure.rounding import UNIT
 from dss.enclosure.rules.arithmetic import dims_of, total_of
 from dss.enclosure.rules.parabolas import bow
-from dss.enclosure.rules.shapes import broadcast, joined
+from dss.enclosure.rules.shapes import OUTLYING, broadcast, has_outliers, joined, where
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 STRIDE = 2
@@ -71,8 +72,12 @@ def absolute(x) -> Enclosure:
 @rule("clamp", "clip")
 def clamp(x, min: float | None = None, max: float | None = None) -> Enclosure:
     """min + relu(z - min), then the same from above."""
-    if min is not None:
+    if min is not None and abs(min) > OUTLYING:
+        x = maximum(x, min)
+    elif min is not None:
         x = kink(x - min, 0.0, 1.0) + min
+    if max is not None and abs(max) > OUTLYING:
+        return minimum(x, max)
     return x if max is None else -kink(-x + max, 0.0, 1.0) + max
 
 
@@ -94,8 +99,32 @@ def maximum(x, y) -> Enclosure:
     x, y = lift(x), lift(y)
     shape = torch.broadcast_shapes(x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
+    if has_outliers(x) or has_outliers(y):
+        return _decided(x, y)
+    return _maximum(x, y)
+
+
+def _maximum(x: Enclosure, y: Enclosure) -> Enclosure:
     result, share = _larger(x, y)
     return tracked(result, torch.lerp(x.error, y.error, share), (x, y), lambda weight: _divided(weight, share))
+
+
+def _decided(x: Enclosure, y: Enclosure) -> Enclosure:
+    """The maximum of which one is surely the larger in most entries, and lends the others none of its rounding."""
+    (low, high), (least, most) = _outward(x), _outward(y)
+    one, other = low >= most, high <= least
+    rest = tuple(where(one | other, 0.0, z) for z in (x, y))
+    result = where(one, x, where(other, y, _maximum(*rest)))
+    result.ragged = True
+    return result
+
+
+def _outward(x: Enclosure) -> tuple[Tensor, Tensor]:
+    """The least and the largest value, with the rounding of `extent`; what is infinite is not rounded."""
+    low, high = x.extent
+    margin = 32 * UNIT * (x.amount + x.sway + x.error)
+    margin = torch.where(margin.isinf(), 0.0, margin)
+    return low - margin, high + margin
 
 
 def _larger(x: Enclosure, y: Enclosure) -> tuple[Enclosure, Tensor]:
@@ -199,6 +228,8 @@ def _max_along(x: Enclosure, dim: int, kernel: int, stride: int, padding: int, d
             places = torch.where(places < 0, places % dilation, places)
             places = torch.where(places < size, places, size - 1 - (size - 1 - places) % dilation)
             takes.append((slice(None),) * dim + (places,))
+    if has_outliers(x):
+        return reduce(maximum, (x[take] for take in takes))
     best = x[takes[0]]
     for take in takes[1:]:
         best, share = _larger(best, x[take])

@@ -99,7 +99,7 @@ FAR = 1000.0
 def softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosure:
     """The shares of exponentials, of which entries that are shut out (-inf, -1e9) have none."""
     x = lift(x)
-    return shares(_near(x, _usual(x, dim))[1], _usual(x, dim))
+    return shares(without_far(x, _usual(x, dim))[1], _usual(x, dim))
 
 
 def shares(x: Enclosure, dim: int) -> Enclosure:
@@ -111,7 +111,7 @@ def shares(x: Enclosure, dim: int) -> Enclosure:
     return nearer(apply(EXP, x - _logsumexp(x, dim, True)), ranged(p / growth, torch.clamp(p * growth, max=1.0)))
 
 
-def _near(x: Enclosure, dim: int) -> tuple[Tensor, Enclosure]:
+def without_far(x: Enclosure, dim: int) -> tuple[Tensor, Enclosure]:
     """Which entries are not far below the largest, and the tensor with those that are, -inf too, replaced by such that are
     `FAR` below it and move as the others do: the sum of exponentials differs by less than is allowed for underflow, and no rounding is as large as they were."""
     if not x.dim():
@@ -123,7 +123,9 @@ def _near(x: Enclosure, dim: int) -> tuple[Tensor, Enclosure]:
     drift = torch.where(near, p * x.slope, 0.0).sum(dim, True).clamp(-FAR / 10, FAR / 10)
     zero = x.center.new_zeros(())
     away = Enclosure((top - FAR).expand(x.center.shape), drift.expand(x.center.shape), zero)
-    return near, where(near, x, away)
+    inner = where(near, x, away)
+    inner.ragged = False
+    return near, inner
 
 
 def _usual(x: Enclosure, dim: int | None) -> int:
@@ -137,7 +139,7 @@ def logsumexp(x, dim, keepdim: bool = False) -> Enclosure:
     x, dims = lift(x), dims_of(x, dim)
     if len(dims) == 1 or not x.dim():
         dim = dims[0] if dims else 0
-        return _logsumexp(_near(x, dim)[1], dim, keepdim)
+        return _logsumexp(without_far(x, dim)[1], dim, keepdim)
     result = _logsumexp(x.movedim(dims, tuple(range(-len(dims), 0))).flatten(-len(dims)), -1, False)
     return result.reshape([1 if d in dims else size for d, size in enumerate(x.shape)]) if keepdim else result
 
@@ -209,7 +211,7 @@ def log_softmax(x, dim: int | None = None, _stacklevel=3, dtype=None) -> Enclosu
     """x - logsumexp(x); -inf stays what it is, and what is far below lends the rest none of its rounding."""
     x = lift(x)
     dim = _usual(x, dim)
-    near, inner = _near(x, dim)
+    near, inner = without_far(x, dim)
     total = _logsumexp(inner, dim, True)
     shut = x.center == -math.inf
     outer = where(shut, lift(-math.inf), where(shut, lift(0.0), x) - total)

@@ -5,11 +5,27 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissingImports]
 
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, through, tracked, transposed
 from dss.enclosure.registry import name_of, rule, rule_with_function
 from dss.enclosure.value import Enclosure, lift, settled
+
+OUTLYING = 1e3
+"""Constants as large as this (-1e9, -inf) shut entries out, and lend the others none of their rounding."""
+
+
+def is_constant(x: Enclosure) -> bool:
+    """Whether it is the same for all samples and cells."""
+    if x.bend is not None or x.twist is not None or is_batchedtensor(x.center) or is_batchedtensor(x.slope):
+        return False
+    return x.still or (x.dim() == 0 and not x.slope.any())
+
+
+def has_outliers(x: Enclosure) -> bool:
+    """Whether it is ragged, or a constant with entries that make others so."""
+    return x.ragged or (x.numel() > 0 and is_constant(x) and bool(x.center.abs().amax() > OUTLYING))
 
 
 def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool = False) -> Enclosure:
@@ -18,10 +34,14 @@ def rearranged(function, x: Enclosure, *, copies: int | None = 1, reshapes: bool
     What bounds all entries bounds those that are left, too. No entry may be copied to more than `copies` places, None
     for all; if it `reshapes`, the function leaves their order alone.
     """
+    if x.exact:
+        constant = lift(function(x.center))
+        constant.ragged = x.ragged
+        return constant
     whole = x.center.dim() == 0
     center, slope, error = (part if part.dim() == 0 and not whole else function(part) for part in (x.center, x.slope, x.error))
     result = Enclosure(center, slope, error, *curved(function, x))
-    result._most, result._reach = x._most, x._reach
+    result._most, result._reach, result.ragged = x._most, x._reach, x.ragged
     if x.ceiling is not None:
         result.ceiling = tuple(function(side) for side in x.ceiling)
     if reshapes:
@@ -110,6 +130,7 @@ def pieces(func, x, *args, **kwargs) -> tuple[Enclosure, ...]:
     nothing = [None] * len(whole[0])
     results = tuple(Enclosure(*parts) for parts in zip(*whole, *(part or nothing for part in curved(cut, x))))
     for i, result in enumerate(results):
+        result.ragged = x.ragged
         tracked(result, None, (x,), transposed(lambda part, i=i: cut(part)[i], x.center), terms=0)
     return results
 
@@ -123,6 +144,10 @@ def joined(func, tensors, *args, **kwargs) -> Enclosure:
 
 def combined(function, *tensors: Enclosure) -> Enclosure:
     """`function` of several tensors, linear in them and without arithmetic, of each component."""
+    if all(x.exact for x in tensors):
+        constant = lift(function(*(x.center for x in tensors)))
+        constant.ragged = any(map(has_outliers, tensors))
+        return constant
     whole = [[part.expand(x.center.shape) for part in (x.center, x.slope, x.error)] for x in tensors]
     center, slope, error = (function(*part) for part in zip(*whole))
     none, more = [torch.zeros_like(x.center) for x in tensors], []
@@ -132,7 +157,9 @@ def combined(function, *tensors: Enclosure) -> Enclosure:
     numbers, pull = [is_number(x) for x in tensors], transposed(function, *(x.center for x in tensors))
     carried = function(*(zero if number else x.error for x, zero, number in zip(tensors, none, numbers)))
     sources = [x for x, number in zip(tensors, numbers) if not number]
-    return tracked(Enclosure(center, slope, error, *more), carried, sources,
+    result = Enclosure(center, slope, error, *more)
+    result.ragged = any(map(has_outliers, tensors))
+    return tracked(result, carried, sources,
                    lambda weight: [part for part, number in zip(pull(weight), numbers) if not number])  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from dss.enclosure.rules.curves import (
     bends,
     thirds,
 )
+from dss.enclosure.rules.shapes import where
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 
@@ -39,6 +40,8 @@ def apply(curve: Curve, x, *, counts: int = 1) -> Enclosure:
     """Enclose s(x). It counts among the smooth functions of the network: not where what it is taken of does not move, twice where
     what it gives multiplies what moves, too."""
     x = lift(x)
+    if x.ragged:
+        return _without_shut(curve, x, counts)
     low, high = x.extent
     margin = 8 * UNIT * (x.center.abs() + low.abs() + high.abs())
     low, high = low - margin, high + margin
@@ -49,6 +52,15 @@ def apply(curve: Curve, x, *, counts: int = 1) -> Enclosure:
     result = (_cubic if cubic else _taylor)(curve, x, low, high)
     result = through(result, x, lambda error: steep.abs() * error, lambda weight: steep.to(weight.dtype) * weight, apart=True)
     return result if curve.span is None else nearer(result, ranged(*curve.span(low, high)))
+
+
+def _without_shut(curve: Curve, x: Enclosure, counts: int) -> Enclosure:
+    """Of what a mask shut out (-inf) the limit, exactly, if there is one."""
+    shut = (x.center == -math.inf) & (x.error < math.inf)
+    inner = where(shut, 0.0, x)
+    inner.ragged = False
+    limit = curve.value(torch.tensor(-math.inf, dtype=torch.float64, device=x.device))
+    return where(shut, lift(limit), apply(curve, inner, counts=counts))
 
 
 def _taylor(curve: Curve, x: Enclosure, low: Tensor, high: Tensor) -> Enclosure:
