@@ -89,6 +89,8 @@ CALLS = {
     "numpy": (lambda x, y: torch.maximum(x, other=y) + torch.mul(x, x2=y), lambda x, y: torch.maximum(x, y) + x * y, X),
     "scatter": (lambda x, y: x.scatter(dim=0, index=MASK.long(), src=y), lambda x, y: x.scatter(0, MASK.long(), y), X),
     "lerp": (lambda x, y: torch.lerp(input=x, end=y, weight=0.25), lambda x, y: torch.lerp(x, y, 0.25), X),
+    "shaped": (lambda x, y: torch.full_like(input=x, fill_value=2.0) * y, lambda x, y: torch.full_like(x, 2.0) * y, X),
+    "rms_norm": (lambda x, y: F.rms_norm(input=x, normalized_shape=(5,)) * y, lambda x, y: F.rms_norm(x, (5,)) * y, X),
     "view": (lambda x, y: x.view(size=(20,)) + y.reshape(shape=(20,)), lambda x, y: (x + y).view(20), X),
 }  # fmt: skip
 

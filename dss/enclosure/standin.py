@@ -113,6 +113,8 @@ def value_of(x: Any) -> Any:
 def _called(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     """The result of a call of `forward`."""
     operation, writes = _operation(name, kwargs)
+    if not args and "input" in kwargs and operation in _SHAPED | {"rms_norm"}:
+        args, kwargs = (kwargs["input"],), {key: value for key, value in kwargs.items() if key != "input"}
     if kwargs.get("out") is not None:
         raise refusal(name, "with out=, which writes into another tensor")
     if torch.is_autocast_enabled("cpu"):
