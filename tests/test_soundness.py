@@ -128,7 +128,7 @@ def test_every_argument_of_a_rule_means_what_torch_means(name, dtype):
 REFUSED = {
     "out": (lambda x: torch.add(x, 1, out=torch.empty(2, 3)), "out="), "bits": (lambda x: x.view(torch.int32), "bits"),
     "narrow": (lambda x: x.bfloat16(), "two or three digits"), "half": (lambda x: x.to(torch.float16), "two or three digits"), "whole": (lambda x: x.long(), "jumps"),
-    "sum as whole": (lambda x: x.sum(dtype=torch.int64), "jumps"), "complex": (lambda x: x + 1j, "complex"), "bool": (lambda x: bool(x.sum()), "branch"),
+    "sum as whole": (lambda x: x.sum(dtype=torch.int64), "jumps"), "complex": (lambda x: x / 1j, "complex"), "bool": (lambda x: bool(x.sum()), "branch"),
     "item": (lambda x: x.sum().item(), "branch"), "float": (lambda x: float(x[0, 0]), "branch"), "compare": (lambda x: x == 0, "branch"), "numpy": (lambda x: x.numpy(), "branch"),
     "list": (lambda x: x.tolist(), "branch"), "plain +=": (lambda x: torch.zeros(2, 3).add_(x), "no enclosure"), "plain item": (lambda x: torch.zeros(2, 3).__setitem__(0, x[0]), "no enclosure"),
     "reshape in place": (lambda x: (x * 1).unsqueeze_(0), "shape"), "t_": (lambda x: (x * 1).t_(), "shape"), "grows": (lambda x: (x[0] * 1).add_(x), "shape"),

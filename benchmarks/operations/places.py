@@ -72,6 +72,18 @@ def _(draw, shape):
     return Step(rotary) if shape[-1] % 2 == 0 else None
 
 
+@operation("complex numbers")
+def _(draw, shape):
+    turn, which = torch.polar(draw.tensor(shape[-1]), draw.tensor(shape[-1])), draw.randrange(4)
+
+    def turned(h: Tensor) -> Tensor:
+        own = turn.to(torch.complex128) if h.dtype == torch.float64 else turn
+        pairs = (h * own, own - h, (1 + 2j) * torch.complex(h, h * h), torch.polar(h.tanh(), h) / (h * h + 1))[which]
+        return torch.view_as_real(pairs + 1j).sum(-1)
+
+    return Step(turned)
+
+
 def _fresh(h: Tensor) -> Tensor:
     rows = torch.zeros(len(h), *h.shape[1:], dtype=h.dtype)
     rows[..., 1:] = h[..., :-1]

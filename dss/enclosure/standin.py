@@ -127,6 +127,8 @@ def _called(name: str, func: Callable, args: tuple, kwargs: dict) -> Any:
     if operation in _SHAPED:
         args = (torch.zeros(args[0].shape, dtype=args[0].dtype, device=args[0].device), *args[1:])
     folded = _folded(func, args, kwargs, writes=writes)
+    if folded is _UNKNOWN and _is_complex(args, kwargs):
+        return _by_pairs(func, args, kwargs)
     if folded is not _UNKNOWN and not any(x.is_floating_point() for x in tensors_of(folded)):
         return folded
     found = _found(operation, func, args, kwargs, folded)
@@ -171,6 +173,23 @@ def _folded(func: Callable, args: tuple, kwargs: dict, *, writes: bool) -> Any:
     except (RuntimeError, NotImplementedError):  # no batching rule, or a decision that differs between samples
         return _UNKNOWN
     return args[0] if result is None and writes else result
+
+
+def _is_complex(args: tuple, kwargs: dict) -> bool:
+    """Whether complex numbers take part."""
+    return any(isinstance(x, complex) for x in args) or any(x.is_complex() for x in tensors_of(args, kwargs))
+
+
+def _by_pairs(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call with complex numbers, by the class of their pairs; constants are such, too."""
+
+    def paired(x: Tensor) -> Tensor:
+        if not x.is_complex() or type(x) not in _PLAIN:
+            return x
+        return answer("view_as_complex", func, (lift(torch.view_as_real(x.resolve_conj())),), {}).shared_with(x.dtype, ())
+
+    pair: Any = type(answer("view_as_complex", func, (lift(torch.zeros(2)),), {}))
+    return pair.__torch_function__(func, (pair,), mapped(args, paired), mapped(kwargs, paired))
 
 
 def _found(operation: str, func: Callable, args: tuple, kwargs: dict, folded: Any) -> Any:

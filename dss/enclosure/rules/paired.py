@@ -67,6 +67,19 @@ def view_as_complex(x) -> Pairs:
     return Pairs(lift(x))
 
 
+@rule("complex")
+def complex_of(real, imaginary) -> Pairs:
+    """Real and imaginary part apart."""
+    return Pairs(joined(torch.stack, [lift(real), lift(imaginary)], -1))
+
+
+@rule("polar")
+def polar(size, angle) -> Pairs:
+    """size (cos + i sin)."""
+    size, angle = lift(size), lift(angle)
+    return complex_of(size * angle.cos(), size * angle.sin())
+
+
 def parts_of(x: Any) -> tuple[Enclosure, Enclosure]:
     """Real and imaginary part of anything."""
     if isinstance(x, Pairs):
@@ -114,6 +127,14 @@ def _difference(x: Any, y: Any) -> Pairs:
     return _paired(a - c, b - d, x, y)
 
 
+def _quotient(x: Any, y: Any) -> Pairs:
+    """(a + ib) / c, for a real c."""
+    if isinstance(y, complex) or (isinstance(y, Tensor) and y.is_complex()):
+        raise refusal("div", "by complex numbers")
+    (a, b), c = parts_of(x), value_of(y)
+    return _paired(a / c, b / c, x, y)
+
+
 def _negative(x: Pairs) -> Pairs:
     return Pairs(-x.parts, x.dtype)
 
@@ -148,7 +169,7 @@ def _real(part: Callable[[Pairs], Enclosure]) -> Callable[[Pairs], StandIn]:
 
 _HANDLERS: dict[str, Callable] = {
     **dict.fromkeys(("mul", "multiply", "__mul__", "__rmul__"), _product), **dict.fromkeys(("add", "__add__", "__radd__"), _sum),
-    **dict.fromkeys(("sub", "__sub__"), _difference), **dict.fromkeys(("neg", "__neg__"), _negative), **dict.fromkeys(("abs", "__abs__"), _size),
+    **dict.fromkeys(("sub", "__sub__"), _difference), **dict.fromkeys(("rsub", "__rsub__"), lambda x, y: _difference(y, x)), **dict.fromkeys(("div", "__truediv__", "true_divide"), _quotient), **dict.fromkeys(("neg", "__neg__"), _negative), **dict.fromkeys(("abs", "__abs__"), _size),
     **dict.fromkeys(("view", "reshape"), _reshaped), "__getitem__": _item, "conj": _conjugate, "view_as_real": _real(lambda x: x.parts),
     "real": _real(lambda x: parts_of(x)[0]), "imag": _real(lambda x: parts_of(x)[1]),
 }  # fmt: skip
