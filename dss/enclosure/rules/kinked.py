@@ -16,7 +16,7 @@ from dss.enclosure.registry import rule
 from dss.enclosure.rounding import UNIT
 from dss.enclosure.rules.arithmetic import dims_of, total_of
 from dss.enclosure.rules.parabolas import bow
-from dss.enclosure.rules.shapes import OUTLYING, broadcast, has_outliers, joined, where
+from dss.enclosure.rules.shapes import broadcast, has_outliers, joined, where
 from dss.enclosure.value import PARTS, Enclosure, lift, settled
 
 STRIDE = 2
@@ -72,13 +72,11 @@ def absolute(x) -> Enclosure:
 @rule("clamp", "clip")
 def clamp(x, min: float | None = None, max: float | None = None) -> Enclosure:
     """min + relu(z - min), then the same from above."""
-    if min is not None and abs(min) > OUTLYING:
-        x = maximum(x, min)
-    elif min is not None:
-        x = kink(x - min, 0.0, 1.0) + min
-    if max is not None and abs(max) > OUTLYING:
-        return minimum(x, max)
-    return x if max is None else -kink(-x + max, 0.0, 1.0) + max
+    if min is not None:
+        x = maximum(x, min) if has_outliers(lift(min)) else kink(x - min, 0.0, 1.0) + min
+    if max is not None:
+        x = minimum(x, max) if has_outliers(lift(max)) else -kink(-x + max, 0.0, 1.0) + max
+    return x
 
 
 @rule("hardtanh")
