@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dss.enclosure import enclose
+from dss.enclosure import Enclosure, enclose
 
 LEAST = torch.finfo(torch.float32).min
 SHUT = torch.ones(4, 4, dtype=torch.bool).triu(1)
@@ -27,6 +27,8 @@ RULES = {
     "pooled": lambda x, n: F.max_pool1d(x.masked_fill(SHUT, n), 3, 1, 1)[:, 0],
     "at least": lambda x, n: torch.max(x, torch.tensor(n, dtype=F64)).softmax(1),
     "clamped": lambda x, n: x.clamp(min=n, max=-n),
+    "clamped from above": lambda x, n: torch.minimum(x.clamp(max=-n), torch.tensor(-n, dtype=F64)).relu(),
+    "clamped by tensors": lambda x, n: x.clamp(torch.tensor(n, dtype=F64), torch.tensor(-n, dtype=F64)),
     "sum of exponentials": lambda x, n: (x.masked_fill(SHUT, n) - x.amax(1, keepdim=True)).exp().sum(1),
     "gates": lambda x, n: x.masked_fill(SHUT, n).sigmoid() * x,
     "turned": lambda x, n: (-x).masked_fill(SHUT, -n).neg().view(2, 8).view(4, 4).T.softmax(0),
@@ -98,3 +100,13 @@ def _loss(model, start, end, t, x, part, target):
 def test_gaps_of_masked_attention_shrink_with_the_cell(way, number):
     wide, narrow = gaps(way, number, (2.0**-3, 2.0**-5))
     assert narrow < wide / 4 < 1
+
+
+@pytest.mark.parametrize("number", NUMBERS.values())
+def test_a_limit_that_is_never_reached_changes_nothing(number):
+    x = Enclosure(
+        torch.randn(2, 3, generator=torch.Generator().manual_seed(0), dtype=F64), *torch.full((2, 2, 3), 0.1, dtype=F64)
+    )
+    limit = torch.tensor(number, dtype=F64)
+    for found in (x.clamp(number, -number), x.clamp(limit, -limit), torch.maximum(x, limit), torch.minimum(x, -limit)):
+        assert torch.equal(found.center, x.center) and torch.equal(found.error, x.error)

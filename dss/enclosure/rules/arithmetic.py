@@ -104,6 +104,8 @@ def reversed_subtract(x, y, *, alpha=1) -> Enclosure:
 def negative(x) -> Enclosure:
     """Exact: what is unknown is symmetric."""
     x = lift(x)
+    if x.exact:
+        return lift(-x.center)
     result = Enclosure(-x.center, -x.slope, x.error, *curved(torch.neg, x))
     result.ragged = x.ragged
     return tracked(result, None, (x,), lambda weight: (-weight,), terms=0, mixes=0)
