@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import architectures, convex, disconnection, proof, ranks, rebasin, rivals, symmetry, verifiers
+from benchmarks import architectures, convex, disconnection, hugging_face, proof, ranks, rebasin, rivals, symmetry, verifiers
 from benchmarks.records import Record, Records, as_table, redrawn
 from experiments.panels import panels
 
@@ -21,6 +21,7 @@ PAPER, OVERVIEW = DOCS / "paper.md", DOCS / "benchmarks.md"
 KEPT: Mapping[ModuleType, str] = {
     proof: "Proofs of whole paths",
     architectures: "Every architecture of models/ and examples/, proved or not",
+    hugging_face: "Hugging Face's architectures, bounded as they are",
     verifiers: "Proofs beside auto_LiRPA",
     symmetry: "What reordering units is worth",
     rebasin: "Planted permutations, given to rebasin",

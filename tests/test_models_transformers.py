@@ -97,3 +97,11 @@ def test_a_model_without_a_loss_or_whose_labels_are_missing_is_refused():
     model, batch = gpt2()
     with pytest.raises(dss.InputError, match="no loss of its own"):
         dss.NetworkObjective(model, dss.own_loss, {name: batch[name] for name in ("input_ids", "attention_mask")})
+
+
+def test_a_loss_that_the_model_rounds_to_float32_can_be_asked_in_float64():
+    torch.manual_seed(0)
+    model, batch = llama()
+    objective = dss.NetworkObjective(model.eval(), dss.own_loss, batch)
+    point = objective.flatten(model.state_dict())[None]
+    assert objective(point.double()).item() == pytest.approx(objective(point).item(), rel=1e-5)

@@ -14,9 +14,8 @@ from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
 from dss.enclosure.passes import CURVED, DEEP, MODERATE, WINDING, Pass, under_way
 from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
-from dss.enclosure.rules.arithmetic import ceiling
 from dss.enclosure.standin import StandIn, constant, value_of
-from dss.enclosure.value import Enclosure, lift
+from dss.enclosure.value import Enclosure, ceiling, lift
 from dss.enclosure.ways import Fixed, groups_of, together, way_of
 
 Tensors = dict[str, Tensor]

@@ -201,6 +201,13 @@ class Enclosure(_Tensor):
         return answer(name, func, args, kwargs)
 
 
+def ceiling(x: Enclosure) -> tuple[Tensor, ...]:
+    """Values at `CORNERS` of a function convex in (tau, q) above `x`."""
+    if x.ceiling is not None:
+        return x.ceiling
+    return tuple(raised(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
+
+
 def lift(value: Tensor | float) -> Enclosure:
     """`value` itself, or a constant as an enclosure that neither moves nor errs."""
     if isinstance(value, Enclosure):

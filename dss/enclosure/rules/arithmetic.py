@@ -15,7 +15,7 @@ from dss.enclosure.rules.curves import EXP, LOG, power_curve
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import OUTLYING, curved, has_outliers, is_constant, where
 from dss.enclosure.rules.smooth import apply, reciprocal, whole_power
-from dss.enclosure.value import CORNERS, Enclosure, lift, settled
+from dss.enclosure.value import Enclosure, ceiling, lift, settled
 
 
 @rule("add", "__radd__", "__add__")
@@ -81,13 +81,6 @@ def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, ...] | None:
     return tuple(raised(a + b, a.abs() + b.abs()) for a, b in zip(ceiling(x), ceiling(y)))
 
 
-def ceiling(x: Enclosure) -> tuple[Tensor, ...]:
-    """Values at `CORNERS` of a function convex in (tau, q) above `x`."""
-    if x.ceiling is not None:
-        return x.ceiling
-    return tuple(raised(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
-
-
 @rule("sub", "subtract", "__sub__")
 def subtract(x, y, *, alpha=1) -> Enclosure:
     """x + (-y)."""
@@ -121,8 +114,18 @@ def multiply(x, y) -> Enclosure:
     x, y = lift(x), lift(y)
     if x.ragged or y.ragged:
         return _apart(x, y) if x.ragged else _apart(y, x)
-    return bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y), mixes=0,
-                    back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
+    result = bilinear(torch.mul, x, y, terms=1, fan=_copies(x, y), mixes=0,
+                      back=lambda weight, other: (weight * other).sum_to_size(x.center.shape))  # fmt: skip
+    return _below(_below(result, x, y, y.center), y, x, x.center)
+
+
+def _below(result: Enclosure, x: Enclosure, constant: Enclosure, factor: Tensor) -> Enclosure:
+    """`result`, which is x times a factor, under the ceiling of x where that is a constant >= 0."""
+    if x.ceiling is not None and constant.exact:
+        sides = (side * factor for side in x.ceiling)
+        pairs = zip(sides, ceiling(result), strict=True)
+        result.ceiling = tuple(torch.where(factor >= 0, raised(side, side.abs()), own) for side, own in pairs)
+    return result
 
 
 def _apart(x: Enclosure, y: Enclosure) -> Enclosure:
@@ -161,7 +164,8 @@ def divide(x, y, *, rounding_mode=None) -> Enclosure:
         raise EnclosureError(f"no rule encloses a division with rounding_mode={rounding_mode!r}; use the true one")
     if isinstance(y, (int, float)) and y != 0:
         return _scaled(x, 1 / y)
-    return multiply(x, reciprocal(y))
+    x, y = lift(x), lift(y)
+    return _below(multiply(x, reciprocal(y)), x, y, 1 / y.center)
 
 
 @rule("__rdiv__", "__rtruediv__")

@@ -9,11 +9,11 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
 from dss.enclosure.registry import rule
 from dss.enclosure.rounding import raised
-from dss.enclosure.rules.arithmetic import ceiling, mean, multiply, total
+from dss.enclosure.rules.arithmetic import mean, multiply, total
 from dss.enclosure.rules.curves import LOG
 from dss.enclosure.rules.kinked import clamp
 from dss.enclosure.rules.smooth import apply
-from dss.enclosure.value import CORNERS, Enclosure, lift, settled
+from dss.enclosure.value import CORNERS, Enclosure, ceiling, lift, settled
 
 
 def under(low: Tensor, ceiling: tuple[Tensor, ...]) -> Enclosure:

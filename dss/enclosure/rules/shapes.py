@@ -10,7 +10,7 @@ from torch._C._functorch import is_batchedtensor  # pyright: ignore[reportMissin
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, through, tracked, transposed
 from dss.enclosure.registry import name_of, rule, rule_with_function
-from dss.enclosure.value import Enclosure, lift, settled
+from dss.enclosure.value import Enclosure, ceiling, lift, settled
 
 OUTLYING = 1e3
 """Constants as large as this (-1e9, -inf) shut entries out, and lend the others none of their rounding."""
@@ -184,7 +184,10 @@ def where(condition, x, y) -> Enclosure:
     shape = torch.broadcast_shapes(condition.shape, x.center.shape, y.center.shape)
     x, y = broadcast(x, shape), broadcast(y, shape)
     if not isinstance(condition, Enclosure):
-        return combined(partial(torch.where, condition), x, y)
+        result = combined(partial(torch.where, condition), x, y)
+        if x.ceiling is not None or y.ceiling is not None:
+            result.ceiling = tuple(torch.where(condition, a, b) for a, b in zip(ceiling(x), ceiling(y), strict=True))
+        return result
     sure, never = sides(condition)
     return where(sure, x, where(never, y, _either(x, y)))
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +29,13 @@ def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
     count = max(1, min(-(-len(samples) // size), len(samples) // least))
     cuts = [len(samples) * i // count for i in range(count + 1)]
     return Slices(samples, cuts)
+
+
+class Tried(NamedTuple):
+    """The loss of a point, and the dtype in which it came: a model's own loss may be rounded to float32 whatever it is given."""
+
+    loss: float | None
+    dtype: torch.dtype
 
 
 class Evaluation:
@@ -61,18 +69,20 @@ class Evaluation:
         with told(self.rows.names[1]), self.rows.casting(tensors):
             return self.rows.loss.plain(output, given.target).detach().double()
 
-    def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> float | None:
+    def tried(self, group: Tensor, constants: Tensors, parts: Iterable[Samples], total: float) -> Tried:
         """The loss of a single point on copies of the data, which show whether anything is written to: what wrote to none
         of the samples that were probed may do so to others. None for losses that jump, which rounding may move by a sample."""
         parameters, found = {name: value[0] for name, value in self.space.unflatten(group).items()}, 0.0
+        dtype = group.dtype
         for part, which in _numbered(parts, False):
             given = part.clone()
             watched = [group, *constants.values(), *given.leaves]
             before = [x._version for x in watched]
             with located(which):
-                found += self.rows.one(parameters, constants, given).item() * self.rows.loss.factor(len(part))
+                value = self.rows.one(parameters, constants, given)
+                found, dtype = found + value.item() * self.rows.loss.factor(len(part)), value.dtype
             self.rows.writes |= before != [x._version for x in watched]
-        return found / total if self.rows.can_differentiate else None
+        return Tried(found / total if self.rows.can_differentiate else None, dtype)
 
     def gradient(
         self,

@@ -20,7 +20,7 @@ from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds, check_bounded
 from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
-from dss.objectives.network.evaluation import ALONE, Evaluation, RowLoss, check_same, even_chunks
+from dss.objectives.network.evaluation import ALONE, Evaluation, RowLoss, Tried, check_same, even_chunks
 from dss.objectives.network.images import takes_channels_last
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
@@ -290,7 +290,7 @@ class NetworkObjective(Objective):
         """Samples that take ways of their own must add up to the loss of those that went together."""
         point = point.double()  # a few of many samples change less than float32 loses
         found = self._evaluation.tried(point, self._constants(point[0]), even_chunks(self.samples_like(point), 1), self._weight)
-        check_same(self(point), found, max(ALONE, tolerance(self._rows.precision(point.dtype))))
+        check_same(self(point), found.loss, max(ALONE, tolerance(self._rows.precision(point.dtype, found.dtype))))
         self._alone_is_same = True
 
     def apart(self, points: Tensor) -> SamplesApart | None:
@@ -340,12 +340,14 @@ class NetworkObjective(Objective):
 
     def _exact(self, points: Tensor, *, gradient: bool) -> Any:
         """Sums over all the data; the first loss ever is compared with that in other chunks."""
-        expected = self._tried_otherwise(points)
+        other = self._tried_otherwise(points)
         found = self._sums(points, self.samples_like(points), gradient=gradient)
-        check_same(found[0] if gradient else found, expected, tolerance(self._rows.precision(points.dtype)))
+        if other is not None:
+            precision = self._rows.precision(points.dtype, other.dtype)
+            check_same(found[0] if gradient else found, other.loss, tolerance(precision))
         return found
 
-    def _tried_otherwise(self, points: Tensor) -> float | None:
+    def _tried_otherwise(self, points: Tensor) -> Tried | None:
         """Before the first exact evaluation: the loss of its first point in other chunks. None ever after."""
         if self._tried or self.samples < 2:
             return None
