@@ -31,6 +31,9 @@ def tolerance(dtype: torch.dtype) -> float:
     return min(max(8192 * torch.finfo(dtype).eps, 1e-9), 0.1)
 
 
+ALONE = 64 * torch.finfo(torch.float32).eps
+"""Relative difference between samples that are evaluated alone and together, in float64: models cast to float32 on their way."""
+
 NARROW = (torch.bfloat16, torch.float16, torch.float32)
 """What a loss may compute in though outputs and result are wider, from the coarsest on."""
 

@@ -20,9 +20,6 @@ from dss.objectives.network.rows import RowLosses, Tensors
 from dss.objectives.network.samples import Samples, Slices
 from dss.objectives.network.trials import cloned
 
-ALONE = 64 * torch.finfo(torch.float32).eps
-"""Relative difference between samples that are evaluated alone and together, in float64: models cast to float32 on their way."""
-
 
 def even_chunks(samples: Samples, size: int, *, least: int = 1) -> Slices:
     """Consecutive slices of `size` samples at most, of nearly equal length, and of `least` if there are so many."""

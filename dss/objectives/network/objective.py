@@ -14,13 +14,13 @@ from dss.base.gradients import with_gradients
 from dss.base.memory import fitting
 from dss.base.space import ParameterSpace, Selection
 from dss.objectives.network import capacity, statistics
-from dss.objectives.network.additive import tolerance
+from dss.objectives.network.additive import ALONE, tolerance
 from dss.objectives.network.apart import SamplesApart
 from dss.objectives.network.batches import Target
 from dss.objectives.network.bounds import Bounds, check_bounded
 from dss.objectives.network.copies import uncompiled
 from dss.objectives.network.data import as_samples, check_same_layout
-from dss.objectives.network.evaluation import ALONE, Evaluation, RowLoss, Tried, check_same, even_chunks
+from dss.objectives.network.evaluation import Evaluation, RowLoss, Tried, check_same, even_chunks
 from dss.objectives.network.images import takes_channels_last
 from dss.objectives.network.loss import Loss, SampleLoss, check_weight, name_of
 from dss.objectives.network.options import check_options
@@ -290,7 +290,7 @@ class NetworkObjective(Objective):
         """Samples that take ways of their own must add up to the loss of those that went together."""
         point = point.double()  # a few of many samples change less than float32 loses
         found = self._evaluation.tried(point, self._constants(point[0]), even_chunks(self.samples_like(point), 1), self._weight)
-        check_same(self(point), found.loss, max(ALONE, tolerance(self._rows.precision(point.dtype, found.dtype))))
+        check_same(self(point), found.loss, max(ALONE, tolerance(self._rows.precision(point.dtype))))
         self._alone_is_same = True
 
     def apart(self, points: Tensor) -> SamplesApart | None:
@@ -307,7 +307,7 @@ class NetworkObjective(Objective):
         own = dict(rows.template.named_parameters())
         parameters = {name: own[name].detach().to(dtype) for name in self.space.names}
         probes = (Probe(rows, model, one, self._samples, parameters, whole) for one in readings(loss))
-        ask_in_turn(probes)
+        ask_in_turn(probes, several=len(readings(loss)) > 1)
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         constants = rows.constants_like(next(iter(parameters.values())))
         rows.channels_last = takes_channels_last(rows.template, few, lambda some: rows.one(parameters, constants, some))
@@ -343,8 +343,8 @@ class NetworkObjective(Objective):
         other = self._tried_otherwise(points)
         found = self._sums(points, self.samples_like(points), gradient=gradient)
         if other is not None:
-            precision = self._rows.precision(points.dtype, other.dtype)
-            check_same(found[0] if gradient else found, other.loss, tolerance(precision))
+            share = tolerance(self._rows.precision(points.dtype))
+            check_same(found[0] if gradient else found, other.loss, share if other.dtype == points.dtype else max(share, ALONE))
         return found
 
     def _tried_otherwise(self, points: Tensor) -> Tried | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from dss.base.errors import InputError
-from dss.objectives.network.additive import Additivity, AllTargets, NoSum, tolerance
+from dss.objectives.network.additive import ALONE, Additivity, AllTargets, NoSum, tolerance
 from dss.objectives.network.beside import check_hooks, check_memory, check_reads
 from dss.objectives.network.blame import located, told
 from dss.objectives.network.loss import Loss, SampleLoss, read_by_result, read_whole, weight_of
@@ -69,6 +69,24 @@ class Probe(Trial):
             check_hooks(self, points[-1], outputs[-1])
             if not self.whole and len(self.few) > 1:
                 self._check_samples(points, outputs)
+
+    def ask_finely(self) -> None:
+        """In float64, whether losses of single samples add up: readings of a model's own loss may be closer than float32 tells.
+
+        Raises:
+            NoSum: they do not.
+        """
+        few = self.samples.take(spread(self.samples.targets)).cast(torch.float64, self.few.device)
+        for point in (self.own, *self._generic()):
+            fine = {name: value.double() for name, value in point.items()}
+            constants = self.rows.constants_like(next(iter(fine.values())))
+            with torch.no_grad():
+                together, *apart = (
+                    self.rows.one(cloned(fine), cloned(constants), some.clone()).item() * self.rows.loss.factor(len(some))
+                    for some in (few, *few.chunks(1))
+                )
+            if not abs(together - sum(apart)) <= ALONE * abs(together):
+                raise NoSum(f"the losses of single samples add up to {sum(apart):.9g}, and together they have {together:.9g}")
 
     def _first(self) -> None:
         """The first call, from which is learnt how the loss adds up, and whether anything writes in place."""
@@ -175,7 +193,7 @@ class Probe(Trial):
                 )
 
 
-def ask_in_turn(probes: Iterable[Probe]) -> None:
+def ask_in_turn(probes: Iterable[Probe], *, several: bool) -> None:
     """Ask until one of several readings of a loss adds up.
 
     Raises:
@@ -184,7 +202,8 @@ def ask_in_turn(probes: Iterable[Probe]) -> None:
     refusal: InputError | None = None
     for probe in probes:
         try:
-            return probe.ask()
+            probe.ask()
+            return probe.ask_finely() if several else None
         except NoSum as error:
             refusal = refusal or error
     assert refusal is not None  # there is one reading at least

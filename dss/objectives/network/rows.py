@@ -121,9 +121,9 @@ class RowLosses:
         with told(self.names[1]), self.casting(parameters):
             return self.loss.value(output, target)
 
-    def precision(self, dtype: torch.dtype, result: torch.dtype = torch.float64) -> torch.dtype:
-        """In which a pass with parameters of a dtype computes, where it is coarsest; what it gives may be coarser than both."""
-        return max(self.autocast or dtype, self.rounds_as, result, key=lambda dtype: torch.finfo(dtype).eps)
+    def precision(self, dtype: torch.dtype) -> torch.dtype:
+        """In which a pass with parameters of a dtype computes, where it is coarsest."""
+        return max(self.autocast or dtype, self.rounds_as, key=lambda dtype: torch.finfo(dtype).eps)
 
     def casting(self, parameters: Tensors) -> AbstractContextManager:
         """`torch.autocast` for a pass with these parameters, if it is wanted."""
