@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call
 
+import dss
 from dss.enclosure import enclose
 
 F64 = torch.float64
@@ -82,3 +83,20 @@ def test_weights_of_any_sign_bound_from_above(name, width):
 
 def test_gaps_of_weighed_losses_are_of_second_order_at_least():
     assert gap(OTHERS["weighed"], 1 / 64) < gap(OTHERS["weighed"], 1 / 16) / 12
+
+
+SIGNED = {
+    "mean": lambda value: lambda o, y: (o * 0).sum() + value,
+    "pair": lambda value: lambda o, y: ((o * 0).sum() + value * len(y), torch.tensor(len(y))),
+    "products": lambda value: lambda o, y: ((o * 0).square().sum() + 1) * value / 3 * 3,
+}
+
+
+@pytest.mark.parametrize("value", [-5.0, 5.0, -1e-8])
+@pytest.mark.parametrize("name", SIGNED)
+def test_a_number_of_either_sign_lies_between_its_bounds(name, value):
+    objective = dss.NetworkObjective(Head(), SIGNED[name](value), (X.float(), Y.float()))
+    point = objective.flatten(Head().state_dict())[None]
+    t = torch.full((1,), 0.5, dtype=F64)
+    floor, top = objective.floor(point, point + 1, t).item(), objective.enclose(point, point + 1, t, t).max().item()
+    assert floor <= value <= top and top - floor <= 1e-5 * abs(value)

@@ -13,7 +13,7 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.blocks import Blocks
 from dss.enclosure.fresh import FreshMemory
 from dss.enclosure.passes import CURVED, DEEP, MODERATE, WINDING, Pass, under_way
-from dss.enclosure.rounding import TINY, UNIT, UNIT32, gamma, raised
+from dss.enclosure.rounding import TINY, UNIT, UNIT32, above, gamma
 from dss.enclosure.standin import StandIn, constant, value_of
 from dss.enclosure.value import Enclosure, ceiling, lift
 from dss.enclosure.ways import Fixed, groups_of, together, way_of
@@ -212,7 +212,7 @@ def weighted_mean(bounds: Tensor, weights: Tensor) -> Tensor:
     """Means over axis 0 of bounds `(b, ...)` with weights `(b,)` > 0, rounded up: bounds again."""
     shares = (weights.to(torch.float64) / weights.sum().to(torch.float64)).reshape(-1, *[1] * (bounds.dim() - 1))
     terms = bounds * shares
-    return raised(terms.sum(0), terms.abs().sum(0), gamma(len(bounds)))
+    return above(terms.sum(0), terms.abs().sum(0), gamma(len(bounds)))
 
 
 def ratio_of_sums(bounds: Tensor, weight: float) -> Tensor:
@@ -221,7 +221,7 @@ def ratio_of_sums(bounds: Tensor, weight: float) -> Tensor:
     The constant is itself a sum of weights, which may be off by as many roundings, of float32 where the loss made it of such.
     """
     total, size = bounds.sum(0) / weight, bounds.abs().sum(0) / weight
-    return raised(total, size, gamma(2 * len(bounds)) + 2 * gamma(0, UNIT32))
+    return above(total, size, gamma(2 * len(bounds)) + 2 * gamma(0, UNIT32))
 
 
 def bytes_per_cell(model_bytes: int, *, parameters: int) -> int:

@@ -91,6 +91,11 @@ def raised(error: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> T
     return torch.add(lost, error, alpha=1 + 2 * relative)
 
 
+def above(value: Tensor, magnitude: Tensor, relative: float = ELEMENTWISE) -> Tensor:
+    """`value`, of either sign, rounded up: raised by `relative` of its size and of the `magnitude` of what it was computed from."""
+    return value + ((relative * (1 + relative)) * magnitude + TINY) + 2 * relative * value.abs()
+
+
 def largest(part: Tensor) -> Tensor:
     """The largest absolute value as one number; NaN if there is one."""
     # Several times as fast as the maximum norm or the maximum of a copy.

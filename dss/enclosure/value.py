@@ -8,7 +8,7 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.operators import Operators
 from dss.enclosure.registry import answer, name_of, refusal
-from dss.enclosure.rounding import largest, raised
+from dss.enclosure.rounding import above, largest, raised
 
 PARTS = ("center", "slope", "error", "bend", "twist")
 _LAZY = ("_most", "_reach", "_amount", "_sway", "_magnitude")
@@ -205,7 +205,7 @@ def ceiling(x: Enclosure) -> tuple[Tensor, ...]:
     """Values at `CORNERS` of a function convex in (tau, q) above `x`."""
     if x.ceiling is not None:
         return x.ceiling
-    return tuple(raised(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
+    return tuple(above(x.at(corner) + x.radius, x.magnitude) for corner in CORNERS)
 
 
 def lift(value: Tensor | float) -> Enclosure:

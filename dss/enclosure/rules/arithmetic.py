@@ -10,7 +10,7 @@ from torch import Tensor
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import is_number, tracked, transposed
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import UNIT, gamma, raised
+from dss.enclosure.rounding import UNIT, above, gamma, raised
 from dss.enclosure.rules.curves import EXP, LOG, power_curve
 from dss.enclosure.rules.products import bilinear
 from dss.enclosure.rules.shapes import OUTLYING, curved, has_outliers, is_constant, where
@@ -78,7 +78,7 @@ def _sum_of_ceilings(x: Enclosure, y: Enclosure) -> tuple[Tensor, ...] | None:
     """An enclosure without a ceiling has its own largest values, which are affine."""
     if x.ceiling is None and y.ceiling is None:
         return None
-    return tuple(raised(a + b, a.abs() + b.abs()) for a, b in zip(ceiling(x), ceiling(y)))
+    return tuple(above(a + b, a.abs() + b.abs()) for a, b in zip(ceiling(x), ceiling(y)))
 
 
 @rule("sub", "subtract", "__sub__")
@@ -124,7 +124,7 @@ def _below(result: Enclosure, x: Enclosure, constant: Enclosure, factor: Tensor)
     if x.ceiling is not None and constant.exact:
         sides = (side * factor for side in x.ceiling)
         pairs = zip(sides, ceiling(result), strict=True)
-        result.ceiling = tuple(torch.where(factor >= 0, raised(side, side.abs()), own) for side, own in pairs)
+        result.ceiling = tuple(torch.where(factor >= 0, above(side, side.abs()), own) for side, own in pairs)
     return result
 
 
@@ -153,7 +153,7 @@ def _scaled(x: Enclosure, factor: float) -> Enclosure:
     scaled.ragged = ragged
     tracked(scaled, carried, (x,), lambda weight: (weight * factor,), mixes=0)
     if x.ceiling is not None and factor >= 0:
-        scaled.ceiling = tuple(raised(side * factor, side.abs() * factor) for side in x.ceiling)
+        scaled.ceiling = tuple(above(side * factor, side.abs() * factor) for side in x.ceiling)
     return scaled
 
 
@@ -234,5 +234,5 @@ def _summed(x: Enclosure, dim, keepdim: bool, *, mean: bool) -> Enclosure:
     tracked(folded, carried, (x,), transposed(fold, x.center), mixes=0)
     if x.ceiling is not None:
         sides = torch.stack([side.expand(shape) for side in x.ceiling], -1)  # dimensions keep their numbers
-        folded.ceiling = raised(over(sides), over(sides.abs()), lost).unbind(-1)
+        folded.ceiling = above(over(sides), over(sides.abs()), lost).unbind(-1)
     return folded

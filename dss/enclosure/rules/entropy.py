@@ -7,7 +7,7 @@ from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
 from dss.enclosure.passes import note_refusal
 from dss.enclosure.registry import name_of, rule
-from dss.enclosure.rounding import ELEMENTWISE, gamma, raised
+from dss.enclosure.rounding import ELEMENTWISE, above, gamma
 from dss.enclosure.rules.losses import reduced, under, weighted
 from dss.enclosure.standin import StandIn
 from dss.enclosure.value import CORNERS, METADATA, Enclosure, lift
@@ -80,7 +80,7 @@ def _labelled(x: Enclosure, label: Tensor) -> Enclosure:
         tops = entropy(gap.corners + gap.radius)
     else:
         tops = torch.stack([entropy(gap.at(corner) + gap.radius) for corner in CORNERS])
-    ceiling = raised(tops + slack, slack).unbind()
+    ceiling = above(tops + slack, slack).unbind()
     return under((entropy(gap.extent[0]) - slack).clamp(min=0.0), ceiling)
 
 
@@ -106,7 +106,7 @@ def _shared(x: Enclosure, shares: Tensor, weight: Tensor | None) -> Enclosure:
     tops = (entropy(gap.at(corner) + radius) for corner in CORNERS)
     tangents = (bottom + (odds * (gap.at(corner) - gap.center - radius)).sum(-1) for corner in CORNERS)
     slack = _slack(x) * shares.abs().sum(-1) * (1 + x.center.shape[-1])
-    ceiling = tuple(raised(loss(*pair) + slack, slack) for pair in zip(tops, tangents))
+    ceiling = tuple(above(loss(*pair) + slack, slack) for pair in zip(tops, tangents))
     least = loss(*map(entropy, gap.extent)) - slack
     return under(torch.where(flipped.any(-1), least, least.clamp(min=0.0)), ceiling)
 

@@ -8,7 +8,7 @@ from torch.nn._reduction import legacy_get_string
 from dss.base.errors import EnclosureError
 from dss.enclosure.adjoint import sharpened
 from dss.enclosure.registry import rule
-from dss.enclosure.rounding import raised
+from dss.enclosure.rounding import above
 from dss.enclosure.rules.arithmetic import mean, multiply, total
 from dss.enclosure.rules.curves import LOG
 from dss.enclosure.rules.kinked import clamp
@@ -45,7 +45,7 @@ def weighted(losses: Enclosure, weight: Tensor) -> Enclosure:
     """Losses times constants >= 0, ceilings too."""
     scaled = multiply(losses, weight)
     sides = torch.stack(ceiling(losses)) * weight
-    scaled.ceiling = raised(sides, sides.abs()).unbind()
+    scaled.ceiling = above(sides, sides.abs()).unbind()
     return scaled
 
 
@@ -84,7 +84,7 @@ def _residual_loss(function, x, target, reduction: str, weight, legacy: Legacy =
                              "torch would compare every sample with every other; give both the same shape")  # fmt: skip
     d = sharpened(lift(x) - target)
     size, radius, (low, high) = d.magnitude + d.error, d.radius, d.extent
-    ceiling = tuple(raised(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
+    ceiling = tuple(above(function(d.at(corner).abs() + radius), function(size)) for corner in CORNERS)
     low = function(torch.maximum(low, -high).clamp(min=0.0) * (1 - 1e-14) - 1e-14 * size)
     return reduced(under(low, ceiling), reduction, legacy=legacy)
 
@@ -100,7 +100,7 @@ def binary_cross_entropy_with_logits(x, target, weight=None, size_average=None, 
     positive, negative = target if pos_weight is None else target * pos_weight, 1 - target
     (low, high), size = x.extent, (1 + x.magnitude + x.error) * (1 + positive.abs() + negative.abs())
     terms = [(negative, low, high), (positive, -high, -low)]
-    ceiling = tuple(raised(_worst(negative, x, corner) + _worst(positive, -x, corner), size) for corner in CORNERS)
+    ceiling = tuple(above(_worst(negative, x, corner) + _worst(positive, -x, corner), size) for corner in CORNERS)
     least = [factor * _softplus(torch.where(factor < 0, high, low)) for factor, low, high in terms]
     losses = under(least[0] + least[1] - 1e-13 * size, ceiling)
     if weight is not None:
