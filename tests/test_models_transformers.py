@@ -105,3 +105,50 @@ def test_a_loss_that_the_model_rounds_to_float32_can_be_asked_in_float64():
     objective = dss.NetworkObjective(model.eval(), dss.own_loss, batch)
     point = objective.flatten(model.state_dict())[None]
     assert objective(point.double()).item() == pytest.approx(objective(point).item(), rel=1e-5)
+
+
+def test_a_models_own_loss_may_be_of_the_whole_data():
+    torch.manual_seed(0)
+    model, batch = llama()
+    objective = dss.NetworkObjective(model.eval(), dss.own_loss, batch, whole=True)
+    with torch.no_grad():
+        expected = model(**batch).loss.item()
+    assert objective(objective.flatten(model.state_dict())[None]).item() == pytest.approx(expected, rel=1e-5)
+
+
+class Single(torch.nn.Module):
+    """Its own loss, by a head that is float32 whatever the rest is."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = torch.nn.Linear(4, 4)
+        self.register_buffer("head", torch.randn(3, 4))
+
+    def forward(self, x, labels):
+        return {"loss": cross_entropy(self.body(x).float() @ self.head.float().T.to(torch.float32), labels)}
+
+
+def test_nearly_equal_samples_are_averaged_as_the_model_does():
+    torch.manual_seed(0)
+    model, batch = llama()
+    objective = dss.NetworkObjective(model.eval(), dss.own_loss, batch)
+    with torch.no_grad():
+        expected = model.double()(**batch).loss.item()
+        single = [model(**{name: value[i : i + 1] for name, value in batch.items()}).loss.item() for i in range(N)]
+        words = (batch["labels"][:, 1:] != -100).sum(1).double()
+    assert objective.weight == words.sum()
+    assert (torch.tensor(single).double() @ words / words.sum()).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_model_that_cannot_be_float64_is_asked_in_its_own_dtype():
+    class Narrow(Single):
+        def forward(self, x, labels):
+            return {"loss": cross_entropy(self.body(x) @ torch.eye(4, 3, dtype=torch.float32), labels)}
+
+    for kind in (Single, Narrow):
+        torch.manual_seed(0)
+        model, batch = kind(), {"x": torch.randn(6, 4), "labels": torch.arange(6) % 3}
+        objective = dss.NetworkObjective(model, dss.own_loss, batch)
+        with torch.no_grad():
+            expected = model(**batch)["loss"].item()
+        assert objective(objective.flatten(model.state_dict())[None]).item() == pytest.approx(expected, rel=1e-5)

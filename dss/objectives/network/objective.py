@@ -307,7 +307,7 @@ class NetworkObjective(Objective):
         own = dict(rows.template.named_parameters())
         parameters = {name: own[name].detach().to(dtype) for name in self.space.names}
         probes = (Probe(rows, model, one, self._samples, parameters, whole) for one in readings(loss))
-        ask_in_turn(probes, several=len(readings(loss)) > 1)
+        ask_in_turn(probes, several=len(readings(loss)) > 1 and not whole)
         few = self._samples.take(torch.arange(min(8, self.samples))).cast(dtype, self.space.device)
         constants = rows.constants_like(next(iter(parameters.values())))
         rows.channels_last = takes_channels_last(rows.template, few, lambda some: rows.one(parameters, constants, some))
